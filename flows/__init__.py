@@ -1,0 +1,1 @@
+"""What a person starts: the sweep and the command line."""

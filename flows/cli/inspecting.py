@@ -1,0 +1,185 @@
+"""`lth status`, `lth query`, `lth list`: what a store holds and what can be named."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from lth.errors import InvalidExperiment, LthError
+from lth.experiment import format_seeds, load_experiment, parse_seeds, preset_names, preset_text
+from lth.store import Store
+
+
+def print_status(source: str | None, store_url: str, settings: list[str]) -> None:
+    """Planned, committed and diverged by level and arm, for one experiment or all in the store."""
+    store = Store(store_url)
+    console = Console(highlight=False)
+    known = store.experiments()
+    ids = known if source is None else [source if source in known else load_experiment(source, settings).id]
+    if not ids:
+        console.print(f"no experiments in {store.url} yet")
+    for identifier in ids:
+        if identifier not in known:
+            raise LthError(f"{identifier} has not been started in {store.url}; it holds: {', '.join(known) or 'nothing'}")
+        _print_one(identifier, store, console)
+
+
+def _print_one(identifier: str, store: Store, console: Console) -> None:
+    planned = _planned(store, identifier)
+    committed = store.committed(identifier)
+    rows = committed.rows.select(["arm", "draw", "level", "seed", "status"]).to_pylist()
+    have = Counter((row["level"], row["arm"]) for row in rows)
+    diverged = Counter((row["level"], row["arm"]) for row in rows if row["status"] == "diverged")
+    want = Counter((level, arm) for arm, _, level, _ in planned)
+    arms = sorted({arm for _, arm in [*want, *have]}, key=lambda arm: (arm != "ticket", arm))
+    total, found = len(planned), len(planned & set(committed.where))
+    table = Table(title=f"{identifier}: {found:,} of {total:,} trainings committed, {sum(diverged.values())} diverged",
+                  title_justify="left", caption="committed/planned, ✗ diverged", caption_justify="left")
+    table.add_column("level", justify="right")
+    for arm in arms:
+        table.add_column(arm, justify="right")
+    for level in sorted({level for level, _ in [*want, *have]}):
+        cells = []
+        for arm in arms:
+            key = (level, arm)
+            cell = f"{have[key]}/{max(want[key], have[key])}" if want[key] or have[key] else ""
+            cells.append(cell + (f" [red]✗{diverged[key]}[/]" if diverged[key] else ""))
+        table.add_row(str(level), *cells)
+    console.print(table)
+    for key, reason in committed.damaged.items():
+        console.print(f"[red]damaged:[/] {key}: {reason}; `lth run` sets its unit aside and does it again",
+                      soft_wrap=True)
+
+
+def _planned(store: Store, identifier: str) -> set[tuple[str, int, int, int]]:
+    """Every training that some sweep of the experiment asked for, as the store's sweep records tell."""
+    planned: set[tuple[str, int, int, int]] = set()
+    for record in store.sweeps(identifier):
+        for seed in parse_seeds(record["seeds"]):
+            planned.add(("ticket", 0, 0, seed))
+            for text in record["arms"]:
+                arm, _, draws = text.partition(":")
+                planned.update((arm, draw, level, seed) for draw in range(int(draws))
+                               for level in range(1, record["levels"] + 1))
+    return planned
+
+
+def run_query(sql: str, store_url: str, experiment: str | None, form: str, output: Path | None) -> None:
+    """Run SQL over a store's tables and print or write the result."""
+    import lth.results
+
+    results = lth.results.open(store_url, experiment)
+    found = results.query(sql)
+    for key, reason in results.damaged.items():
+        Console(stderr=True, highlight=False).print(f"[yellow]left out:[/] {key}: {reason}", soft_wrap=True)
+    if form == "table" and output is None:
+        _print_table(found)
+        return
+    content = _encoded(found, form)
+    if output is not None:
+        try:
+            output.write_bytes(content)
+        except OSError as error:
+            raise LthError(f"cannot write {output}: {error.strerror}; choose another --output") from None
+    elif form == "parquet" and sys.stdout.isatty():
+        raise InvalidExperiment("Parquet is not for a terminal; add --output FILE or pipe it")
+    else:
+        sys.stdout.buffer.write(content)
+        sys.stdout.flush()
+
+
+def _print_table(found: Any) -> None:
+    console = Console(highlight=False)
+    table = Table(caption=f"{found.num_rows:,} rows", caption_justify="left")
+    numeric = {field.name for field in found.schema if str(field.type).startswith(("int", "double", "float", "decimal"))}
+    for name in found.column_names:
+        table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
+    shown = found.slice(0, 1000).to_pydict()
+    for row in zip(*(shown[name] for name in found.column_names), strict=True):
+        table.add_row(*(_text(value) for value in row))
+    console.print(table)
+    if found.num_rows > 1000:
+        console.print(f"the first 1,000 of {found.num_rows:,} rows; use --format csv for all")
+
+
+def _text(value: Any) -> str:
+    from rich.markup import escape
+
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    return escape(str(value))
+
+
+def _encoded(found: Any, form: str) -> bytes:
+    import io
+    import json
+
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    buffer = io.BytesIO()
+    if form == "parquet":
+        pyarrow.parquet.write_table(found, buffer, compression="zstd")
+    elif form == "json":
+        text = json.dumps(found.to_pylist(), default=lambda value: value.hex() if isinstance(value, bytes) else
+                          str(value), indent=1)
+        buffer.write(text.encode() + b"\n")
+    else:
+        for position, field in enumerate(found.schema):
+            if pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
+                raise LthError(f"column {field.name!r} is {field.type}, which CSV cannot hold; leave it out or use "
+                               f"--format json or parquet (column {position + 1})")
+        pyarrow.csv.write_csv(found, buffer)
+    return buffer.getvalue()
+
+
+def print_list(what: str, store_url: str) -> None:
+    """Names with one-line descriptions."""
+    console = Console(highlight=False)
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    for name, text in _entries(what, store_url):
+        table.add_row(name, text)
+    if table.row_count == 0:
+        console.print(f"no {what} in {Store(store_url).url} yet")
+    else:
+        console.print(table)
+
+
+def _entries(what: str, store_url: str) -> list[tuple[str, str]]:
+    if what == "presets":
+        return [(name, _comment(preset_text(name))) for name in preset_names()]
+    if what == "experiments":
+        store = Store(store_url)
+        return [(identifier, _described(store, identifier)) for identifier in store.experiments()]
+    from lth.arms import arm_names
+    from lth.data import dataset_names
+    from lth.models import model_names
+    from lth.pruning import criterion_names
+
+    names = {"datasets": dataset_names, "models": model_names, "criteria": criterion_names, "arms": arm_names}
+    return list(names[what]().items())
+
+
+def _comment(text: str) -> str:
+    lines = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
+    return " ".join(lines)
+
+
+def _described(store: Store, identifier: str) -> str:
+    spec = yaml.safe_load(store.get_experiment(identifier) or "{}").get("experiment", {})
+    seeds = sorted({seed for record in store.sweeps(identifier) for seed in parse_seeds(record["seeds"])})
+    return f"{spec.get('model', {}).get('name', '?')} on {spec.get('dataset', {}).get('name', '?')}, " \
+           f"seeds {format_seeds(seeds) or 'none'}"

@@ -1,0 +1,58 @@
+"""Entry point: quiet settings for what we start, one clear line for a mistake, no stack trace."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# Before Prefect or Ray are imported: they read these once.
+QUIET = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_CLI_PROMPT": "false",
+}
+
+
+def main() -> None:
+    """Run the command line; exits 0 if all is well, 1 after an error, 2 after a wrong call, 130 after Ctrl-C."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    import click
+    import typer
+    from rich.console import Console
+
+    from flows.cli.app import app
+    from lth.errors import LthError
+
+    command = typer.main.get_command(app)
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        sys.exit(command.main(prog_name="lth", standalone_mode=False) or 0)
+    except LthError as error:
+        errors.print(f"[bold red]error:[/] {_escaped(str(error))}")
+        sys.exit(1)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if os.environ.get("LTH_TRACEBACK"):
+            raise
+        errors.print(f"[bold red]unexpected error:[/] {type(error).__name__}: {_escaped(str(error))} "
+                     "(LTH_TRACEBACK=1 shows where; please report it)")
+        sys.exit(1)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,73 @@
+"""`lth plan`: what a run would do, how long it would take, how much it would store. Starts nothing."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from lth.data import load_dataset
+from lth.experiment import Experiment, format_seeds
+from lth.store import Store
+from lth.sweep.estimate import estimate_storage, time_a_step
+from lth.sweep.planning import Key, choose_cohort_size, plan, planned_count
+from lth.sweep.setup import DataFacts, setup
+
+
+def print_plan(
+    experiment: Experiment, seeds: tuple[int, ...], store_url: str, cohort_size: int | None, slots: int
+) -> None:
+    """Units, task runs, and estimates; the time is that of a few real training steps measured here."""
+    console = Console(highlight=False)
+    data = load_dataset(experiment.dataset.name, path=experiment.dataset.path)
+    concrete = setup(experiment, DataFacts.of(data))
+    store = Store(store_url)
+    arms, wanted = set(experiment.draws()), set(seeds)
+    done: set[Key] = {key for key in store.committed(experiment.id).where
+                      if key[:2] in arms and key[2] <= experiment.pruning.levels and key[3] in wanted}
+    size = cohort_size or choose_cohort_size(len(seeds), slots, concrete.network.layout.width)
+    units = plan(experiment, seeds, done, size)
+    trainings = sum(len(unit.seeds) for unit in units)
+    # rewind, train and evaluate for every unit, prune for tickets below level 0, and one prepare
+    runs = sum(4 if unit.arm == "ticket" and unit.level else 3 for unit in units) + bool(units)
+    step, evaluation, final = time_a_step(concrete, experiment, data)
+    recipe = concrete.recipe
+    each = recipe.steps * step + (recipe.steps // recipe.evaluate_every + 1) * evaluation + final
+    seconds = trainings * each / min(slots, max(len(units), 1))
+    landed = estimate_storage(concrete, experiment, trainings)
+
+    table = Table(title=f"plan of {experiment.id}", show_header=False, title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column()
+    rows = [
+        ("seeds", f"{format_seeds(seeds)} ({len(seeds):,})"),
+        ("levels", f"{experiment.pruning.levels}, down to {_last_density(concrete.counts):.2%} of "
+                   f"{concrete.weights_total:,} prunable weights"),
+        ("arms", ", ".join(arm if not draw else f"{arm} (draw {draw})" for arm, draw in experiment.draws())),
+        ("one training", f"{recipe.steps:,} steps of {recipe.batch_size} examples, about {each:.1f} s of one core"),
+        ("trainings", f"{planned_count(experiment, len(seeds)):,} planned, {len(done):,} committed, {trainings:,} to do"),
+        ("units", f"{len(units):,} of up to {size} seeds, {slots} at a time"),
+        ("task runs", f"{runs:,} in Prefect"),
+        ("time", f"about {_duration(seconds)} on {slots} cores like this one, after the start"),
+        ("storage", f"about {_bytes(landed)} in {store.url}"),
+    ]
+    for name, text in rows:
+        table.add_row(name, text)
+    console.print(table)
+
+
+def _last_density(counts: tuple[dict[str, int], ...]) -> float:
+    return sum(counts[-1].values()) / sum(counts[0].values())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

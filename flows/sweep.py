@@ -1,0 +1,277 @@
+"""The flow `sweep`: plan, submit, wait, report. It reads like the algorithm box of a paper.
+
+    for level 0, 1, ...:  prune the ticket of the level before; rewind; train; evaluate; commit
+                          and, beside it, every control cut after the ticket of that level
+
+Units are planned from what the store holds, seed by seed; nothing else is asked. At most as many units are in flight
+as Ray has room for, so the flow's memory does not grow with the sweep.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import platform
+import subprocess
+import threading
+import time
+from collections import defaultdict
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect import flow
+from prefect.logging import get_run_logger
+
+import lth
+from flows.progress import Phase, Planned, UnitChanged, tell
+from lth.errors import LthError
+from lth.experiment import Execution, Experiment, format_seeds, parse_seeds
+from lth.store import Store, Unit
+from lth.sweep.planning import Done, Key, choose_cohort_size, plan, planned_count, ready, work
+from lth.sweep.setup import setup
+from lth.sweep.stages import Job
+from tasks import stages
+from tasks.ray_door import Cluster, Share, Stopped, WorkerLost, connected
+
+DEFAULT_STORE = "./lth-store"
+
+
+@dataclass
+class Seconds:
+    """Where the wall time of a sweep went. Stage times are divided by the slots that ran them side by side."""
+
+    wall: float = 0.0
+    start: float = 0.0
+    slots: int = 1
+    stages: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def split(self) -> dict[str, float]:
+        """Seconds by purpose; `orchestration` is what is left: waiting, scheduling, handing over."""
+        parts = {name: spent / self.slots for name, spent in self.stages.items()}
+        rest = max(self.wall - self.start - sum(parts.values()), 0.0)
+        return {"start": self.start, **parts, "orchestration": rest, "wall": self.wall}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a sweep did: counts are trainings, i.e. (arm, draw, level, seed)."""
+
+    experiment_id: str
+    store: str
+    planned: int
+    committed_before: int
+    committed: int
+    diverged: int
+    failed: tuple[str, ...]
+    seconds: dict[str, float]
+    slots: int
+
+
+class SweepFailed(LthError):
+    """Some units could not be completed; everything else is committed."""
+
+
+def run_name() -> str:
+    """A run is named after what it does."""
+    from prefect.runtime import flow_run
+
+    parameters = flow_run.parameters
+    experiment = parameters.get("experiment")
+    name = experiment.id if isinstance(experiment, Experiment) else dict(experiment or {}).get("name", "sweep")
+    return f"{name} · seeds {parameters.get('seeds', '0-4')}"
+
+
+@flow(name="sweep", flow_run_name=run_name, validate_parameters=True, persist_result=False)
+def sweep(
+    experiment: Experiment, seeds: str = "0-4", store: str = DEFAULT_STORE, execution: Execution | None = None
+) -> dict[str, Any]:
+    """Find lottery tickets: every level and arm of `experiment` for every seed, into `store`.
+
+    Args:
+        experiment: What is trained, pruned, rewound and compared.
+        seeds: Replicates, as `0-4` or `0,3,10-12`.
+        store: Where results go: a folder, `file://...` or `s3://bucket/prefix`.
+        execution: Device, threads and cohort size; never part of a result.
+    """
+    begun = time.perf_counter()
+    return asdict(Sweep(experiment, parse_seeds(seeds), Store(store), execution or Execution()).run(begun))
+
+
+class Sweep:
+    """One run of the flow: what is done, what is in flight, what comes next."""
+
+    def __init__(self, experiment: Experiment, seeds: tuple[int, ...], store: Store, execution: Execution) -> None:
+        self.experiment = experiment
+        self.seeds = seeds
+        self.store = store
+        self.execution = execution
+        self.done: dict[Key, Done] = {}
+        self.failed: list[str] = []
+        self.seconds = Seconds()
+        self.lock = threading.Lock()
+        self.log = get_run_logger()
+
+    def run(self, begun: float) -> Outcome:
+        """Prepare, run all missing units, and say what came of it."""
+        with connected(self.execution.cores) as cluster:
+            tell(Phase("reading the data and the store"))
+            self.share = self._share(cluster)
+            self._prepare(cluster)
+            before = len(self.done)
+            slots = max(cluster.slots(self.share), 1)
+            size = self.execution.cohort_size or choose_cohort_size(
+                len(self.seeds), slots, self.job.setup.network.layout.width)
+            units = plan(self.experiment, self.seeds, self.done, size)
+            planned = planned_count(self.experiment, len(self.seeds))
+            tell(Planned(planned, before, len(units), slots, self.job.setup.recipe.steps))
+            self.log.info("%s: %d trainings planned, %d committed, %d units of up to %d seeds to run on %d slots",
+                          self.experiment.id, planned, before, len(units), size, slots)
+            self.seconds.slots = slots
+            self.seconds.start = time.perf_counter() - begun
+            self._run_units(cluster, units)
+            self.seconds.wall = time.perf_counter() - begun
+        if self.failed:
+            raise SweepFailed(f"{len(self.failed)} of {len(units)} units failed, everything else is committed; the "
+                              f"first: {self.failed[0]}")
+        return Outcome(
+            experiment_id=self.experiment.id, store=self.store.url, planned=planned, committed_before=before,
+            committed=len(self.done) - before, diverged=sum(done.diverged for done in self.done.values()),
+            failed=tuple(self.failed), seconds=self.seconds.split(), slots=slots)
+
+    def _share(self, cluster: Cluster) -> Share:
+        import ray
+
+        gpus = ray.cluster_resources().get("GPU", 0)
+        if self.execution.device == "cuda" and not gpus:
+            raise LthError("device 'cuda' was asked for, but Ray has no GPU; use --device cpu or a cluster with GPUs")
+        on_gpu = bool(gpus) and self.execution.device != "cpu"
+        return Share(self.execution.threads, self.execution.gpu_share if on_gpu else 0)
+
+    def _prepare(self, cluster: Cluster) -> None:
+        """Check store, data and experiment; find out what is committed; set aside what is damaged."""
+        self.store.check_writable()
+        dataset = self.experiment.dataset
+        facts, fingerprint, self.data = stages.prepare(cluster, self.share, dataset.name, dataset.path)
+        device = "cuda" if self.share.gpus else "cpu"
+        self.job = Job(self.experiment, facts, self.store.url, device, self.execution.threads, code_version())
+        setup(self.experiment, facts)
+        self._record(fingerprint)
+        committed = self.store.committed(self.experiment.id)
+        for key, reason in committed.damaged.items():
+            unit = Path(key).stem
+            self.log.warning("damaged object %s (%s): its unit is set aside and done again", key, reason)
+            self.store.quarantine_unit(self.experiment.id, unit)
+        if committed.damaged:
+            committed = self.store.committed(self.experiment.id)
+        wanted = set(self.seeds)
+        columns = committed.rows.select(["arm", "draw", "level", "seed", "status", "mask_sha256"]).to_pylist()
+        arms = set(self.experiment.draws())
+        for row in columns:
+            key = (row["arm"], row["draw"], row["level"], row["seed"])
+            if (row["seed"] in wanted and row["level"] <= self.experiment.pruning.levels and key[:2] in arms):
+                self.done[key] = Done(committed.where[key], row["status"] == "diverged",
+                                      row["mask_sha256"] is not None)
+
+    def _record(self, fingerprint: str) -> None:
+        """Write the experiment down, or check that the store's is about the same data."""
+        import numpy
+        import torch
+
+        first = {"experiment": self.experiment.model_dump(mode="json"), "id": self.experiment.id,
+                 "margin": self.experiment.margin, "data_sha256": fingerprint,
+                 "first_run": {"at": datetime.now(UTC).isoformat(timespec="seconds"), "code_version": code_version(),
+                               "python": platform.python_version(), "torch": str(torch.__version__),
+                               "numpy": numpy.__version__, "platform": platform.platform()}}
+        there = yaml.safe_load(self.store.put_experiment(self.experiment.id, yaml.safe_dump(first, sort_keys=False)))
+        if there["data_sha256"] != fingerprint:
+            raise LthError(
+                f"the data set {self.experiment.dataset.name!r} is not the one that {self.experiment.id} began with "
+                f"(SHA-256 {fingerprint[:12]}, then {there['data_sha256'][:12]}); put the old data back, or use "
+                "another store or experiment name")
+        self.store.put_sweep(self.experiment.id, {
+            "seeds": format_seeds(self.seeds), "levels": self.experiment.pruning.levels,
+            "arms": [f"{arm.name}:{arm.draws}" for arm in self.experiment.arms], "margin": self.experiment.margin})
+
+    def _run_units(self, cluster: Cluster, units: list[Unit]) -> None:
+        """Keep every slot busy with the first unit whose needs are committed, until none is left."""
+        waiting = list(units)
+        running: dict[Future[None], Unit] = {}
+        with ThreadPoolExecutor(max_workers=4096, thread_name_prefix="unit") as pool:
+            try:
+                while waiting or running:
+                    slots = max(cluster.slots(self.share), 1)
+                    self.seconds.slots = max(self.seconds.slots, slots)
+                    free = max(slots - len(running), 0)
+                    able = (unit for unit in waiting if ready(self.experiment, unit, self.done))
+                    for unit in list(islice(able, free)):
+                        waiting.remove(unit)
+                        context = contextvars.copy_context()
+                        running[pool.submit(context.run, self._run_unit, cluster, unit)] = unit
+                    if not running:
+                        break  # what still waits needs a unit that failed
+                    finished, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        unit = running.pop(future)
+                        self._finish(unit, future.exception())
+            except BaseException:
+                cluster.stopping.set()
+                raise
+
+    def _finish(self, unit: Unit, error: BaseException | None) -> None:
+        if error is None:
+            tell(UnitChanged(unit, "committed"))
+            if all((unit.arm, unit.draw, unit.level, seed) in self.done for seed in self.seeds):
+                self.log.info("level %d · %s is complete for all %d seeds", unit.level, unit.arm, len(self.seeds))
+            return
+        if isinstance(error, (KeyboardInterrupt, Stopped)):
+            raise error
+        reason = f"{unit.name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        self.failed.append(reason)
+        self.log.error("unit failed: %s", reason)
+        tell(UnitChanged(unit, "failed", reason))
+
+    def _run_unit(self, cluster: Cluster, unit: Unit) -> None:
+        """One unit, stage after stage; once more from its beginning if arrays between stages were lost with a node."""
+        tell(UnitChanged(unit, "started"))
+        try:
+            committed = self._stages(cluster, unit)
+        except WorkerLost:
+            dataset = self.experiment.dataset
+            _, _, self.data = stages.prepare(cluster, self.share, dataset.name, dataset.path)
+            committed = self._stages(cluster, unit)
+        for seed, done in committed.items():
+            self.done[unit.arm, unit.draw, unit.level, seed] = done
+
+    def _stages(self, cluster: Cluster, unit: Unit) -> dict[int, Done]:
+        todo = work(self.experiment, unit, self.done)
+        shared = (cluster, self.share, self.job, todo)
+        ticket = trained = pruned = None
+        if todo.seeds:
+            if unit.arm == "ticket" and unit.level > 0:
+                pruned = stages.named(stages.prune, todo)(*shared)
+            ticket = stages.named(stages.rewind, todo)(*shared, pruned)
+            trained = stages.named(stages.train, todo)(*shared, ticket, self.data)
+        committed = stages.named(stages.evaluate, todo)(*shared, ticket, trained, self.data)
+        with self.lock:
+            for part in (pruned, ticket, trained, committed):
+                for purpose, spent in (part.seconds if part else {}).items():
+                    self.seconds.stages[purpose] += spent
+        return committed.done
+
+
+def code_version() -> str:
+    """The package's version, and the commit when it runs from a checkout."""
+    root = Path(lth.__file__).parent.parent
+    if not (root / ".git").exists():
+        return lth.__version__
+    try:
+        commit = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True,
+                                text=True, timeout=10, check=True, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"})
+    except (OSError, subprocess.SubprocessError):
+        return lth.__version__
+    return f"{lth.__version__}+{commit.stdout.strip()}"

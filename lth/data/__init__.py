@@ -1,0 +1,30 @@
+"""Data sets as tensors: load one by name, split it, standardise it exactly and augment it in batches.
+
+    from lth.data import channel_statistics, load_dataset, split
+
+    digits = load_dataset("digits")
+    train, validation = split(len(digits.train_labels), validation=200, seed=0)
+    mean, std = channel_statistics(digits.train_inputs, train)
+
+Whatever is wrong with a data set raises `lth.errors.DataError` with one line that says what to do.
+"""
+
+from lth.data import digits, parquet, torchvision_sets  # noqa: F401  (importing a loader's module registers it)
+from lth.data.augment import AugmentationDraw, augment, draw_augmentation
+from lth.data.images import ImageData, check
+from lth.data.registry import data_root, dataset_names, load_dataset, register_dataset
+from lth.data.splits import channel_statistics, split
+
+__all__ = [
+    "AugmentationDraw",
+    "ImageData",
+    "augment",
+    "channel_statistics",
+    "check",
+    "data_root",
+    "dataset_names",
+    "draw_augmentation",
+    "load_dataset",
+    "register_dataset",
+    "split",
+]

@@ -1,0 +1,95 @@
+"""Data sets by name: a plain dict, one function that adds to it and one that loads from it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from lth.data.images import ImageData, check
+from lth.errors import DataError
+
+Loader = TypeVar("Loader", bound=Callable[..., ImageData])
+
+
+class Dataset(NamedTuple):
+    """How a data set is loaded, and what a person reads about it."""
+
+    load: Callable[..., ImageData]
+    """`load(root)`, or `load(root, path)` where `takes_path`."""
+    description: str
+    """One line."""
+    takes_path: bool
+
+
+DATASETS: dict[str, Dataset] = {}
+
+
+def register_dataset(name: str, description: str, *, takes_path: bool = False) -> Callable[[Loader], Loader]:
+    """Add a data set to the registry, where the CLI, the form and the docs find it.
+
+        @register_dataset("tiny", "Two grey images, for a demonstration")
+        def load_tiny(root: Path) -> ImageData: ...
+
+    Args:
+        name: what `dataset.name` in an experiment says.
+        description: one line for a person who chooses.
+        takes_path: the loader is called `load(root, path)` with the experiment's `dataset.path`.
+
+    Raises:
+        DataError: another loader has that name already. (Running the same definition again, as notebooks do, is fine.)
+    """
+
+    def add(load: Loader) -> Loader:
+        known = DATASETS.get(name)
+        if known is not None and _definition(known.load) != _definition(load):
+            raise DataError(f"a data set named {name!r} is registered already: choose another name")
+        DATASETS[name] = Dataset(load, description, takes_path)
+        return load
+
+    return add
+
+
+def dataset_names() -> dict[str, str]:
+    """Name and one-line description of every registered data set, in alphabetical order."""
+    return {name: DATASETS[name].description for name in sorted(DATASETS)}
+
+
+def data_root(root: Path | None = None) -> Path:
+    """The folder of the data sets: `root`, or else `$LTH_DATA_DIR`, or else `~/.cache/lth/data`. It need not exist."""
+    if root is None:
+        root = Path(os.environ.get("LTH_DATA_DIR") or "~/.cache/lth/data")
+    return Path(root).expanduser()
+
+
+def load_dataset(name: str, root: Path | None = None, path: str | None = None) -> ImageData:
+    """Load a registered data set and check it.
+
+    Args:
+        name: one of `dataset_names()`.
+        root: folder of the data sets; see `data_root` for the default.
+        path: folder below `root`, for data sets that ask for one (`parquet`).
+
+    Raises:
+        DataError: unknown name, a path given where none is wanted or missing where one is, or data that are absent,
+            damaged or unusable.
+    """
+    dataset = DATASETS.get(name)
+    if dataset is None:
+        close = difflib.get_close_matches(name, DATASETS, n=1)
+        suggestion = f"did you mean {close[0]!r}? " if close else ""
+        raise DataError(f"unknown data set {name!r}: {suggestion}known are {', '.join(sorted(DATASETS))}")
+    if dataset.takes_path and not path:
+        raise DataError(f"data set {name!r} needs dataset.path, its folder below {data_root(root)}: give one")
+    if path and not dataset.takes_path:
+        readers = ", ".join(sorted(key for key in DATASETS if DATASETS[key].takes_path))
+        raise DataError(f"data set {name!r} takes no dataset.path, but got {path!r}: leave it out (only for {readers})")
+    data = dataset.load(data_root(root), path) if dataset.takes_path else dataset.load(data_root(root))
+    check(data)
+    return data
+
+
+def _definition(load: Callable[..., ImageData]) -> tuple[str, str]:
+    return load.__module__, load.__qualname__

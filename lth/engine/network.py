@@ -1,0 +1,89 @@
+"""A network as the engine sees it: layout, buffers, what can be pruned; and its initial weights per seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from lth.engine.layout import Layout
+from lth.models.structure import PrunableTensor
+from lth.streams import stream, stream_seed
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module's structure, without weights of its own.
+
+    `module` is a skeleton: its tensors are never read, it only says how to compute. `build` makes a fresh module
+    with weights from torch's global generator. `draws_randomness` tells whether a training pass draws random numbers
+    (dropout), found by watching the generator.
+    """
+
+    module: nn.Module
+    build: Callable[[], nn.Module]
+    layout: Layout
+    buffers: Mapping[str, torch.Tensor]
+    prunable: tuple[PrunableTensor, ...]
+    classes: int
+    initialisation: str
+    draws_randomness: bool
+
+    def masks(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Mask rows [seeds, width] (bool) from one mask per prunable tensor; everything else is kept."""
+        return self.layout.rows({name: mask.float() for name, mask in tensors.items()}, fill=1.0) > 0
+
+
+def describe(
+    build: Callable[[], nn.Module],
+    input_shape: Sequence[int],
+    classes: int,
+    prunable: tuple[PrunableTensor, ...],
+    initialisation: str,
+) -> Network:
+    """The network that `build` makes. Touches torch's global generator only within a fork."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        module = build()
+        before = torch.get_rng_state()
+        module.train()
+        with torch.no_grad():
+            module(torch.zeros(2, *input_shape))
+        draws = not torch.equal(before, torch.get_rng_state())
+        buffers = {name: buffer.detach().clone() for name, buffer in build().named_buffers()}
+    layout = Layout.of({name: tuple(parameter.shape) for name, parameter in module.named_parameters()})
+    return Network(module, build, layout, buffers, prunable, classes, initialisation, draws)
+
+
+def initialise(network: Network, seeds: Sequence[int], purpose: str = "init", draw: int = 0) -> torch.Tensor:
+    """Initial weights [seeds, width], each seed from its own stream `purpose`, whatever the cohort.
+
+    `own` keeps what the module's constructor draws. `glorot_normal` (Glorot & Bengio 2010) and `kaiming_normal` (He
+    et al. 2015, fan-in) redraw the weights of dense and convolutional layers and set their biases to zero.
+    """
+    rows = torch.zeros(len(seeds), network.layout.width)
+    for row, seed in zip(rows, seeds, strict=True):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(stream_seed(seed, purpose + "/own", draw))
+            module = network.build()
+        if network.initialisation != "own":
+            generator = stream(seed, purpose, draw)
+            for layer in module.modules():
+                if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+                    if network.initialisation == "glorot_normal":
+                        nn.init.xavier_normal_(layer.weight, generator=generator)
+                    else:
+                        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+                    if layer.bias is not None:
+                        nn.init.zeros_(layer.bias)
+        parameters = dict(module.named_parameters())
+        for slot in network.layout.slots:
+            row[slot.offset: slot.offset + slot.size] = parameters[slot.name].detach().float().flatten()
+    return rows
+
+
+def initial_buffers(network: Network, count: int) -> dict[str, torch.Tensor]:
+    """The buffers of a fresh module, one copy per seed: name -> [seeds, *shape]."""
+    return {name: buffer.expand(count, *buffer.shape).clone() for name, buffer in network.buffers.items()}

@@ -1,0 +1,27 @@
+"""Errors that a person can mend: one line that names the value at fault and the remedy."""
+
+from __future__ import annotations
+
+
+class LthError(Exception):
+    """A mistake or a condition that the reader of the message can mend. Its text is one clear line."""
+
+
+class InvalidExperiment(LthError):
+    """The experiment, the seeds or an option does not make sense; nothing has been started."""
+
+
+class DataError(LthError):
+    """A data set is missing, damaged or unusable."""
+
+
+class StoreError(LthError):
+    """The store cannot be reached, read or written."""
+
+
+class DamagedObject(StoreError):
+    """An object of the store does not hold what was written."""
+
+
+class NotDeterministic(StoreError):
+    """The same unit was computed twice with different results."""

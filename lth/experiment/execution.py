@@ -1,0 +1,29 @@
+"""How a sweep is executed. Nothing here changes a result or an id."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from lth.experiment.spec import Section
+
+
+class Execution(Section):
+    """Machines, not science: device, threads, shares, sizes of cohorts."""
+
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where cohorts train: `auto` takes a GPU if Ray has one, else CPU cores."
+    )
+    cohort_size: int | None = Field(
+        None, ge=1, le=100_000, description="Seeds that travel together as one unit; empty: chosen from the number of "
+        "seeds, the model's size and what Ray has."
+    )
+    threads: int = Field(
+        1, ge=1, le=256, description="CPU cores and torch threads per cohort. Results on a CPU depend on it; one thread "
+        "and more cohorts is also the fastest."
+    )
+    gpu_share: float = Field(1.0, gt=0, le=1, description="Part of a GPU per cohort; 0.5 puts two cohorts on each.")
+    cores: int | None = Field(
+        None, ge=1, le=1024, description="CPU cores for a local Ray; empty: all. A cluster at RAY_ADDRESS has its own."
+    )

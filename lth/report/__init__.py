@@ -1,0 +1,6 @@
+"""What a person looks at: figures and tables of a sweep."""
+
+from lth.report.figures import accuracy_figure, arm_styles, early_stop_figure, save_png
+from lth.report.tables import markdown_table, summary_table
+
+__all__ = ["accuracy_figure", "arm_styles", "early_stop_figure", "markdown_table", "save_png", "summary_table"]

@@ -1,0 +1,138 @@
+"""Committing a unit: its other objects first, `levels` last, nothing overwritten, every repetition compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lth.errors import DamagedObject, NotDeterministic, StoreError
+from lth.store import checkpoints, parquet
+from lth.store.content import content_hash
+from lth.store.objects import Objects
+from lth.store.records import ObjectRecord, UnitRecord, decode_levels, encode_levels, record_of
+from lth.store.schemas import RESULT_COLUMNS, ROW_KEYS, SCHEMAS, conform
+from lth.store.unit import UNIT_KINDS, Unit, checkpoint_key, levels_key, unit_key
+
+if TYPE_CHECKING:
+    import torch
+
+ATTEMPTS = 4
+"""How often an object may vanish, or have to be put aside, between our writing it and our reading it."""
+
+
+def commit(objects: Objects, experiment_id: str, unit: Unit, levels: pa.Table, metrics: pa.Table, masks: pa.Table,
+           checkpoint: Mapping[str, torch.Tensor] | None = None) -> bool:
+    """Writes the unit; see `Store.commit`."""
+    tables = {kind: _checked(kind, table, experiment_id, unit)
+              for kind, table in (("levels", levels), ("metrics", metrics), ("masks", masks))}
+    if sorted(tables["levels"]["seed"].to_pylist()) != list(unit.seeds):
+        raise StoreError(f"unit {unit.name}: its levels have {tables['levels'].num_rows} rows; they must be one for "
+                         f"each of its {len(unit.seeds)} seeds")
+    placed: dict[str, ObjectRecord] = {}
+    for kind in ("metrics", "masks"):
+        content = content_hash(tables[kind], SCHEMAS[kind].names)
+        data = parquet.encode(tables[kind], {"unit": unit.name, "content_sha256": content})
+        found = _place(objects, unit_key(kind, experiment_id, unit.name), data, kind, unit, content, _content_of(kind))
+        placed[kind] = record_of(unit_key(kind, experiment_id, unit.name), found, tables[kind].num_rows, content)
+    if checkpoint is not None:
+        key, data = checkpoint_key(experiment_id, unit.name), checkpoints.encode(checkpoint, unit.seeds)
+        content = _checkpoint_content(data)
+        found = _place(objects, key, data, "checkpoint", unit, content, _checkpoint_content)
+        placed["checkpoints"] = record_of(key, found, len(unit.seeds), content)
+    return _place_levels(objects, experiment_id, tables["levels"], UnitRecord(unit, placed))
+
+
+def _checked(kind: str, table: pa.Table, experiment_id: str, unit: Unit) -> pa.Table:
+    """The table in its schema, if each of its rows belongs to this unit and none is there twice."""
+    table = conform(table, kind)
+    expected = {"experiment_id": experiment_id, "arm": unit.arm, "draw": unit.draw, "level": unit.level}
+    for name, value in expected.items():
+        for found in pc.unique(table[name]).to_pylist():
+            if found != value:
+                raise StoreError(f"unit {unit.name}: its {kind} have {name} {found!r}; the unit's is {value!r}")
+    foreign = set(pc.unique(table["seed"]).to_pylist()) - set(unit.seeds)
+    if foreign:
+        raise StoreError(f"unit {unit.name}: its {kind} have seed {min(foreign)}, which is not one of the unit's")
+    keys = list(ROW_KEYS[kind])
+    if table.select(keys).group_by(keys).aggregate([]).num_rows != table.num_rows:
+        raise StoreError(f"unit {unit.name}: its {kind} have a row twice; {', '.join(keys)} must differ")
+    return table
+
+
+def _content_of(kind: str) -> Callable[[bytes], str]:
+    return lambda data: content_hash(parquet.decode(data, kind)[0], SCHEMAS[kind].names)
+
+
+def _checkpoint_content(data: bytes) -> str:
+    return checkpoints.content_of(checkpoints.decode(data)[0])
+
+
+def _place(objects: Objects, key: str, data: bytes, kind: str, unit: Unit, content: str,
+           content_of: Callable[[bytes], str]) -> bytes:
+    """Creates the object, or accepts one of the same content; returns the bytes that really lie there.
+
+    A damaged object is put into quarantine. Another content raises NotDeterministic.
+    """
+    for _ in range(ATTEMPTS):
+        if objects.create(key, data):
+            return data
+        found = objects.read(key)
+        if found is None:
+            continue
+        try:
+            found_content = content_of(found)
+        except DamagedObject:
+            objects.quarantine(key, found)
+            continue
+        if found_content != content:
+            raise _not_deterministic(objects, key, kind, unit)
+        return found
+    raise _restless(objects, key)
+
+
+def _place_levels(objects: Objects, experiment_id: str, levels: pa.Table, record: UnitRecord) -> bool:
+    """Creates the commit mark, or accepts one that says the same of the same objects. True: we wrote it."""
+    unit, key, data = record.unit, levels_key(experiment_id, record.unit.name), encode_levels(levels, record)
+    for _ in range(ATTEMPTS):
+        if objects.create(key, data):
+            return True
+        found = objects.read(key)
+        if found is None:
+            continue
+        try:
+            earlier, earlier_record = decode_levels(found, unit.name)
+        except DamagedObject:
+            objects.quarantine(key, found)
+            continue
+        differing = [name for name in RESULT_COLUMNS
+                     if content_hash(earlier, ["seed", name]) != content_hash(levels, ["seed", name])]
+        if differing:
+            raise _not_deterministic(objects, key, "levels", unit, f" in {', '.join(differing)}")
+        if all(earlier_record.objects[kind] == record.objects[kind] for kind in ("metrics", "masks")):
+            return False
+        # The unit lost its metrics or masks and has just been given them again: the old mark speaks of other bytes.
+        objects.quarantine(key, found)
+    raise _restless(objects, key)
+
+
+def quarantine_unit(objects: Objects, experiment_id: str, unit_name: str) -> list[str]:
+    """Moves the unit's objects aside, the commit mark first; see `Store.quarantine_unit`."""
+    moved = (objects.quarantine(unit_key(kind, experiment_id, unit_name)) for kind in UNIT_KINDS)
+    return [key for key in moved if key is not None]
+
+
+def _not_deterministic(objects: Objects, key: str, kind: str, unit: Unit, where: str = "") -> NotDeterministic:
+    return NotDeterministic(
+        f"unit {unit.name}: its {kind} differ{where} from what an earlier run of the same seeds left at "
+        f"{objects.location.url}/{key}; compare the code versions, threads and devices of the two, then quarantine the "
+        "unit to compute it anew")
+
+
+def _restless(objects: Objects, key: str) -> StoreError:
+    return StoreError(f"store {objects.location.url}: {key} can neither be created nor read back; see whether another "
+                      "program removes objects there")
+
+

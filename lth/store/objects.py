@@ -1,0 +1,134 @@
+"""The objects of a store: checked keys, another try after a passing failure, and errors that a person can mend."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from lth.errors import StoreError
+from lth.store.failures import explain, is_transient
+from lth.store.local_files import LocalFiles
+from lth.store.location import Location
+from lth.store.remote_files import RemoteFiles
+from lth.store.unit import check_key, quarantine_key
+
+log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+_JITTER = random.SystemRandom()  # never a seeded stream: workers of equal seed would all come back at the same moment
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How often a passing failure is tried again, and the waits between (seconds): by default 15 to 31 s in all."""
+
+    tries: int = 6
+    first_wait: float = 1.0
+    longest_wait: float = 16.0
+
+    def waits(self) -> Iterator[float]:
+        for attempt in range(self.tries - 1):
+            yield min(self.longest_wait, self.first_wait * 2**attempt) * _JITTER.uniform(0.5, 1.0)
+
+
+class Objects:
+    """Create-only, checked access to the objects below a location. Every error is a StoreError."""
+
+    def __init__(self, location: Location, retries: Retries) -> None:
+        self.location = location
+        self.retries = retries
+        self.files = LocalFiles(location.root) if location.protocol == "file" else RemoteFiles(location)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Writes `data` as `key` unless that exists. True: we wrote it. False: it exists; after a lost reply it may be
+        our own, so whoever cares compares the content."""
+        check_key(key)
+        return self._attempt(f"write {key}", lambda: self.files.create(key, data))
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Writes `data` as `key`, over what is there. For reports; nothing that counts is ever overwritten."""
+        check_key(key)
+        self._attempt(f"write {key}", lambda: self.files.replace(key, data))
+
+    def read(self, key: str) -> bytes | None:
+        """The content, or None if there is no such object."""
+        check_key(key)
+        return self._attempt(f"read {key}", lambda: self.files.read(key))
+
+    def exists(self, key: str) -> bool:
+        """Whether there is such an object; never from a cache."""
+        check_key(key)
+        return self._attempt(f"look for {key}", lambda: self.files.exists(key))
+
+    def delete(self, key: str) -> None:
+        """Removes the object; one that is missing is fine."""
+        check_key(key)
+        self._attempt(f"delete {key}", lambda: self.files.delete(key))
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """The keys below `folder`, at any depth, and their sizes in bytes; never from a cache."""
+        check_key(folder)
+        return self._attempt(f"list {folder}", lambda: self.files.sizes(folder))
+
+    def folders(self, folder: str) -> list[str]:
+        """The names of the folders directly below `folder`; never from a cache."""
+        check_key(folder)
+        return self._attempt(f"list {folder}", lambda: self.files.folders(folder))
+
+    def quarantine(self, key: str, content: bytes | None = None) -> str | None:
+        """Moves the object out of the way and returns its new key; None if it is not there.
+
+        With `content`, only if that is still what lies there: another process may have put it right already.
+        """
+        found = self.read(key)
+        if found is None or (content is not None and found != content):
+            return None
+        target = quarantine_key(key, found)
+        self.create(target, found)  # exists: the same content was put there before
+        self.delete(key)
+        log.warning("quarantined %s as %s", key, target)
+        return target
+
+    def check_writable(self) -> None:
+        """Writes, reads, lists and removes a probe; StoreError says what of it this store cannot do.
+
+        Also refuses a server that ignores `If-None-Match`: on it two writers would overwrite each other unseen. Tries
+        at most three times, because somebody is waiting for the answer.
+        """
+        hasty = copy.copy(self)
+        hasty.retries = replace(self.retries, tries=min(self.retries.tries, 3))
+        hasty._probe()
+
+    def _probe(self) -> None:
+        key, content = f"probes/{secrets.token_hex(8)}", secrets.token_bytes(16)
+        if not self.create(key, content) and self.read(key) != content:
+            raise StoreError(f"store {self.location.url}: a fresh object {key} exists already; the server's replies "
+                             "cannot be trusted, use another")
+        try:
+            if self.create(key, b"overwritten") or self.read(key) != content:
+                raise StoreError(f"store {self.location.url}: the server overwrites objects that it was told to keep "
+                                 "(it ignores If-None-Match); use one with conditional writes: AWS, Ceph 16+, MinIO")
+            if key not in self.sizes("probes"):
+                raise StoreError(f"store {self.location.url}: an object just written is not listed; use a store with "
+                                 "consistent listings")
+        finally:
+            self.delete(key)
+
+    def _attempt(self, action: str, operation: Callable[[], _Result]) -> _Result:
+        for wait in self.retries.waits():
+            try:
+                return operation()
+            except Exception as error:
+                if not is_transient(error):
+                    raise explain(error, self.location, action) from error
+                log.info("cannot %s (%s); trying again in %.1f s", action, type(error).__name__, wait)
+            time.sleep(wait)
+        try:
+            return operation()
+        except Exception as error:
+            raise explain(error, self.location, action) from error

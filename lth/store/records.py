@@ -1,0 +1,90 @@
+"""What a committed unit says of itself: the `levels` object with its seeds, checksums and the unit's other objects."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+
+from lth.errors import DamagedObject
+from lth.store import parquet
+from lth.store.content import content_hash
+from lth.store.schemas import LEVELS, RESULT_COLUMNS
+from lth.store.unit import Unit
+
+
+@dataclass(frozen=True)
+class ObjectRecord:
+    """One object as it lies in the store: SHA-256 of its bytes, its size, its rows, and the hash of its content."""
+
+    key: str
+    sha256: str
+    bytes: int
+    rows: int
+    content_sha256: str
+
+
+def record_of(key: str, data: bytes, rows: int, content_sha256: str) -> ObjectRecord:
+    """The record of an object that holds `data`."""
+    return ObjectRecord(key, hashlib.sha256(data).hexdigest(), len(data), rows, content_sha256)
+
+
+@dataclass(frozen=True)
+class UnitRecord:
+    """A committed unit and its other objects: `metrics`, `masks`, and `checkpoints` if one was written."""
+
+    unit: Unit
+    objects: Mapping[str, ObjectRecord]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.unit.seeds
+
+
+def encode_levels(levels: pa.Table, record: UnitRecord) -> bytes:
+    """The `levels` object of a conforming table. `content_sha256` covers the results, `table_sha256` every column, and
+    `metadata_sha256` the other entries: nothing in the object that means anything can change unnoticed."""
+    metadata = {
+        "unit": record.unit.name,
+        "seeds": json.dumps(list(record.seeds)),
+        "content_sha256": content_hash(levels, RESULT_COLUMNS),
+        "table_sha256": content_hash(levels, LEVELS.names),
+        "objects": json.dumps({kind: asdict(found) for kind, found in record.objects.items()}, sort_keys=True),
+    }
+    return parquet.encode(levels, {**metadata, "metadata_sha256": _metadata_sha256(metadata)})
+
+
+def _metadata_sha256(metadata: Mapping[str, str]) -> str:
+    covered = [metadata[name] for name in ("unit", "seeds", "content_sha256", "table_sha256", "objects")]
+    return hashlib.sha256(json.dumps(covered).encode()).hexdigest()
+
+
+def decode_levels(data: bytes, unit_name: str) -> tuple[pa.Table, UnitRecord]:
+    """The rows and the record of the `levels` object of `unit_name`.
+
+    DamagedObject (its text is only the reason) unless the rows, the seeds, the checksums and the name agree.
+    """
+    levels, metadata = parquet.decode(data, "levels")
+    try:
+        if _metadata_sha256(metadata) != metadata["metadata_sha256"]:
+            raise ValueError("checksum")
+        seeds = tuple(json.loads(metadata["seeds"]))
+        objects = {kind: ObjectRecord(**found) for kind, found in json.loads(metadata["objects"]).items()}
+        arms, draws, numbers = (levels[name].unique().to_pylist() for name in ("arm", "draw", "level"))
+        (arm,), (draw,), (level,) = arms, draws, numbers
+        unit = Unit(arm, draw, level, seeds)
+        named = metadata["unit"]
+    except Exception as error:  # any of many ways in which metadata can be other than encode_levels wrote it
+        raise DamagedObject(f"its metadata do not describe a unit ({type(error).__name__})") from error
+    if not unit.name == named == unit_name:
+        raise DamagedObject(f"it holds unit {unit.name}, not the one that its name says")
+    if not {"metrics", "masks"} <= objects.keys():
+        raise DamagedObject("its metadata do not record the unit's metrics and masks")
+    if sorted(levels["seed"].to_pylist()) != list(seeds):
+        raise DamagedObject("its rows are not those of its seeds")
+    if content_hash(levels, LEVELS.names) != metadata.get("table_sha256"):
+        raise DamagedObject("its rows do not match their SHA-256")
+    return levels, UnitRecord(unit, objects)

@@ -1,0 +1,182 @@
+"""The store: where experiments keep their results, whatever holds the objects."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from lth.errors import StoreError
+from lth.store import commits, reading
+from lth.store.location import parse_location
+from lth.store.objects import Objects, Retries
+from lth.store.reading import Committed
+from lth.store.unit import (
+    Unit,
+    checkpoint_key,
+    experiment_key,
+    is_name,
+    report_key,
+    sweep_key,
+    sweeps_folder,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Store:
+    """A store at any fsspec URL: `file:///…`, a path, `s3://bucket/prefix`, `memory://name`.
+
+    Settings of S3 come from the environment when the store is first used (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+    AWS_ENDPOINT_URL, AWS_REGION, …). A store is its URL: it can be pickled, and opens its connections anew in every
+    process. Threads may share one. Every method raises StoreError, in one line, if the store cannot do what is asked.
+    """
+
+    def __init__(self, url: str | os.PathLike[str], retries: Retries | None = None) -> None:
+        self.objects = Objects(parse_location(os.fspath(url)), retries or Retries())
+
+    @property
+    def url(self) -> str:
+        """The URL, with an absolute path and nothing secret: `Store(store.url)` is the same store anywhere."""
+        return self.objects.location.url
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, (self.url, self.objects.retries)
+
+    # Any object
+
+    def check_writable(self) -> None:
+        """Writes and removes a probe. StoreError says what is missing: the bucket, rights, the server, or its honouring
+        of create-only writes. Answers within seconds."""
+        self.objects.check_writable()
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Writes `data` as `key` unless that exists. True: we wrote it. False: it exists, and may be our own after a
+        lost reply; compare the content."""
+        return self.objects.create(key, data)
+
+    def read(self, key: str) -> bytes | None:
+        """The object's content, or None if there is none."""
+        return self.objects.read(key)
+
+    # Units
+
+    def commit(self, experiment_id: str, unit: Unit, levels: pa.Table, metrics: pa.Table, masks: pa.Table,
+               checkpoint: Mapping[str, torch.Tensor] | None = None) -> bool:
+        """Writes a unit's tables (columns of LEVELS, METRICS, MASKS) and checkpoint (tensors `[S, …]`, S the unit's
+        seeds); `levels` last, so that the unit is committed whole or not at all.
+
+        True: we committed it. False: it was committed already with the same results. Raises NotDeterministic if it was
+        with others, StoreError if rows do not belong to the unit. Damaged leftovers go into quarantine.
+        """
+        return commits.commit(self.objects, experiment_id, unit, levels, metrics, masks, checkpoint)
+
+    def committed(self, experiment_id: str) -> Committed:
+        """What is committed, each (arm, draw, level, seed) once, and what is damaged; reads every `levels` object.
+
+        A unit whose metrics or masks are missing or of another size than recorded is not committed.
+        """
+        return reading.committed(self.objects, experiment_id)
+
+    def quarantine_unit(self, experiment_id: str, unit_name: str) -> list[str]:
+        """Moves the unit's objects to `quarantine/…`, `levels` first, so that the unit can be computed anew; returns
+        their new keys. Objects that are missing are passed over."""
+        return commits.quarantine_unit(self.objects, experiment_id, unit_name)
+
+    def seeds_of(self, experiment_id: str, unit_name: str) -> tuple[int, ...]:
+        """The seeds of a committed unit, in the order of its checkpoint's leading axis; DamagedObject if there is no
+        such unit."""
+        return reading.read_record(self.objects, experiment_id, unit_name).seeds
+
+    def read_table(self, found: Committed, kind: str) -> tuple[pa.Table, dict[str, str]]:
+        """The rows of `metrics` or `masks` of the committed units, each (arm, draw, level, seed) from the unit that
+        counts for it, and the damaged objects among them: key -> what is wrong."""
+        return reading.read_table(self.objects, found, kind)
+
+    def read_masks(self, experiment_id: str, where: Mapping[int, str]) -> dict[str, np.ndarray]:
+        """The masks of seeds of one arm and level, as boolean arrays `[S, *shape]` by tensor, True = kept.
+
+        `where` gives for each seed the unit that holds it; S is in its order. DamagedObject names the object that is
+        missing, or that does not match the unit's record or its own checksums.
+        """
+        return reading.read_masks(self.objects, experiment_id, where)
+
+    # Checkpoints
+
+    def read_checkpoint(self, experiment_id: str, unit_name: str) -> dict[str, torch.Tensor]:
+        """The checkpoint's tensors `[S, …]` on the CPU, S as in `seeds_of`; DamagedObject if it is missing or does not
+        match the checksum in it."""
+        return reading.read_checkpoint(self.objects, experiment_id, unit_name)
+
+    def has_checkpoint(self, experiment_id: str, unit_name: str) -> bool:
+        """Whether a checkpoint lies there; reading it may still show it to be damaged."""
+        return self.objects.exists(checkpoint_key(experiment_id, unit_name))
+
+    def delete_checkpoint(self, experiment_id: str, unit_name: str) -> None:
+        """Removes the checkpoint; one that is missing is fine. The unit stays committed."""
+        self.objects.delete(checkpoint_key(experiment_id, unit_name))
+
+    # Experiments, sweeps, reports
+
+    def put_experiment(self, experiment_id: str, text: str) -> str:
+        """Writes `experiment.yaml` unless it exists; returns the text that lies there, ours or the earlier one."""
+        if self.objects.create(experiment_key(experiment_id), text.encode()):
+            return text
+        found = self.get_experiment(experiment_id)
+        return text if found is None else found
+
+    def get_experiment(self, experiment_id: str) -> str | None:
+        """The text of `experiment.yaml`, or None if there is no such experiment."""
+        found = self.objects.read(experiment_key(experiment_id))
+        return None if found is None else self._text(found, experiment_key(experiment_id))
+
+    def experiments(self) -> list[str]:
+        """The ids of all experiments that are described here or have a unit, sorted."""
+        having_units = (name.removeprefix("experiment=") for name in self.objects.folders("levels"))
+        return sorted(name for name in {*self.objects.folders("experiments"), *having_units} if is_name(name))
+
+    def put_sweep(self, experiment_id: str, record: Mapping[str, Any]) -> str:
+        """Writes a sweep's record as JSON, once; returns its name, 8 hex digits of its content."""
+        data = json.dumps(record, sort_keys=True, indent=2, allow_nan=False).encode()
+        name = hashlib.sha256(data).hexdigest()[:8]
+        key = sweep_key(experiment_id, name)
+        if not self.objects.create(key, data) and self.objects.read(key) != data:
+            raise reading.damaged_object(self.objects, key, "it is not the record that its name says")
+        return name
+
+    def sweeps(self, experiment_id: str) -> list[dict[str, Any]]:
+        """The records of all sweeps of the experiment, in the order of their names. DamagedObject names one that is
+        no JSON."""
+        records = []
+        for key in sorted(self.objects.sizes(sweeps_folder(experiment_id))):
+            data = self.objects.read(key)
+            if data is not None:
+                try:
+                    records.append(json.loads(data))
+                except ValueError as error:
+                    raise reading.damaged_object(self.objects, key, "it is no JSON") from error
+        return records
+
+    def put_report(self, experiment_id: str, name: str, data: bytes) -> str:
+        """Writes a file of the report, over an earlier one; `name` may hold folders. Returns its URL."""
+        self.objects.replace(report_key(experiment_id, name), data)
+        return self.report_url(experiment_id, name)
+
+    def report_url(self, experiment_id: str, name: str) -> str:
+        """Where that file of the report lies."""
+        return f"{self.url}/{report_key(experiment_id, name)}"
+
+    def _text(self, data: bytes, key: str) -> str:
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise StoreError(f"{self.url}/{key} is no text; remove it, it is written again by the next run") from error

@@ -1,0 +1,73 @@
+"""What a sweep will cost, from a few real steps on this machine and the sizes of what it writes."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+
+import torch
+
+from lth.data import ImageData
+from lth.engine import (
+    CohortTraining,
+    Start,
+    choose_program,
+    evaluate,
+    exact_arithmetic,
+    initial_buffers,
+    initialise,
+    make_feed,
+)
+from lth.experiment import Experiment
+from lth.sweep.setup import Setup
+from lth.sweep.stages import blocks
+
+
+def time_a_step(concrete: Setup, experiment: Experiment, data: ImageData, seconds: float = 1.0
+                ) -> tuple[float, float, float]:
+    """Seconds per seed of one training step, of one validation, and of the last evaluation, on one core of this CPU.
+
+    Trains a cohort of the size that a core would for about `seconds`; nothing is kept.
+    """
+    cpu = torch.device("cpu")
+    count = min(blocks(concrete.network, 4, cpu)[0].stop, 4)
+    seeds = tuple(range(count))
+    with exact_arithmetic(1, "float32"):
+        feed = make_feed(data, seeds, experiment.dataset.validation, experiment.dataset.standardise)
+        weights = initialise(concrete.network, seeds)
+        start = Start(weights, initial_buffers(concrete.network, count), torch.ones_like(weights, dtype=torch.bool))
+        recipe = replace(concrete.recipe, evaluate_every=10**9, steps=10**9, rewind_step=None)
+        begun = time.perf_counter()
+        training = CohortTraining(concrete.network, recipe, feed, start)
+        evaluation = time.perf_counter() - begun
+        training.advance(2)
+        begun = time.perf_counter()
+        while time.perf_counter() - begun < seconds and training.step < concrete.recipe.steps:
+            training.advance(training.step + 2)
+        step = (time.perf_counter() - begun) / max(training.step - 2, 1)
+        del training
+        program = choose_program(concrete.network, seeds, cpu, "float32")
+        begun = time.perf_counter()
+        evaluate(program, weights, start.buffers, feed, "validation")
+        evaluation = min(evaluation, time.perf_counter() - begun)
+    whole = len(data.train_labels) - experiment.dataset.validation + 2 * len(data.test_labels)
+    return step / count, evaluation / count, evaluation / count * whole / experiment.dataset.validation
+
+
+def entropy(density: float) -> float:
+    """Bits a weight that a random mask of this density needs at least: the binary entropy."""
+    if density in (0.0, 1.0):
+        return 0.0
+    return -density * math.log2(density) - (1 - density) * math.log2(1 - density)
+
+
+def estimate_storage(concrete: Setup, experiment: Experiment, trainings: int) -> float:
+    """Bytes that `trainings` trainings land in the store: curves, masks near their entropy, checkpoints kept."""
+    recipe, levels = concrete.recipe, len(concrete.counts)
+    curve = 2 * (recipe.steps // recipe.evaluate_every + 2) * 14 + 1500
+    masks = sum(1.1 * entropy(sum(counts.values()) / concrete.weights_total) * concrete.weights_total / 8
+                for counts in concrete.counts) / levels
+    seeds = trainings / (1 + experiment.pruning.levels * len(experiment.draws()))
+    kept = concrete.network.layout.width * 4 * (2 + (recipe.rewind_step is not None))
+    return trainings * (curve + masks) + seeds * kept

@@ -1,0 +1,113 @@
+"""What is to be done: units still missing from the store, what each needs, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lth.experiment import Experiment, RewindToStep
+from lth.store import Unit
+
+Key = tuple[str, int, int, int]  # arm, draw, level, seed
+
+
+@dataclass(frozen=True)
+class Done:
+    """Where a committed (arm, draw, level, seed) lies, and what is known of it."""
+
+    unit: str
+    diverged: bool
+    has_mask: bool
+
+
+@dataclass(frozen=True)
+class Work:
+    """A unit with everything that its stages read, as names of committed units by seed.
+
+    `seeds` are those that can be trained; `lost` those whose ticket diverged at an earlier level, so that there is no
+    mask for them: they are recorded as diverged without training.
+    """
+
+    unit: Unit
+    seeds: tuple[int, ...]
+    lost: tuple[int, ...]
+    masks_from: Mapping[int, str] = field(default_factory=dict)
+    trained_from: Mapping[int, str] = field(default_factory=dict)
+    rewind_from: Mapping[int, str] = field(default_factory=dict)
+
+
+def plan(
+    experiment: Experiment, seeds: Sequence[int], done: Iterable[Key], cohort_size: int
+) -> list[Unit]:
+    """The units that are planned but not committed, asked seed by seed, in the order in which they should run.
+
+    Level by level and the ticket first, so that an interrupted sweep leaves complete levels behind. Seeds travel in
+    blocks of `cohort_size`; a block from which some seeds are committed already trains only the others.
+    """
+    finished = set(done)
+    blocks = [tuple(seeds[start: start + cohort_size]) for start in range(0, len(seeds), cohort_size)]
+    units = []
+    for level in range(experiment.pruning.levels + 1):
+        for arm, draw in experiment.draws():
+            if level == 0 and arm != "ticket":
+                continue  # at level 0 every arm is the dense network
+            for block in blocks:
+                missing = tuple(seed for seed in block if (arm, draw, level, seed) not in finished)
+                if missing:
+                    units.append(Unit(arm, draw, level, missing))
+    return units
+
+
+def planned_count(experiment: Experiment, seeds: int) -> int:
+    """How many (arm, draw, level, seed) a sweep has."""
+    return seeds * (1 + experiment.pruning.levels * len(experiment.draws()))
+
+
+def needs(experiment: Experiment, unit: Unit) -> set[tuple[str, int, int]]:
+    """The (arm, draw, level) whose commits, for the same seeds, a unit waits for."""
+    if unit.level == 0:
+        return set()
+    needed = {("ticket", 0, unit.level)} if unit.arm != "ticket" else {("ticket", 0, _parent(experiment, unit))}
+    if isinstance(experiment.rewinding, RewindToStep):
+        needed.add(("ticket", 0, 0))
+    return needed
+
+
+def _parent(experiment: Experiment, unit: Unit) -> int:
+    return unit.level - 1 if experiment.pruning.schedule == "iterative" else 0
+
+
+def ready(experiment: Experiment, unit: Unit, done: Mapping[Key, Done]) -> bool:
+    """Whether everything that the unit needs is committed."""
+    return all((*need, seed) in done for need in needs(experiment, unit) for seed in unit.seeds)
+
+
+def work(experiment: Experiment, unit: Unit, done: Mapping[Key, Done]) -> Work:
+    """The unit with the names of the units that it reads from; call it when the unit is `ready`."""
+    if unit.level == 0:
+        return Work(unit, unit.seeds, ())
+    level = unit.level if unit.arm != "ticket" else _parent(experiment, unit)
+    parents = {seed: done["ticket", 0, level, seed] for seed in unit.seeds}
+    lost = tuple(seed for seed, parent in parents.items()
+                 if (parent.diverged if unit.arm == "ticket" else not parent.has_mask))
+    live = tuple(seed for seed in unit.seeds if seed not in lost)
+    names = {seed: parents[seed].unit for seed in live}
+    late = isinstance(experiment.rewinding, RewindToStep)
+    return Work(
+        unit, live, lost, masks_from=names, trained_from=names if unit.arm == "ticket" else {},
+        rewind_from={seed: done["ticket", 0, 0, seed].unit for seed in live} if late else {})
+
+
+# Bytes that a unit's results may take while they pass between stages, and the most seeds that a unit holds.
+UNIT_BYTES = 2**30
+LARGEST_COHORT = 256
+
+
+def choose_cohort_size(seeds: int, slots: int, width: int) -> int:
+    """Seeds a unit: enough units to fill every slot, few enough for the workflow engine, small enough for memory.
+
+    `width` is the floats of one seed's parameters; a unit holds about six such rows per seed between its stages
+    (start, masks, end, early stop, rewind point and one to spare).
+    """
+    by_memory = max(1, UNIT_BYTES // (width * 4 * 6))
+    return max(1, min(-(-seeds // max(slots, 1)), by_memory, LARGEST_COHORT))

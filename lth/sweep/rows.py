@@ -1,0 +1,128 @@
+"""The tables of a unit: one row per seed in `levels`, curves in `metrics`, packed bits in `masks`."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lth.experiment import Experiment
+from lth.store import LEVELS, MASKS, METRICS, Unit, mask_sha256, pack
+from lth.sweep.planning import Work
+from lth.sweep.setup import Setup
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What the final evaluation of a cohort found; arrays [seeds], losses in nats, accuracies as fractions."""
+
+    train_loss: np.ndarray
+    train_accuracy: np.ndarray
+    test_loss: np.ndarray
+    test_accuracy: np.ndarray
+    early_test_loss: np.ndarray
+    early_test_accuracy: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: Sequence[Figures]) -> Figures:
+        """The blocks of a cohort, one after another."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+
+def tables(
+    experiment: Experiment,
+    setup: Setup,
+    work: Work,
+    masks: Mapping[str, np.ndarray],
+    trained: Mapping[str, np.ndarray] | None,
+    figures: Figures | None,
+    *,
+    device: str,
+    threads: int,
+    code_version: str,
+) -> tuple[pa.Table, pa.Table, pa.Table]:
+    """The `levels`, `metrics` and `masks` tables of a unit, lost seeds included."""
+    unit = work.unit
+    common = {"experiment_id": experiment.id, "arm": unit.arm, "draw": unit.draw, "level": unit.level}
+    remaining = sum(setup.counts[unit.level].values())
+    total = setup.weights_total
+    density = remaining / total
+    mask_table = MASKS.empty_table()
+    if masks:  # of the seeds that have one: a lost seed does not
+        mask_table = pack(masks, experiment.id, Unit(unit.arm, unit.draw, unit.level, work.seeds))
+    mask_of = mask_sha256(mask_table)
+    dataset = experiment.dataset
+    description = {
+        **common, "density": density, "weights_remaining": remaining, "weights_total": total,
+        "criterion": experiment.pruning.criterion, "dataset": dataset.name + (f":{dataset.path}" if dataset.path else ""),
+        "model": experiment.model.name,
+        "device": device, "cohort_size": len(unit.seeds), "threads": threads,
+        "precision": experiment.training.precision, "code_version": code_version,
+        "finished_at": datetime.datetime.now(datetime.UTC),
+    }
+    level_rows, metric_rows = [], []
+    for seed in unit.seeds:
+        row: dict[str, Any] = {**description, "seed": seed, "status": "diverged", "steps": 0, "mask_sha256": None}
+        if trained is not None and figures is not None and seed in work.seeds:
+            position = work.seeds.index(seed)
+            row.update(_level_row(trained, figures, position, setup))
+            row["mask_sha256"] = mask_of[seed]
+            metric_rows += [{**common, "seed": seed, "density": density, **metric}
+                            for metric in _metric_rows(trained, figures, position)]
+        level_rows.append(row)
+    return (
+        pa.Table.from_pylist([{name: row.get(name) for name in LEVELS.names} for row in level_rows], LEVELS),
+        pa.Table.from_pylist(metric_rows, METRICS),
+        mask_table,
+    )
+
+
+def _level_row(trained: Mapping[str, np.ndarray], figures: Figures, position: int, setup: Setup) -> dict[str, Any]:
+    steps = trained["steps"]
+    early = int(trained["early_stop/step"][position])
+    at_early = int(np.searchsorted(steps, early))
+    seconds = float(trained["seconds"][position])
+    done = int(steps[-1]) - int(steps[0])
+    if bool(trained["diverged"][position]):  # its curve is in `metrics`; a figure of it here would mislead
+        return {"steps": int(steps[-1]), "status": "diverged", "train_seconds": seconds,
+                "examples_per_second": done * setup.recipe.batch_size / seconds if seconds else None}
+    return {
+        "steps": int(steps[-1]),
+        "early_stop_step": early,
+        "train_accuracy": number(figures.train_accuracy[position]),
+        "train_loss": number(figures.train_loss[position]),
+        "val_accuracy_at_early_stop": number(trained["curves/validation_accuracy"][position, at_early]),
+        "test_accuracy_at_early_stop": number(figures.early_test_accuracy[position]),
+        "val_accuracy": number(trained["curves/validation_accuracy"][position, -1]),
+        "test_accuracy": number(figures.test_accuracy[position]),
+        "test_loss": number(figures.test_loss[position]),
+        "status": "ok",
+        "train_seconds": seconds,
+        "examples_per_second": done * setup.recipe.batch_size / seconds if seconds else None,
+    }
+
+
+def _metric_rows(trained: Mapping[str, np.ndarray], figures: Figures, position: int) -> list[dict[str, Any]]:
+    steps = [int(step) for step in trained["steps"]]
+    found = []
+    for split, name in (("train", "train"), ("val", "validation")):
+        losses, accuracies = trained[f"curves/{name}_loss"][position], trained[f"curves/{name}_accuracy"][position]
+        begin = 1 if split == "train" else 0  # before the first step there is no training batch
+        found += [{"step": step, "split": split, "loss": number(loss), "accuracy": number(accuracy)}
+                  for step, loss, accuracy in zip(steps[begin:], losses[begin:], accuracies[begin:], strict=True)]
+    early = int(trained["early_stop/step"][position])
+    tests = {early: (figures.early_test_loss, figures.early_test_accuracy),
+             steps[-1]: (figures.test_loss, figures.test_accuracy)}
+    return found + [{"step": step, "split": "test", "loss": number(loss[position]),
+                     "accuracy": number(accuracy[position])} for step, (loss, accuracy) in tests.items()]
+
+
+def number(value: Any) -> float | None:
+    """A float for a table; what is not finite becomes null."""
+    value = float(value)
+    return value if math.isfinite(value) else None

@@ -1,0 +1,309 @@
+"""The stages of a unit: prune, rewind, train, evaluate. Plain functions of plain arrays, for any orchestrator.
+
+What passes between the stages of one unit is a dict of NumPy arrays with a leading axis of seeds; what passes between
+units goes through the store. Each stage returns the seconds that it spent by purpose, so that a run can say where its
+time went.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from lth.arms import ARMS, Draw, Ticket
+from lth.data import ImageData
+from lth.engine import (
+    CohortTraining, Feed, Network, Start, Trained, choose_device, choose_program, evaluate, exact_arithmetic,
+    initial_buffers, initialise, make_feed,
+)
+from lth.experiment import Experiment
+from lth.pruning import CRITERIA, select
+from lth.store import Store
+from lth.sweep import rows
+from lth.sweep.planning import Done, Work
+from lth.sweep.setup import DataFacts, Setup, setup
+
+Arrays = dict[str, np.ndarray]
+# Bytes of one block's weights, gradient, moments and mask: what a core keeps close. A cohort on a CPU trains block
+# after block; results do not depend on it.
+CPU_BLOCK_BYTES = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every stage of a sweep shares: the experiment, its data's facts, the store, and how to execute."""
+
+    experiment: Experiment
+    facts: DataFacts
+    store_url: str
+    device: str = "auto"
+    threads: int = 1
+    code_version: str = ""
+
+    @property
+    def setup(self) -> Setup:
+        return setup(self.experiment, self.facts)
+
+    @property
+    def store(self) -> Store:
+        return _store(self.store_url)
+
+
+@lru_cache(maxsize=4)
+def _store(url: str) -> Store:
+    return Store(url)
+
+
+@dataclass
+class Clock:
+    """Seconds spent by purpose: training, evaluation, storage, pruning."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def time(self, purpose: str) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[purpose] = self.seconds.get(purpose, 0.0) + time.perf_counter() - begun
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage hands on: arrays for the next stage, and its seconds by purpose."""
+
+    arrays: Arrays
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A unit that lies in the store: what later units need to know of each seed, and the seconds it took."""
+
+    done: dict[int, Done]
+    seconds: dict[str, float]
+
+
+def prune(job: Job, work: Work) -> Stage:
+    """The masks of a ticket unit: the trained weights of the level before, scored, the lowest removed."""
+    clock = Clock()
+    pruning, counts = job.experiment.pruning, job.setup.counts[work.unit.level]
+    with exact_arithmetic(job.threads, "float32"):
+        with clock.time("storage"):
+            before = job.store.read_masks(job.experiment.id, dict(work.masks_from))
+            trained = _checkpoints(job, work.trained_from, "trained/")
+        with clock.time("pruning"):
+            score = CRITERIA[pruning.criterion][0]
+            masks = {tensor.name: torch.from_numpy(before[tensor.name]) for tensor in job.setup.network.prunable}
+            scores = {name: score(trained[name]) for name in masks}
+            masks = select(scores, masks, counts)
+    return Stage({f"masks/{name}": mask.numpy() for name, mask in masks.items()}, clock.seconds)
+
+
+def rewind(job: Job, work: Work, pruned: Arrays | None = None) -> Stage:
+    """The ticket of the unit's arm: masks, and weights rewound to initialisation or to step k."""
+    clock = Clock()
+    network, seeds, unit = job.setup.network, work.seeds, work.unit
+    with exact_arithmetic(job.threads, "float32"):
+        with clock.time("storage"):
+            masks = _masks(job, work, pruned)
+        with clock.time("pruning"):
+            weights, buffers, step = initialise(network, seeds), initial_buffers(network, len(seeds)), 0
+        if work.rewind_from:
+            with clock.time("storage"):
+                late = _checkpoints(job, work.rewind_from, "rewind/")
+                weights = network.layout.rows({slot.name: late[slot.name] for slot in network.layout.slots})
+                buffers = {name: late[f"buffers/{name}"] for name in buffers}
+                step = job.setup.recipe.rewind_step or 0
+        with clock.time("pruning"):
+            arm = ARMS[unit.arm][0]
+            ticket = arm(Ticket(masks, weights, buffers, step), Draw(network, seeds, unit.level, unit.draw))
+    arrays = {"weights": ticket.weights.numpy(), "step": np.array(ticket.step)}
+    arrays.update({f"buffers/{name}": buffer.numpy() for name, buffer in ticket.buffers.items()})
+    arrays.update({f"masks/{name}": mask.numpy() for name, mask in ticket.masks.items()})
+    return Stage(arrays, clock.seconds)
+
+
+def train(
+    job: Job, work: Work, ticket: Arrays, data: ImageData, on_progress: Callable[[int], None] | None = None
+) -> Stage:
+    """Train the unit's cohort from its ticket; `on_progress` is given the seed-steps done since its last call."""
+    recipe, network = job.setup.recipe, job.setup.network
+    device = choose_device(job.device, recipe.precision)
+    clock, parts, seconds = Clock(), [], []
+    start_step = int(ticket["step"])
+    with exact_arithmetic(job.threads, recipe.precision):
+        for block in blocks(network, len(work.seeds), device):
+            begun = time.perf_counter()
+            feed = _feed(job, data, work.seeds[block], device)
+            arrays = {name: torch.from_numpy(array[block].copy()) for name, array in ticket.items()
+                      if name != "step"}
+            masks = {name.removeprefix("masks/"): mask for name, mask in arrays.items() if name.startswith("masks/")}
+            start = Start(arrays["weights"], _named(arrays, "buffers/"), network.masks(masks), start_step)
+            training = CohortTraining(network, recipe, feed, start)
+            reached = start_step
+
+            def report(step: int, size: int = len(feed.seeds)) -> None:
+                nonlocal reached
+                if on_progress:
+                    on_progress((step - reached) * size)
+                reached = step
+
+            training.advance(on_progress=report)
+            result = training.result()
+            parts.append(_trained_arrays(result))
+            seconds += [(time.perf_counter() - begun) / len(feed.seeds)] * len(feed.seeds)
+            clock.seconds["evaluation"] = clock.seconds.get("evaluation", 0.0) + training.evaluation_seconds
+            clock.seconds["training"] = (clock.seconds.get("training", 0.0) + time.perf_counter() - begun
+                                         - training.evaluation_seconds)
+    arrays_out = {name: np.concatenate([part[name] for part in parts]) for name in parts[0] if name != "steps"}
+    arrays_out["steps"] = parts[0]["steps"]
+    arrays_out["seconds"] = np.array(seconds)
+    return Stage(arrays_out, clock.seconds)
+
+
+def evaluate_and_commit(
+    job: Job, work: Work, ticket: Arrays | None, trained: Arrays | None, data: ImageData
+) -> Committed:
+    """Read the test set at the early-stop and at the last step, and commit the unit."""
+    clock, recipe, network = Clock(), job.setup.recipe, job.setup.network
+    device = choose_device(job.device, recipe.precision)
+    figures: rows.Figures | None = None
+    if ticket is not None and trained is not None:
+        with exact_arithmetic(job.threads, recipe.precision), clock.time("evaluation"):
+            found = [_figures(job, work.seeds[block], _cut(trained, block), data, device)
+                     for block in blocks(network, len(work.seeds), device)]
+            figures = rows.Figures.joined(found)
+    with clock.time("storage"):
+        checkpoint = _checkpoint(network, work, ticket, trained)
+        masks = {} if ticket is None else {name.removeprefix("masks/"): mask for name, mask in ticket.items()
+                                           if name.startswith("masks/")}
+        tables = rows.tables(job.experiment, job.setup, work, masks, trained, figures,
+                             device=_device_name(device), threads=job.threads, code_version=job.code_version)
+        job.store.commit(job.experiment.id, work.unit, *tables, checkpoint=checkpoint)
+        _forget_parents(job, work)
+    levels = tables[0].select(["seed", "status", "mask_sha256"]).to_pylist()
+    done = {row["seed"]: Done(work.unit.name, row["status"] == "diverged", row["mask_sha256"] is not None)
+            for row in levels}
+    return Committed(done, clock.seconds)
+
+
+def blocks(network: Network, seeds: int, device: torch.device) -> list[slice]:
+    """How a cohort is cut for training: whole on a GPU, by cache on a CPU."""
+    size = seeds if device.type == "cuda" else max(1, CPU_BLOCK_BYTES // (network.layout.width * 4 * 5))
+    return [slice(start, min(start + size, seeds)) for start in range(0, seeds, size)]
+
+
+def _masks(job: Job, work: Work, pruned: Arrays | None) -> dict[str, torch.Tensor]:
+    tensors = job.setup.network.prunable
+    if pruned is not None:
+        return {tensor.name: torch.from_numpy(pruned[f"masks/{tensor.name}"].copy()) for tensor in tensors}
+    if work.unit.level == 0:
+        return {tensor.name: torch.ones(len(work.seeds), *tensor.shape, dtype=torch.bool) for tensor in tensors}
+    read = job.store.read_masks(job.experiment.id, dict(work.masks_from))
+    return {tensor.name: torch.from_numpy(read[tensor.name]) for tensor in tensors}
+
+
+def _checkpoints(job: Job, names: Mapping[int, str], prefix: str) -> dict[str, torch.Tensor]:
+    """Tensors [seeds, ...] under `prefix`, gathered seed by seed from the units that hold them."""
+    loaded = {name: (job.store.seeds_of(job.experiment.id, name), job.store.read_checkpoint(job.experiment.id, name))
+              for name in dict.fromkeys(names.values())}
+    gathered: dict[str, list[torch.Tensor]] = {}
+    for seed, name in names.items():
+        seeds, tensors = loaded[name]
+        for key, tensor in tensors.items():
+            if key.startswith(prefix):
+                gathered.setdefault(key.removeprefix(prefix), []).append(tensor[seeds.index(seed)])
+    return {key: torch.stack(parts) for key, parts in gathered.items()}
+
+
+def _checkpoint(
+    network: Network, work: Work, ticket: Arrays | None, trained: Arrays | None
+) -> dict[str, torch.Tensor] | None:
+    """What later levels need: trained weights of a ticket, and at level 0 the rewind point. Lost seeds hold NaN."""
+    if trained is None or work.unit.arm != "ticket":
+        return None
+    saved: dict[str, torch.Tensor] = {}
+    position = {seed: row for row, seed in enumerate(work.seeds)}
+
+    def every_seed(tensor: torch.Tensor) -> torch.Tensor:
+        if not work.lost:
+            return tensor
+        blank = torch.full_like(tensor[0], torch.nan if tensor.is_floating_point() else 0)
+        return torch.stack([tensor[position[seed]] if seed in position else blank for seed in work.unit.seeds])
+
+    for prefix, key in (("trained/", ""), ("rewind/", "rewind/")):
+        if f"{key}weights" in trained:
+            views = network.layout.views(torch.from_numpy(trained[f"{key}weights"].copy()))
+            saved.update({prefix + name: every_seed(view).contiguous() for name, view in views.items()})
+            saved.update({f"{prefix}buffers/{name}": every_seed(buffer) for name, buffer in
+                          _named({k: torch.from_numpy(v.copy()) for k, v in trained.items()},
+                                 f"{key}buffers/").items()})
+    return saved
+
+
+def _forget_parents(job: Job, work: Work) -> None:
+    """Delete trained weights that nothing needs any more: those of the level before, once all its seeds are here.
+
+    Level 0 stays: it holds the dense networks and the rewind points.
+    """
+    if work.unit.arm != "ticket" or work.unit.level < 2 or job.experiment.pruning.schedule != "iterative":
+        return
+    for name in set(work.trained_from.values()):
+        if set(job.store.seeds_of(job.experiment.id, name)) <= set(work.unit.seeds):
+            job.store.delete_checkpoint(job.experiment.id, name)
+
+
+def _feed(job: Job, data: ImageData, seeds: tuple[int, ...], device: torch.device) -> Feed:
+    return make_feed(data, seeds, job.experiment.dataset.validation, job.experiment.dataset.standardise, device)
+
+
+def _figures(
+    job: Job, seeds: tuple[int, ...], trained: Mapping[str, np.ndarray], data: ImageData, device: torch.device
+) -> rows.Figures:
+    network, precision = job.setup.network, job.setup.recipe.precision
+    feed = _feed(job, data, seeds, device)
+    program = choose_program(network, seeds, device, precision)
+    tensors = {name: torch.from_numpy(array.copy()).to(device) for name, array in trained.items()}
+    final, early = (tensors["weights"], _named(tensors, "buffers/")), \
+        (tensors["early_stop/weights"], _named(tensors, "early_stop/buffers/"))
+    return rows.Figures(*(figure.cpu().numpy() for pair in (
+        evaluate(program, *final, feed, "train"), evaluate(program, *final, feed, "test"),
+        evaluate(program, *early, feed, "test")) for figure in pair))
+
+
+def _trained_arrays(result: Trained) -> Arrays:
+    arrays = {"weights": result.weights, "early_stop/weights": result.early_stop_weights,
+              "early_stop/step": result.early_stop_step, "diverged": result.diverged}
+    for prefix, buffers in (("buffers/", result.buffers), ("early_stop/buffers/", result.early_stop_buffers),
+                            ("rewind/buffers/", result.rewind_buffers or {})):
+        arrays.update({prefix + name: buffer for name, buffer in buffers.items()})
+    if result.rewind_weights is not None:
+        arrays["rewind/weights"] = result.rewind_weights
+    curves = result.curves
+    for name in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
+        arrays["curves/" + name] = getattr(curves, name).T.contiguous()  # [seeds, evaluations]
+    return {"steps": np.array(curves.steps), **{name: tensor.numpy() for name, tensor in arrays.items()}}
+
+
+def _named(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _cut(arrays: Mapping[str, np.ndarray], block: slice) -> Arrays:
+    return {name: array[block] for name, array in arrays.items() if name not in ("steps", "seconds")}
+
+
+def _device_name(device: torch.device) -> str:
+    import platform
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()})"

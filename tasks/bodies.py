@@ -1,0 +1,68 @@
+"""What Ray runs: the stages of `lth.sweep` over data that all workers of a machine share.
+
+Every body returns a pair: a small report that the flow reads, and arrays that stay where they are until the next
+stage needs them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from lth.data import ImageData, load_dataset
+from lth.sweep import stages
+from lth.sweep.planning import Work
+from lth.sweep.setup import DataFacts
+
+Report = dict[str, float]
+Arrays = stages.Arrays
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A data set in shared memory."""
+
+    name: str
+    classes: int
+    arrays: dict[str, Any]
+
+    def images(self) -> ImageData:
+        """The data set over the shared memory, without a copy."""
+        return ImageData.from_arrays(self.name, self.classes, self.arrays)
+
+
+def warm() -> tuple[None, None]:
+    """Make a worker ready: the imports above are most of its start."""
+    return None, None
+
+
+def load(name: str, path: str | None) -> tuple[tuple[DataFacts, str], Loaded]:
+    """Read and check a data set once: (facts, fingerprint), and the data for every worker."""
+    data = load_dataset(name, path=path)
+    return (DataFacts.of(data), data.fingerprint()), Loaded(data.name, data.classes, data.to_arrays())
+
+
+def prune(job: stages.Job, work: Work) -> tuple[Report, Arrays]:
+    """Masks from the trained weights of the level before."""
+    return _pair(stages.prune(job, work))
+
+
+def rewind(job: stages.Job, work: Work, pruned: Arrays | None) -> tuple[Report, Arrays]:
+    """Masks and starting weights of the unit's arm."""
+    return _pair(stages.rewind(job, work, pruned))
+
+
+def train(job: stages.Job, work: Work, ticket: Arrays, loaded: Loaded) -> tuple[Report, Arrays]:
+    """Train the cohort."""
+    return _pair(stages.train(job, work, ticket, loaded.images()))
+
+
+def evaluate(
+    job: stages.Job, work: Work, ticket: Arrays | None, trained: Arrays | None, loaded: Loaded
+) -> tuple[stages.Committed, None]:
+    """Evaluate on the test set and commit the unit."""
+    return stages.evaluate_and_commit(job, work, ticket, trained, loaded.images()), None
+
+
+def _pair(stage: stages.Stage) -> tuple[Report, Arrays]:
+    return stage.seconds, stage.arrays

@@ -1,0 +1,127 @@
+"""The one door to Ray: connect, submit a body with its share of a machine, wait for it, cancel it.
+
+A Prefect task submits one Ray task and waits. Ray never retries by itself (`max_retries=0`): the Prefect task does,
+so every attempt is on record.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from lth.errors import LthError
+
+TELEMETRY_OFF = {"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1"}
+
+
+class Stopped(Exception):
+    """The sweep was asked to stop while this stage was waiting."""
+
+
+class WorkerLost(Exception):
+    """The worker or node that ran a stage died; the stage can be tried again."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one stage occupies: CPU cores (also torch's threads) and a part of a GPU."""
+
+    cpus: float = 1
+    gpus: float = 0
+
+
+@dataclass
+class Cluster:
+    """A connection to Ray. `local` tells whether we started it ourselves."""
+
+    local: bool
+    stopping: threading.Event
+
+    def slots(self, share: Share) -> int:
+        """How many stages of this share fit into what Ray has now; asked again as a cluster grows."""
+        resources = ray.cluster_resources()
+        fits = int(resources.get("CPU", 0) // share.cpus) if share.cpus else 10_000
+        if share.gpus:
+            fits = min(fits, int(resources.get("GPU", 0) / share.gpus + 1e-9))
+        return fits
+
+    def submit(
+        self, name: str, share: Share, function: Callable[..., Any], *arguments: Any
+    ) -> tuple[ray.ObjectRef, ray.ObjectRef]:
+        """Start `function(*arguments)`, which returns a pair, on Ray: references to both halves.
+
+        Arguments that are object references are resolved there.
+        """
+        return _body.options(name=name, num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0).remote(
+            function, *arguments)
+
+    def wait(self, reference: ray.ObjectRef) -> Any:
+        """The result of a body. Raises WorkerLost, Stopped, or what the body raised."""
+        while True:
+            if self.stopping.is_set():
+                with contextlib.suppress(Exception):
+                    ray.cancel(reference, force=True)
+                raise Stopped
+            done, _ = ray.wait([reference], timeout=0.5, fetch_local=False)
+            if done:
+                return result(reference)
+
+
+def result(reference: ray.ObjectRef) -> Any:
+    """Fetch a finished body's result, with Ray's many errors told apart."""
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        cause = error.cause if isinstance(getattr(error, "cause", None), Exception) else None
+        raise (cause or error) from None
+    except ray.exceptions.OutOfMemoryError as error:
+        raise WorkerLost(f"Ray killed the worker for lack of memory: {_first_line(error)}") from None
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError,
+            ray.exceptions.RayActorError, ray.exceptions.LocalRayletDiedError,
+            ray.exceptions.TaskCancelledError) as error:
+        raise WorkerLost(_first_line(error)) from None
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+@ray.remote(num_returns=2)
+def _body(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
+    return function(*arguments)
+
+
+@contextlib.contextmanager
+def connected(cpus: int | None = None) -> Iterator[Cluster]:
+    """Ray for the length of a sweep: the cluster at RAY_ADDRESS, or a local one of `cpus` cores, ended afterwards.
+
+    Raises LthError when RAY_ADDRESS names a cluster that cannot be reached.
+    """
+    for name, value in TELEMETRY_OFF.items():
+        os.environ.setdefault(name, value)
+    address = os.environ.get("RAY_ADDRESS", "")
+    already = ray.is_initialized()
+    if not already:
+        try:
+            if address and address != "local":
+                ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+            else:
+                # Never a bare init: it would look for, and hang on, the remains of another cluster.
+                ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
+                         logging_level="ERROR", configure_logging=False)
+        except Exception as error:
+            where = f"at RAY_ADDRESS={address}" if address else "on this machine"
+            raise LthError(f"Ray {where} could not be reached or started: {_first_line(error)}; check that the "
+                           "cluster runs and, if it asks for a token, RAY_AUTH_MODE=token and the token") from None
+    cluster = Cluster(local=not already and address in ("", "local"), stopping=threading.Event())
+    try:
+        yield cluster
+    finally:
+        if not already:
+            ray.shutdown()

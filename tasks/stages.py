@@ -1,0 +1,113 @@
+"""The Prefect tasks of a sweep: prepare, prune, rewind, train, evaluate. Each submits one Ray task and waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
+
+import ray
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.tasks import exponential_backoff
+
+from lth.errors import DamagedObject, NotDeterministic, StoreError
+from lth.experiment import format_seeds
+from lth.sweep.planning import Work
+from lth.sweep.setup import DataFacts
+from lth.sweep.stages import Committed, Job
+from tasks import bodies
+from tasks.ray_door import Cluster, Share, WorkerLost
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Held:
+    """Arrays of a finished stage, still on Ray, and the seconds that it took by purpose."""
+
+    arrays: ray.ObjectRef
+    seconds: dict[str, float]
+
+
+def _worth_retrying(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
+    """Retry what another attempt can mend: a lost worker, a store out of reach. Never a mistake or a contradiction."""
+    try:
+        state.result()
+    except (WorkerLost, ConnectionError, TimeoutError):
+        return True
+    except (DamagedObject, NotDeterministic):
+        return False
+    except StoreError:
+        return True
+    except BaseException:
+        return False
+    return False
+
+
+def stage(function: Callable[P, R]) -> Task[P, R]:
+    """A Prefect task for one stage: three retries with back-off, nothing cached, nothing persisted."""
+    return task(
+        function, name=function.__name__, retries=3, retry_delay_seconds=exponential_backoff(backoff_factor=1),
+        retry_jitter_factor=0.5, retry_condition_fn=_worth_retrying, cache_policy=NO_CACHE, persist_result=False)
+
+
+def label(name: str, work: Work) -> str:
+    """How a person reads a task in the graph: `train · level 3 · ticket · seeds 0-31`."""
+    unit = work.unit
+    arm = unit.arm if not unit.draw else f"{unit.arm} (draw {unit.draw})"
+    return f"{name} · level {unit.level} · {arm} · seeds {format_seeds(unit.seeds)}"
+
+
+def named(stage_task: Task[P, R], work: Work) -> Task[P, R]:
+    """The same task under a readable name."""
+    return stage_task.with_options(task_run_name=label(stage_task.name, work))
+
+
+def _run(cluster: Cluster, share: Share, name: str, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
+    """(report, reference to the arrays) of a body."""
+    report, arrays = cluster.submit(name, share, function, *arguments)
+    return cluster.wait(report), arrays
+
+
+@stage
+def prepare(cluster: Cluster, share: Share, name: str, path: str | None) -> tuple[DataFacts, str, ray.ObjectRef]:
+    """Read and check the data set once: its facts, its fingerprint, and the data for every worker."""
+    (facts, fingerprint), loaded = _run(cluster, share, f"prepare {name}", bodies.load, name, path)
+    return facts, fingerprint, loaded
+
+
+@stage
+def prune(cluster: Cluster, share: Share, job: Job, work: Work) -> Held:
+    """Score the trained weights of the level before and remove the lowest."""
+    seconds, arrays = _run(cluster, share, label("prune", work), bodies.prune, job, work)
+    return Held(arrays, seconds)
+
+
+@stage
+def rewind(cluster: Cluster, share: Share, job: Job, work: Work, pruned: Held | None) -> Held:
+    """Put the masks together with the weights that training starts from again."""
+    seconds, arrays = _run(cluster, share, label("rewind", work), bodies.rewind, job, work, pruned and pruned.arrays)
+    return Held(arrays, seconds)
+
+
+@stage
+def train(cluster: Cluster, share: Share, job: Job, work: Work, ticket: Held, data: ray.ObjectRef) -> Held:
+    """Train the cohort."""
+    seconds, arrays = _run(cluster, share, label("train", work), bodies.train, job, work, ticket.arrays, data)
+    return Held(arrays, seconds)
+
+
+@stage
+def evaluate(
+    cluster: Cluster, share: Share, job: Job, work: Work, ticket: Held | None, trained: Held | None,
+    data: ray.ObjectRef,
+) -> Committed:
+    """Evaluate on the test set and commit the unit to the store."""
+    committed, _ = _run(cluster, share, label("evaluate", work), bodies.evaluate, job, work,
+                        ticket and ticket.arrays, trained and trained.arrays, data)
+    return committed
+
+

@@ -1,0 +1,86 @@
+"""Data sets by name: choosing, adding, refusing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lth.data import ImageData, data_root, dataset_names, load_dataset, register_dataset, registry
+from lth.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "DATASETS", dict(registry.DATASETS))
+
+
+def one_image(label: int = 0) -> ImageData:
+    inputs, labels = torch.zeros(1, 1, 2, 2, dtype=torch.uint8), torch.tensor([label])
+    return ImageData("one", inputs, labels, inputs, labels, classes=1)
+
+
+def test_every_data_set_has_a_one_line_description() -> None:
+    names = dataset_names()
+    assert list(names) == ["cifar10", "cifar100", "digits", "fashion-mnist", "kmnist", "mnist", "parquet", "svhn"]
+    assert all(text and "\n" not in text for text in names.values())
+
+
+def test_unknown_name_suggests_the_nearest_and_lists_all() -> None:
+    with pytest.raises(DataError, match=r"unknown data set 'fashion_mnist': did you mean 'fashion-mnist'.*cifar10, ci"):
+        load_dataset("fashion_mnist")
+    with pytest.raises(DataError, match="unknown data set 'zzz': known are cifar10"):
+        load_dataset("zzz")
+
+
+def test_a_path_is_for_parquet_and_parquet_needs_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'digits' takes no dataset\.path, but got 'here'.*parquet"):
+        load_dataset("digits", tmp_path, "here")
+    with pytest.raises(DataError, match=r"'parquet' needs dataset\.path"):
+        load_dataset("parquet", tmp_path)
+
+
+def test_a_registered_data_set_loads_from_the_root(tmp_path: Path) -> None:
+    roots = []
+
+    @register_dataset("one", "One black image")
+    def load_one(root: Path) -> ImageData:
+        roots.append(root)
+        return one_image()
+
+    assert load_dataset("one", tmp_path).classes == 1
+    assert roots == [tmp_path]
+    assert dataset_names()["one"] == "One black image"
+    register_dataset("one", "One black image, described anew")(load_one)
+    assert dataset_names()["one"].endswith("anew")
+
+
+def test_a_name_is_given_once() -> None:
+    with pytest.raises(DataError, match="'digits' is registered already"):
+        register_dataset("digits", "Others")(lambda root: one_image())
+
+
+def test_what_a_loader_returns_is_checked(tmp_path: Path) -> None:
+    register_dataset("one", "A label out of range")(lambda root: one_image(label=7))
+    with pytest.raises(DataError, match="has the label 7"):
+        load_dataset("one", tmp_path)
+
+
+def test_root_is_the_argument_or_the_environment_or_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("LTH_DATA_DIR", "~/sets")
+    assert data_root(Path("given")) == Path("given")
+    assert data_root() == tmp_path / "sets"
+    for absent in ("", None):
+        monkeypatch.delenv("LTH_DATA_DIR") if absent is None else monkeypatch.setenv("LTH_DATA_DIR", absent)
+        assert data_root() == tmp_path / ".cache" / "lth" / "data"
+
+
+def test_importing_the_registry_is_light() -> None:
+    heavy = "{'torchvision', 'sklearn', 'scipy', 'pyarrow', 'PIL'}"
+    code = f"import sys, lth.data; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
