@@ -31,7 +31,7 @@ import lth
 from flows.progress import Phase, Planned, UnitChanged, tell
 from lth.errors import LthError
 from lth.experiment import Execution, Experiment, format_seeds, parse_seeds
-from lth.store import Store, Unit
+from lth.store import Store, Unit, unit_name_of
 from lth.sweep.planning import Done, Key, choose_cohort_size, plan, planned_count, ready, work
 from lth.sweep.setup import setup
 from lth.sweep.stages import Job
@@ -162,10 +162,9 @@ class Sweep:
         setup(self.experiment, facts)
         self._record(fingerprint)
         committed = self.store.committed(self.experiment.id)
-        for key, reason in committed.damaged.items():
-            unit = Path(key).stem
-            self.log.warning("damaged object %s (%s): its unit is set aside and done again", key, reason)
-            self.store.quarantine_unit(self.experiment.id, unit)
+        for damaged, reason in committed.damaged.items():
+            self.log.warning("damaged object %s (%s): its unit is set aside and done again", damaged, reason)
+            self.store.quarantine_unit(self.experiment.id, unit_name_of(damaged))
         if committed.damaged:
             committed = self.store.committed(self.experiment.id)
         wanted = set(self.seeds)

@@ -13,7 +13,11 @@ import torch
 
 
 def stream_seed(seed: int, name: str, *counters: int) -> int:
-    """The 63-bit integer that starts the stream `name` of `seed`; `counters` tell epochs or draws apart."""
+    """The 63-bit integer that starts the stream `name` of `seed`; `counters` tell epochs or draws apart.
+
+    torch's CPU generator (a Mersenne twister) starts from the low 32 bits alone: among a thousand seeds the chance that
+    any two share, say, their initialisation is 1 in 8,600, and then they still differ in order and split.
+    """
     text = "/".join([str(seed), name, *map(str, counters)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 

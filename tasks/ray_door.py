@@ -7,6 +7,7 @@ so every attempt is on record.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -105,16 +106,17 @@ def connected(cpus: int | None = None) -> Iterator[Cluster]:
     """
     for name, value in TELEMETRY_OFF.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("ray").setLevel(logging.ERROR)  # it announces on stderr that its token authentication is on
     address = os.environ.get("RAY_ADDRESS", "")
     already = ray.is_initialized()
     if not already:
         try:
             if address and address != "local":
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
             else:
                 # Never a bare init: it would look for, and hang on, the remains of another cluster.
                 ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
-                         logging_level="ERROR", configure_logging=False)
+                         logging_level=logging.ERROR, configure_logging=False)
         except Exception as error:
             where = f"at RAY_ADDRESS={address}" if address else "on this machine"
             raise LthError(f"Ray {where} could not be reached or started: {_first_line(error)}; check that the "

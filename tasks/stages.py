@@ -49,9 +49,10 @@ def _worth_retrying(task: Task[..., Any], task_run: TaskRun, state: State[Any]) 
 
 def stage(function: Callable[P, R]) -> Task[P, R]:
     """A Prefect task for one stage: three retries with back-off, nothing cached, nothing persisted."""
-    return task(
-        function, name=function.__name__, retries=3, retry_delay_seconds=exponential_backoff(backoff_factor=1),
+    decorate = task(
+        name=function.__name__, retries=3, retry_delay_seconds=exponential_backoff(backoff_factor=1),
         retry_jitter_factor=0.5, retry_condition_fn=_worth_retrying, cache_policy=NO_CACHE, persist_result=False)
+    return decorate(function)
 
 
 def label(name: str, work: Work) -> str:

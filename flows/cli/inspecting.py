@@ -26,7 +26,8 @@ def print_status(source: str | None, store_url: str, settings: list[str]) -> Non
         console.print(f"no experiments in {store.url} yet")
     for identifier in ids:
         if identifier not in known:
-            raise LthError(f"{identifier} has not been started in {store.url}; it holds: {', '.join(known) or 'nothing'}")
+            raise LthError(f"{identifier} has not been started in {store.url}; "
+                           f"it holds: {', '.join(known) or 'nothing'}")
         _print_one(identifier, store, console)
 
 
@@ -46,10 +47,9 @@ def _print_one(identifier: str, store: Store, console: Console) -> None:
         table.add_column(arm, justify="right")
     for level in sorted({level for level, _ in [*want, *have]}):
         cells = []
-        for arm in arms:
-            key = (level, arm)
-            cell = f"{have[key]}/{max(want[key], have[key])}" if want[key] or have[key] else ""
-            cells.append(cell + (f" [red]✗{diverged[key]}[/]" if diverged[key] else ""))
+        for place in ((level, arm) for arm in arms):
+            cell = f"{have[place]}/{max(want[place], have[place])}" if want[place] or have[place] else ""
+            cells.append(cell + (f" [red]✗{diverged[place]}[/]" if diverged[place] else ""))
         table.add_row(str(level), *cells)
     console.print(table)
     for key, reason in committed.damaged.items():
@@ -97,7 +97,8 @@ def run_query(sql: str, store_url: str, experiment: str | None, form: str, outpu
 def _print_table(found: Any) -> None:
     console = Console(highlight=False)
     table = Table(caption=f"{found.num_rows:,} rows", caption_justify="left")
-    numeric = {field.name for field in found.schema if str(field.type).startswith(("int", "double", "float", "decimal"))}
+    numbers = ("int", "uint", "double", "float", "decimal")
+    numeric = {field.name for field in found.schema if str(field.type).startswith(numbers)}
     for name in found.column_names:
         table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
     shown = found.slice(0, 1000).to_pydict()

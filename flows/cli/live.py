@@ -104,8 +104,8 @@ class Display:
             if self.plan is None:
                 return Text(f"{self.experiment.id}: {self.text} …")
             now = time.monotonic()
-            flying = [Text(f"  level {unit.level} · {unit.arm} · seeds {format_seeds(unit.seeds)} · {now - since:.0f} s",
-                           style="dim", no_wrap=True, overflow="ellipsis")
+            flying = [Text(f"  level {unit.level} · {unit.arm} · seeds {format_seeds(unit.seeds)} "
+                           f"· {now - since:.0f} s", style="dim", no_wrap=True, overflow="ellipsis")
                       for unit, since in sorted(self.running.items(), key=lambda item: item[1])[:8]]
             failed = [Text(f"  failed: {reason}", style="red") for reason in self.failures[-3:]]
             return Group(self.bar, Text(f"  {self.rate()}"), *flying, *failed)

@@ -20,27 +20,17 @@ def main() -> None:
     """Run the command line; exits 0 if all is well, 1 after an error, 2 after a wrong call, 130 after Ctrl-C."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    import click
-    import typer
     from rich.console import Console
 
     from flows.cli.app import app
     from lth.errors import LthError
 
-    command = typer.main.get_command(app)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        sys.exit(command.main(prog_name="lth", standalone_mode=False) or 0)
+        app(prog_name="lth")  # wrong calls and Ctrl-C are answered by typer, which exits by itself
     except LthError as error:
         errors.print(f"[bold red]error:[/] {_escaped(str(error))}")
         sys.exit(1)
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

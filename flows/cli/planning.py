@@ -44,7 +44,8 @@ def print_plan(
                    f"{concrete.weights_total:,} prunable weights"),
         ("arms", ", ".join(arm if not draw else f"{arm} (draw {draw})" for arm, draw in experiment.draws())),
         ("one training", f"{recipe.steps:,} steps of {recipe.batch_size} examples, about {each:.1f} s of one core"),
-        ("trainings", f"{planned_count(experiment, len(seeds)):,} planned, {len(done):,} committed, {trainings:,} to do"),
+        ("trainings", f"{planned_count(experiment, len(seeds)):,} planned, {len(done):,} committed, "
+                      f"{trainings:,} to do"),
         ("units", f"{len(units):,} of up to {size} seeds, {slots} at a time"),
         ("task runs", f"{runs:,} in Prefect"),
         ("time", f"about {_duration(seconds)} on {slots} cores like this one, after the start"),

@@ -40,13 +40,13 @@ def run_sweep(
             if key[:2] in arms and key[2] <= experiment.pruning.levels and key[3] in set(replicates)}
     if len(done) == trainings and not committed.damaged:
         console.print(f"[bold]{experiment.id}[/]: all {trainings:,} trainings are committed in {store.url}; "
-                      "nothing to do.")
+                      "nothing to do.", soft_wrap=True)
     else:
         outcome = _start(experiment, seeds, store, execution, console, command)
         if outcome["diverged"]:
             console.print(f"[yellow]{outcome['diverged']} trainings diverged[/]; they are recorded and left out of "
                           "the means.")
-        console.print(time_line(outcome["seconds"], outcome["slots"]))
+        console.print(time_line(outcome["seconds"], outcome["slots"]), soft_wrap=True)
     show_results(experiment, store, replicates, console, figures)
 
 

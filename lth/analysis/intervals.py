@@ -1,7 +1,7 @@
 """Confidence intervals for a mean over seeds.
 
 The mean of a few seeds gets Student's t interval. The percentile bootstrap resamples the same few values and is too
-narrow there: over five normal seeds its nominal 95% covers the truth about 83% of the time (the tests show it).
+narrow there: over five normal seeds its nominal 95% covers the truth about 84% of the time (the tests show it).
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class Slot:
 
 @dataclass(frozen=True)
 class Layout:
-    """The slots of every parameter and the width of a row, in floats."""
+    """The slots of every parameter and the width of a row, in floats. The last float of a row is always padding."""
 
     slots: tuple[Slot, ...]
     width: int
@@ -48,7 +48,8 @@ class Layout:
         for name, shape in shapes.items():
             slots.append(Slot(name, tuple(shape), offset))
             offset += padded(math.prod(shape))
-        return cls(tuple(slots), offset)
+        end = slots[-1].offset + slots[-1].size if slots else 0
+        return cls(tuple(slots), padded(end + 1))
 
     def views(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         """Every parameter of `rows` [seeds, width] as a view [seeds, *shape]."""

@@ -34,7 +34,10 @@ class Program(Protocol):
         self, weights: torch.Tensor, buffers: Buffers, images: torch.Tensor, labels: torch.Tensor,
         gradient: torch.Tensor, step: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the gradient of the mean cross-entropy into `gradient`; return (loss [seeds], correct [seeds])."""
+        """Write the gradient of the mean cross-entropy into `gradient`.
+
+        Returns the batch's summed log-likelihood in nats (float64 [seeds]) and how many it had right (int64 [seeds]).
+        """
 
     def logits(self, weights: torch.Tensor, buffers: Buffers, images: torch.Tensor) -> torch.Tensor:
         """Logits [seeds, batch, classes] in evaluation mode."""
@@ -59,7 +62,8 @@ def dense_layers(network: Network) -> list[tuple[str, str]]:
     if type(module) is not nn.Sequential or len(module) < 2 or type(module[0]) is not nn.Flatten:
         return []
     names = []
-    for position, layer in enumerate(module[1:], start=1):
+    layers: list[nn.Module] = list(module)
+    for position, layer in enumerate(layers[1:], start=1):
         if type(layer) is not (nn.Linear if position % 2 else nn.ReLU):
             return []
         if isinstance(layer, nn.Linear):
@@ -127,9 +131,10 @@ class DenseProgram:
         target = labels.unsqueeze(2)
         delta = torch.log_softmax(outputs[-1], 2)
         picked = delta.gather(2, target)
-        loss = picked.squeeze(2).double().mean(1).neg_()
-        correct = (picked >= delta.amax(2, keepdim=True)).sum((1, 2))
-        deltas[-1].copy_(delta).exp_().scatter_add_(2, target, torch.full_like(picked, -1.0)).div_(batch)
+        likelihood = picked.sum((1, 2), dtype=torch.float64)
+        correct = (delta.argmax(2) == labels).sum(1)
+        torch.exp(delta, out=deltas[-1])
+        deltas[-1].scatter_add_(2, target, picked.fill_(-1.0)).mul_(1.0 / batch)
         for position in reversed(range(len(parameters))):
             delta = deltas[position]
             below = outputs[position - 1] if position else images.flatten(2)
@@ -139,7 +144,7 @@ class DenseProgram:
                 torch.bmm(delta, parameters[position][0], out=deltas[position - 1])
                 torch.ops.aten.threshold_backward.grad_input(deltas[position - 1], below, 0,
                                                              grad_input=deltas[position - 1])
-        return loss, correct
+        return likelihood, correct
 
 
 def _autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
@@ -153,8 +158,10 @@ class StackedProgram:
         self.network = network
         self.precision = precision
 
-        def loss(parameters: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor], images: torch.Tensor,
-                 labels: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]]:
+        def loss(
+            parameters: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor], images: torch.Tensor,
+            labels: torch.Tensor,
+        ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]]:
             logits = functional_call(network.module, (parameters, buffers), (images,)).float()
             value = functional.cross_entropy(logits, labels)
             return value, (value.detach(), (logits.argmax(1) == labels).sum(), buffers)
@@ -181,7 +188,7 @@ class StackedProgram:
             view.copy_(gradients[name])
         for name, buffer in buffers.items():
             buffer.copy_(updated[name])
-        return loss.double(), correct
+        return loss.double() * -labels.shape[1], correct
 
 
 class InTurnProgram:
@@ -218,7 +225,7 @@ class InTurnProgram:
                     outputs[name][row].copy_(value)
             losses.append(loss.detach())
             corrects.append((logits.detach().argmax(1) == labels[row]).sum())
-        return torch.stack(losses).double(), torch.stack(corrects)
+        return torch.stack(losses).double() * -labels.shape[1], torch.stack(corrects)
 
 
 def _row(tensors: Mapping[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:

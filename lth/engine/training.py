@@ -13,7 +13,8 @@ from lth.engine.evaluation import evaluate
 from lth.engine.feed import Batches, Feed
 from lth.engine.network import Network
 from lth.engine.programs import choose_program
-from lth.engine.recipe import Optimizer, Recipe, learning_rate
+from lth.engine.recipe import Recipe, learning_rate
+from lth.engine.updates import make_updates
 
 
 @dataclass(frozen=True)
@@ -56,22 +57,10 @@ class Trained:
     curves: Curves
 
 
-def make_optimizer(settings: Optimizer, weights: torch.Tensor) -> torch.optim.Optimizer:
-    """torch's own optimizer, fused, over the rows of a whole cohort."""
-    if settings.kind == "adam":
-        return torch.optim.Adam(
-            [weights], lr=settings.learning_rate, betas=(settings.beta1, settings.beta2), eps=settings.epsilon,
-            weight_decay=settings.weight_decay, fused=True)
-    return torch.optim.SGD(
-        [weights], lr=settings.learning_rate, momentum=settings.momentum, nesterov=settings.nesterov,
-        weight_decay=settings.weight_decay, fused=True)
-
-
 class CohortTraining:
     """One training of a cohort, from its start to any step; `advance` it, `checkpoint` it, ask for its `result`.
 
-    Pruned weights are exactly zero after every step: they start at zero and their gradients are zero, so the moments
-    of Adam, momentum and weight decay, which only ever multiply and add zeros, leave them there.
+    Pruned weights start at exactly zero and stay there: see `updates`.
     """
 
     def __init__(self, network: Network, recipe: Recipe, feed: Feed, start: Start, stack: bool | None = None) -> None:
@@ -82,11 +71,8 @@ class CohortTraining:
         mask = start.mask.to(device)
         self.weights = start.weights.to(device).masked_fill(~mask, 0.0)
         self.buffers = {name: buffer.to(device).clone() for name, buffer in start.buffers.items()}
-        # A dense network needs no multiplication: x * 1 is x, to the bit.
-        self.mask = None if bool(mask.all()) else mask.float()
         self.gradient = torch.zeros_like(self.weights)
-        self.weights.grad = self.gradient
-        self.optimizer = make_optimizer(recipe.optimizer, self.weights)
+        self.updates = make_updates(recipe.optimizer, self.weights, self.gradient, mask)
         self.program = choose_program(network, feed.seeds, device, recipe.precision, stack)
         self.batches = Batches(feed, recipe.batch_size, recipe.crop_padding, recipe.flip)
         self.step = start.step
@@ -112,16 +98,12 @@ class CohortTraining:
     def advance(self, until: int | None = None, on_progress: Callable[[int], None] | None = None) -> CohortTraining:
         """Train up to step `until` (the recipe's end if not given); `on_progress(step)` follows every evaluation."""
         last = self.recipe.steps if until is None else min(until, self.recipe.steps)
-        group = self.optimizer.param_groups[0]
         while self.step < last:
             images, labels = self.batches(self.step)
-            loss, correct = self.program.gradients(
+            likelihood, correct = self.program.gradients(
                 self.weights, self.buffers, images, labels, self.gradient, self.step)
-            if self.mask is not None:
-                self.gradient.mul_(self.mask)
-            group["lr"] = learning_rate(self.recipe, self.step)
-            self.optimizer.step()
-            self.running_loss += loss
+            self.updates.step(learning_rate(self.recipe, self.step))
+            self.running_loss -= likelihood
             self.running_correct += correct
             self.running_steps += 1
             self.step += 1
@@ -141,7 +123,7 @@ class CohortTraining:
         loss, accuracy = evaluate(self.program, self.weights, self.buffers, self.feed, "validation")
         examples = self.running_steps * self.recipe.batch_size
         if examples:
-            train_loss, train_accuracy = self.running_loss / self.running_steps, self.running_correct / examples
+            train_loss, train_accuracy = self.running_loss / examples, self.running_correct / examples
             self.diverged |= ~torch.isfinite(train_loss)
         else:
             train_loss = torch.full_like(loss, torch.nan)
@@ -186,8 +168,7 @@ class CohortTraining:
         if self.rewind:
             saved["rewind/weights"] = self.rewind[0]
             saved.update({f"rewind/buffers/{name}": buffer for name, buffer in self.rewind[1].items()})
-        state = self.optimizer.state_dict()["state"].get(0, {})
-        saved.update({f"optimizer/{name}": value for name, value in state.items() if isinstance(value, torch.Tensor)})
+        saved.update({f"optimizer/{name}": value for name, value in self.updates.state().items()})
         return {name: tensor.detach().cpu().clone() for name, tensor in saved.items()}
 
     def restore(self, saved: Mapping[str, torch.Tensor]) -> CohortTraining:
@@ -206,11 +187,8 @@ class CohortTraining:
             self.rewind = (saved["rewind/weights"].to(self.feed.device).clone(),
                            {name: saved[f"rewind/buffers/{name}"].to(self.feed.device).clone()
                             for name in self.buffers})
-        state = {name.removeprefix("optimizer/"): value.clone() for name, value in saved.items()
-                 if name.startswith("optimizer/")}
-        if state:
-            fresh = self.optimizer.state_dict()
-            self.optimizer.load_state_dict({"state": {0: state}, "param_groups": fresh["param_groups"]})
+        self.updates.restore({name.removeprefix("optimizer/"): value for name, value in saved.items()
+                              if name.startswith("optimizer/")})
         return self
 
 

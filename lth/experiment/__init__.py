@@ -7,6 +7,6 @@ from lth.experiment.reading import explain, load_experiment, preset_names, prese
 from lth.experiment.seeds import format_seeds, parse_seeds
 from lth.experiment.spec import Arm, Dataset, Experiment, Model, Pruning, RewindToInit, RewindToStep, Training
 
-__all__ = ["Arm", "Dataset", "Duration", "Execution", "Experiment", "Model", "Pruning", "RewindToInit", "RewindToStep", "Training",
-           "canonical_json", "digest", "explain", "format_seeds", "load_experiment", "parse_seeds", "preset_names",
-           "preset_text", "to_steps"]
+__all__ = ["Arm", "Dataset", "Duration", "Execution", "Experiment", "Model", "Pruning", "RewindToInit", "RewindToStep",
+           "Training", "canonical_json", "digest", "explain", "format_seeds", "load_experiment", "parse_seeds",
+           "preset_names", "preset_text", "to_steps"]

@@ -1,4 +1,4 @@
-"""How a sweep is executed. Nothing here changes a result or an id."""
+"""How a sweep is executed. Nothing here is part of an experiment or its id."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Execution(Section):
         "seeds, the model's size and what Ray has."
     )
     threads: int = Field(
-        1, ge=1, le=256, description="CPU cores and torch threads per cohort. Results on a CPU depend on it; one thread "
-        "and more cohorts is also the fastest."
+        1, ge=1, le=256, description="CPU cores and torch threads per cohort. On a CPU the last bits of a result "
+        "depend on it: keep to one number in a store. One thread and more cohorts is also the fastest."
     )
     gpu_share: float = Field(1.0, gt=0, le=1, description="Part of a GPU per cohort; 0.5 puts two cohorts on each.")
     cores: int | None = Field(

@@ -6,13 +6,19 @@ import difflib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from lth.errors import InvalidExperiment
 from lth.experiment.spec import Experiment
+
+# Fields that are one of several kinds: pydantic puts the kind ("adam") after them in an error's path.
+_KINDS = ("optimizer", "schedule", "rewinding")
+# What YAML's reader raises: its own errors, a bare ValueError for a date such as 2020-13-45, and too deep a nesting.
+_UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -44,11 +50,12 @@ def read_yaml(text: str, source: str) -> dict[str, Any]:
     """A YAML mapping of plain data; tags that would build Python objects are refused."""
     try:
         content = yaml.load(text, Loader=_StrictLoader)
-    except yaml.YAMLError as error:
+    except _UNREADABLE as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        if "python/" in str(problem):
+        problem = ", ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", None))))
+        problem = problem or (str(error).splitlines() or ["it is no YAML"])[0]
+        if "python/" in problem:
             problem = "a tag that would build a Python object; an experiment is plain data"
         raise InvalidExperiment(f"{source}{line}: {problem}") from None
     if not isinstance(content, dict):
@@ -57,15 +64,30 @@ def read_yaml(text: str, source: str) -> dict[str, Any]:
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`changes` over `base`. A part whose `kind` changes starts afresh: sgd does not inherit adam's betas."""
+    """`changes` over `base`, part by part."""
     merged = dict(base)
     for key, value in changes.items():
         old = merged.get(key)
-        if isinstance(old, dict) and isinstance(value, dict) and value.get("kind", old.get("kind")) == old.get("kind"):
-            merged[key] = _merge(old, value)
+        if key == "fraction" and isinstance(old, int | float) and isinstance(value, dict):
+            old = {"dense": old, "conv": old}  # one number stands for both: changing one leaves the other
+        if isinstance(old, dict) and isinstance(value, dict):
+            merged[key] = _merge(_still_meant(key, old, value), value)
         else:
             merged[key] = value
     return merged
+
+
+def _still_meant(key: str, old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """What of a part still holds under its changes: sgd does not inherit adam's betas, nor conv2 an mlp's widths."""
+
+    def changed(field: str) -> bool:
+        return field in old and field in new and old[field] != new[field]
+
+    if changed("kind"):
+        return {}
+    if key == "model" and changed("name"):
+        return {field: content for field, content in old.items() if field == "initialisation"}
+    return old
 
 
 def _setting(text: str) -> dict[str, Any]:
@@ -75,7 +97,7 @@ def _setting(text: str) -> dict[str, Any]:
         raise InvalidExperiment(f"--set {text!r} is not key=value; e.g. --set training.duration=2000it")
     try:
         content = yaml.load(value, Loader=_StrictLoader)
-    except yaml.YAMLError:
+    except _UNREADABLE:
         content = value
     for part in reversed(parts):
         content = {part: content}
@@ -84,35 +106,74 @@ def _setting(text: str) -> dict[str, Any]:
 
 def explain(error: ValidationError, model: type[BaseModel] = Experiment) -> str:
     """Every mistake of a validation error on one line: where, what, and what would be right."""
-    lines = []
-    for item in error.errors(include_url=False):
-        # Tags of unions ("adam", "step") follow their field in pydantic's path, but are not in the file's.
-        location = [str(part) for part in item["loc"]]
-        path = [part for before, part in zip(["", *location], location, strict=False)
-                if before not in ("optimizer", "schedule", "rewinding")]
-        where = ".".join(path)
-        message = item["msg"].removeprefix("Value error, ")
-        if item["type"] == "extra_forbidden":
-            names = field_paths(model)
-            close = difflib.get_close_matches(where, names, 1) or [
-                name for name in names if name.split(".")[-1] == path[-1]]
-            message = "no such field" + (f"; did you mean {close[0]}?" if close else "")
-        elif item["type"] == "string_pattern_mismatch" and path == ["name"]:
-            message = (f"{item['input']!r} cannot name an experiment; use letters, digits, - and _, "
+    items = error.errors(include_url=False)
+    # Pydantic calls a list too short when all of its entries are wrong; those are named already.
+    items = [item for item in items if item["type"] != "too_short" or not item["input"]]
+    return " ".join("; ".join(dict.fromkeys(_mistake(item, model) for item in items)).splitlines())
+
+
+def _mistake(item: ErrorDetails, model: type[BaseModel]) -> str:
+    location = [str(part) for part in item["loc"]]
+    path = [part for before, part in zip(["", *location], location, strict=False) if before not in _KINDS]
+    if path[:2] == ["model", "arguments"]:
+        path = path[:3]  # pydantic goes on with the types of JSON that it tried
+    where, given = ".".join(path), repr(item["input"])
+    message = item["msg"].removeprefix("Value error, ")
+    match item["type"]:
+        case "value_error":
+            return message if not where or message.startswith(where) else f"{where}: {message}"
+        case "extra_forbidden":
+            message = _no_such_field(path, location, model)
+        case "missing":
+            message = "is missing; give it"
+        case "union_tag_invalid":
+            message = f"kind is one of {', '.join(_kinds(model, path))}; got {item['ctx']['tag']!r}"
+        case "string_pattern_mismatch" if path == ["name"]:
+            message = (f"{given} cannot name an experiment; use letters, digits, - and _, "
                        "beginning with a letter or digit, at most 64")
-        elif path[:2] == ["pruning", "fraction"] and item["type"] in ("greater_than", "less_than"):
-            message = (f"a fraction is above 0 and below 1, got {item['input']!r}; "
-                       "leave it empty (null) for layers that are never pruned")
-        elif item["type"] not in ("value_error", "missing") and not isinstance(item.get("input"), dict):
-            message = f"{message[0].lower()}{message[1:]}; got {item['input']!r}"
-        lines.append(f"{where}: {message}" if where and not message.startswith(where) else message)
-    return "; ".join(dict.fromkeys(lines))
+        case "greater_than" | "less_than" if path[:2] == ["pruning", "fraction"]:
+            message = f"a fraction is above 0 and below 1, got {given}; leave it empty (null) for layers never pruned"
+        case "tuple_type" | "too_short":
+            message = f"must be a list with at least one entry, e.g. [{_example(path)}]; got {given}"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            message = f"must be a group of fields; got {given}"
+        case _:
+            message = f"{message[0].lower()}{message[1:]}; got {given}"
+    return f"{where}: {message}" if where else message
+
+
+def _example(path: list[str]) -> str:
+    return {"arms": "ticket, reinit", "milestones": "20000it, 25000it"}.get(path[-1], "...")
+
+
+def _no_such_field(path: list[str], location: list[str], model: type[BaseModel]) -> str:
+    """What to write instead of an unknown field: one that is spelled alike, or else those that there are."""
+    names = field_paths(model)
+    parent = [part for part in path[:-1] if not part.isdigit()]
+    siblings = [name.split(".")[-1] for name in names if name.split(".")[:-1] == parent]
+    if parent and parent[-1] in _KINDS:
+        kinds = _kinds(model, parent)
+        kind = location[location.index(parent[-1]) + 1]
+        others = [repr(other) for other, part in kinds.items() if path[-1] in part.model_fields]
+        if others:
+            return f"kind {kind!r} has no such field; {' and '.join(others)} has"
+        siblings = list(kinds[kind].model_fields)
+    close = difflib.get_close_matches(path[-1], siblings, 1)
+    alike = [".".join([*parent, *close])] if close else [name for name in names if name.split(".")[-1] == path[-1]]
+    return "no such field; " + (f"did you mean {alike[0]}?" if alike else f"there are {', '.join(siblings)}")
+
+
+def _kinds(model: type[BaseModel], path: list[str]) -> dict[str, type[BaseModel]]:
+    """The kinds to choose from at a field, by name: adam and sgd for training.optimizer."""
+    for name in path[:-1]:
+        part = model.model_fields[name].annotation
+        assert isinstance(part, type) and issubclass(part, BaseModel)
+        model = part
+    return {part.model_fields["kind"].default: part for part in get_args(model.model_fields[path[-1]].annotation)}
 
 
 def field_paths(model: type[BaseModel], prefix: str = "") -> list[str]:
     """Dotted names of every field of a model, for suggestions and documentation."""
-    from typing import get_args
-
     paths: list[str] = []
     for name, field in model.model_fields.items():
         paths.append(prefix + name)
@@ -125,10 +186,11 @@ def field_paths(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 def build_experiment(content: dict[str, Any], settings: Sequence[str] = ()) -> Experiment:
     """An experiment from plain data and `key=value` settings."""
-    for setting in settings:
-        content = _merge(content, _setting(setting))
+    changes: dict[str, Any] = {}
+    for setting in settings:  # among themselves first, so that their order does not matter to a change of kind
+        changes = _merge(changes, _setting(setting))
     try:
-        return Experiment.model_validate(content)
+        return Experiment.model_validate(_merge(content, changes))
     except ValidationError as error:
         raise InvalidExperiment(explain(error)) from None
 
@@ -143,10 +205,7 @@ def load_experiment(source: str, settings: Sequence[str] = ()) -> Experiment:
     if source in preset_names():
         return build_experiment(read_yaml(preset_text(source), f"preset {source}"), settings)
     if not path.is_file():
-        close = difflib.get_close_matches(source, preset_names(), 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise InvalidExperiment(
-            f"{source!r} is neither a preset nor a file; {hint}presets: {', '.join(preset_names())}")
+        raise InvalidExperiment(f"{source!r} is neither a preset nor a file; {_presets_like(source)}")
     try:
         content = read_yaml(path.read_text(encoding="utf-8"), source)
     except (OSError, UnicodeDecodeError) as error:
@@ -154,7 +213,12 @@ def load_experiment(source: str, settings: Sequence[str] = ()) -> Experiment:
     base = content.pop("preset", None)
     if base is not None:
         if base not in preset_names():
-            raise InvalidExperiment(f"{source}: unknown preset {base!r}; known: {', '.join(preset_names())}")
+            raise InvalidExperiment(f"{source}: unknown preset {base!r}; {_presets_like(str(base))}")
         content = _merge(read_yaml(preset_text(base), f"preset {base}"), content)
     content.setdefault("name", path.stem)
     return build_experiment(content, settings)
+
+
+def _presets_like(name: str) -> str:
+    close = difflib.get_close_matches(name, preset_names(), 1)
+    return (f"did you mean {close[0]!r}? " if close else "") + f"presets: {', '.join(preset_names())}"

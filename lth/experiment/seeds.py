@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from lth.errors import InvalidExperiment
 
 LARGEST_SEED = 2**31 - 1
+MOST_SEEDS = 10_000_000
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
     """The seeds in `text`, increasing. Refuses negative, reversed, repeated and unreadable entries by name."""
     seeds: list[int] = []
     for part in (part.strip() for part in text.split(",")):
-        match = re.fullmatch(r"(\d{1,10})(?:-(\d{1,10}))?", part)
+        match = re.fullmatch(r"([0-9]{1,10})(?:-([0-9]{1,10}))?", part)
         if not match:
             raise InvalidExperiment(f"seeds {part!r} cannot be read; write seeds as 0-4 or 0,3,10-12 (none below 0)")
         first, last = int(match[1]), int(match[2] or match[1])
@@ -22,11 +24,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise InvalidExperiment(f"seeds {part!r} run backwards; write {last}-{first}")
         if last > LARGEST_SEED:
             raise InvalidExperiment(f"seed {last} is too large; the largest is {LARGEST_SEED}")
-        if last - first >= 10_000_000:
-            raise InvalidExperiment(f"seeds {part!r} are {last - first + 1:,} seeds; at most 10,000,000 a sweep")
+        count = len(seeds) + last - first + 1
+        if count > MOST_SEEDS:
+            raise InvalidExperiment(f"seeds up to {part!r} are {count:,} seeds; at most {MOST_SEEDS:,} a sweep")
         seeds.extend(range(first, last + 1))
     ordered = sorted(seeds)
-    for one, other in zip(ordered, ordered[1:], strict=False):
+    for one, other in pairwise(ordered):
         if one == other:
             raise InvalidExperiment(f"seed {one} appears twice in {text!r}; name every seed once")
     return tuple(ordered)

@@ -7,9 +7,10 @@ sentence that all three show.
 from __future__ import annotations
 
 import difflib
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 from lth.experiment.durations import Duration, comparable
 from lth.experiment.identity import digest
@@ -20,6 +21,16 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, fields: object) -> object:
+        # YAML reads `yes`, `on` and `true` as True, which would pass as the number 1.
+        for name, value in fields.items() if isinstance(fields, dict) else ():
+            if isinstance(value, bool) and name in cls.model_fields and cls.model_fields[name].annotation is not bool:
+                raise ValueError(f"{name} is {value!r}, but it is no yes-or-no field; write numbers in digits, "
+                                 "and quote a text such as 'yes'")
+        return fields
+
 
 def _known(kind: str, name: str, names: list[str]) -> str:
     if name not in names:
@@ -27,6 +38,11 @@ def _known(kind: str, name: str, names: list[str]) -> str:
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(f"unknown {kind} {name!r}; {hint}known: {', '.join(sorted(names))}")
     return name
+
+
+def _default_kind(kind: str) -> BeforeValidator:
+    """A part that does not say its kind is of the default one: `schedule: {warmup: 500it}` is constant."""
+    return BeforeValidator(lambda value: {"kind": kind, **value} if isinstance(value, dict) else value)
 
 
 class Dataset(Section):
@@ -95,7 +111,12 @@ class Model(Section):
     def _name(cls, name: str) -> str:
         from lth.models import model_names
 
-        return name if ":" in name else _known("model", name, list(model_names()))
+        if ":" not in name:
+            return _known("model", name, list(model_names()))
+        module, _, factory = name.partition(":")
+        if not all(part.isidentifier() for part in [*module.split("."), factory]):
+            raise ValueError(f"{name!r} is no import path; write package.module:factory, e.g. my_networks:wide")
+        return name
 
 
 class Adam(Section):
@@ -121,7 +142,7 @@ class SGD(Section):
     @model_validator(mode="after")
     def _nesterov(self) -> SGD:
         if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov needs a momentum above 0")
+            raise ValueError(f"nesterov needs a momentum above 0; got {self.momentum}")
         return self
 
 
@@ -145,7 +166,7 @@ class Step(Section):
     def _increasing(cls, milestones: tuple[str, ...]) -> tuple[str, ...]:
         if not milestones:
             raise ValueError("a step schedule needs at least one milestone, e.g. [20000it, 25000it]")
-        for earlier, later in zip(milestones, milestones[1:], strict=False):
+        for earlier, later in pairwise(milestones):
             if comparable(earlier, later) and int(earlier[:-2]) >= int(later[:-2]):
                 raise ValueError(f"milestones must increase, but {earlier} comes before {later}")
         return milestones
@@ -161,10 +182,10 @@ class Cosine(Section):
 class Training(Section):
     """How one network is trained; every level and arm is trained the same way."""
 
-    optimizer: Annotated[Adam | SGD, Field(discriminator="kind")] = Field(
+    optimizer: Annotated[Adam | SGD, Field(discriminator="kind"), _default_kind("adam")] = Field(
         default_factory=Adam, description="Optimizer: adam or sgd, with its settings."
     )
-    schedule: Annotated[Constant | Step | Cosine, Field(discriminator="kind")] = Field(
+    schedule: Annotated[Constant | Step | Cosine, Field(discriminator="kind"), _default_kind("constant")] = Field(
         default_factory=Constant, description="Learning-rate schedule: constant, step or cosine, with warm-up."
     )
     batch_size: int = Field(60, ge=1, le=1_000_000, description="Examples a step; an epoch's incomplete last batch "
@@ -233,7 +254,15 @@ class Pruning(Section):
     @field_validator("fraction", mode="before")
     @classmethod
     def _one_number(cls, value: object) -> object:
-        return {"dense": value, "conv": value} if isinstance(value, int | float) else value
+        if value is None or isinstance(value, dict | PruningFraction):
+            return value
+        try:
+            number = float(str(value))  # YAML reads 2e-1 as a text
+        except ValueError:
+            number = 0.0
+        if not 0 < number < 1:
+            raise ValueError(f"a fraction is above 0 and below 1, got {value!r}; write one number, or dense and conv")
+        return {"dense": number, "conv": number}
 
     @model_validator(mode="after")
     def _something_to_prune(self) -> Pruning:
@@ -271,8 +300,8 @@ class Arm(Section):
     @classmethod
     def _from_text(cls, value: object) -> object:
         if isinstance(value, str):
-            name, _, draws = value.partition(":")
-            return {"name": name, "draws": draws} if draws else {"name": name}
+            name, colon, draws = value.partition(":")
+            return {"name": name, "draws": draws} if colon else {"name": name}
         return value
 
     @model_validator(mode="after")
@@ -296,7 +325,7 @@ class Experiment(Section):
     model: Model = Field(default_factory=Model, description="Network and initialisation.")
     training: Training = Field(default_factory=Training, description="Optimizer, schedule, batch, duration.")
     pruning: Pruning = Field(default_factory=Pruning, description="Criterion, scope, schedule, fractions, levels.")
-    rewinding: Annotated[RewindToInit | RewindToStep, Field(discriminator="kind")] = Field(
+    rewinding: Annotated[RewindToInit | RewindToStep, Field(discriminator="kind"), _default_kind("init")] = Field(
         default_factory=RewindToInit, description="Which weights a pruned network starts from again."
     )
     arms: tuple[Arm, ...] = Field(

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from lth.errors import InvalidExperiment
 
@@ -38,18 +40,24 @@ def model_names() -> dict[str, str]:
 def _imported(path: str) -> Factory:
     module_name, _, attribute = path.partition(":")
     # A command started as a program does not search the folder that it is started in; a user's module lies there.
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
+    here = str(Path.cwd())
+    if here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
-        raise InvalidExperiment(
-            f"model.name {path!r}: importing {module_name!r} failed: {type(error).__name__}: {error}; "
-            "give package.module:factory, importable from here") from None
+    except (Exception, SystemExit) as error:  # a script that is imported may well call sys.exit()
+        raise InvalidExperiment(f"model.name {path!r}: importing {module_name!r} failed: {in_one_line(error)}; "
+                                "give package.module:factory, importable from here") from None
     factory = getattr(module, attribute, None)
     if not callable(factory):
-        raise InvalidExperiment(f"model.name {path!r}: {module_name!r} has no callable {attribute!r}")
+        raise InvalidExperiment(f"model.name {path!r}: {module_name!r} has no callable {attribute!r}; "
+                                "name a function or class that returns a torch.nn.Module")
     return factory
+
+
+def in_one_line(error: BaseException) -> str:
+    """The kind of an error and the first line of its text: torch's errors often have many."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 def build_model(
@@ -78,10 +86,24 @@ def build_model(
         module = factory(**given, **(arguments or {}))
     except InvalidExperiment:
         raise
-    except Exception as error:
-        raise InvalidExperiment(
-            f"model {name!r} could not be built with arguments {arguments or {}}: {type(error).__name__}: {error}"
-        ) from None
+    except (Exception, SystemExit) as error:
+        raise InvalidExperiment(f"model {name!r} could not be built with arguments {arguments or {}}: "
+                                f"{in_one_line(error)}; mend model.arguments or the network") from None
     if not isinstance(module, nn.Module):
-        raise InvalidExperiment(f"model.name {name!r} returned {type(module).__name__}, not a torch.nn.Module")
+        raise InvalidExperiment(f"model.name {name!r} returned {type(module).__name__}, not a torch.nn.Module; "
+                                "name a function or class that returns one")
+    if any(is_lazy(tensor) for tensor in [*module.parameters(), *module.buffers()]):
+        _give_shapes(name, module, input_shape)
     return module
+
+
+def _give_shapes(name: str, module: nn.Module, input_shape: Sequence[int]) -> None:
+    """Run a module with lazy layers (`nn.LazyLinear`) once, so that its weights exist."""
+    was_training = module.training
+    try:
+        with torch.no_grad():
+            module.eval()(torch.zeros(1, *input_shape))
+    except Exception as error:
+        raise InvalidExperiment(f"model {name!r} does not run on images of shape {tuple(input_shape)}: "
+                                f"{in_one_line(error)}; mend the network") from None
+    module.train(was_training)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lth.errors import InvalidExperiment
+from lth.models.registry import in_one_line
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -42,11 +43,10 @@ def prunable_tensors(
     layer to run. `prunable` and `output_layer` (parameter names) override what is found. Raises InvalidExperiment if
     the network does not accept images of `input_shape`, or does not answer with [batch, classes] logits.
     """
-    order: list[tuple[str, nn.Module]] = []
-    layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, (nn.Linear, *_CONVOLUTIONS))}
+    order: list[nn.Module] = []
     hooks = [
-        layer.register_forward_hook(lambda layer, _inputs, _output, name=name: order.append((name, layer)))
-        for name, layer in layers.items()
+        layer.register_forward_hook(lambda layer, _inputs, _output: order.append(layer))
+        for layer in module.modules() if isinstance(layer, (nn.Linear, *_CONVOLUTIONS))
     ]
     was_training = module.training
     module.eval()
@@ -54,25 +54,31 @@ def prunable_tensors(
         with torch.no_grad():
             logits = module(torch.zeros(2, *input_shape))
     except Exception as error:
-        raise InvalidExperiment(
-            f"the model does not run on images of shape {tuple(input_shape)}: {str(error).splitlines()[0]}") from None
+        raise InvalidExperiment(f"the model does not run on images of shape {tuple(input_shape)}: "
+                                f"{in_one_line(error)}; mend the network or model.arguments") from None
     finally:
         module.train(was_training)
         for hook in hooks:
             hook.remove()
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (2, classes):
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise InvalidExperiment(f"the model answers two images with {shape}, not with logits of shape (2, {classes})")
+        raise InvalidExperiment(f"the model answers two images with {shape}, not with logits of shape (2, {classes}); "
+                                "end it in one logit per class")
 
     parameters = dict(module.named_parameters())
+    # By identity: a weight shared by two layers is one parameter, under one name, whichever of them runs.
+    names = {id(parameter): name for name, parameter in parameters.items()}
     kinds: dict[str, Literal["dense", "conv"]] = {}
-    for name, layer in order:
-        weight = f"{name}.weight" if name else "weight"
-        if weight in parameters:  # a weight shared by two layers is listed once, under its first name
-            kinds.setdefault(weight, "dense" if isinstance(layer, nn.Linear) else "conv")
-    output = output_layer if output_layer is not None else next(reversed(kinds), None)
-    chosen = list(kinds) if prunable is None else list(prunable)
-    for name in [*chosen, *([output_layer] if output_layer else [])]:
+    last = None
+    for layer in order:
+        name = names.get(id(layer.weight))
+        if name is not None:
+            kinds.setdefault(name, "dense" if isinstance(layer, nn.Linear) else "conv")
+            last = name
+    output = last if output_layer is None else output_layer
+    chosen = list(kinds) if prunable is None else [*(name for name in kinds if name in prunable),
+                                                   *(name for name in prunable if name not in kinds)]
+    for name in [*chosen, *([] if output_layer is None else [output_layer])]:
         if name not in parameters:
             raise InvalidExperiment(f"the model has no parameter {name!r}; it has {', '.join(parameters)}")
         if parameters[name].ndim < 2:

@@ -1,7 +1,7 @@
 """How many weights remain at each level: exact counts, the same on every machine.
 
 One level removes `round(p * n)` of the n weights that a tensor has left (ties to even), computed in exact rational
-arithmetic from the decimal digits of p, so that 0.1 * 45 is 4.5 and not 4.500000000000001.
+arithmetic from the decimal digits of p, so that 0.275 * 220 is 60.5, which rounds to 60, and not 60.50000000000001.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ def ladder(
         if series and series[-1] <= 0:
             level = series.index(0)
             raise InvalidExperiment(
-                f"level {level} would leave layer {name or 'all'!r} empty (of {series[0]} weights); "
+                f"level {level} would leave {f'layer {name!r}' if name else 'all competing layers'} empty "
+                f"(of {series[0]} weights); "
                 f"use at most {level - 1} levels or a smaller pruning.fraction")
     return [{name: series[level] for name, series in counts.items()} for level in range(levels + 1)]

@@ -170,7 +170,7 @@ def _provenance(levels: pa.Table, rows: Sequence[Row], diverged: int) -> str:
     if counts == [1]:
         parts = ["n = 1 seed, no interval"]
     else:
-        spread = f"{counts[0]}–{counts[-1]}" if len(counts) > 1 else f"{counts[0]}"  # noqa: RUF001
+        spread = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
         parts = [f"n = {spread} seeds", "mean, 95% t interval"]
     if diverged:
         parts.append(f"{diverged} training{'s' * (diverged > 1)} diverged, left out")

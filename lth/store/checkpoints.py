@@ -1,4 +1,4 @@
-"""Checkpoints: a cohort's tensors as one safetensors object that carries its seeds and its own checksum."""
+"""Checkpoints: a cohort's tensors as one safetensors object that carries its seeds and its seal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lth.errors import DamagedObject, StoreError
+from lth.store.seal import UNSEALED, holds, put_seal
 
 if TYPE_CHECKING:
     import torch
@@ -26,37 +27,37 @@ def encode(checkpoint: Mapping[str, torch.Tensor], seeds: Sequence[int]) -> byte
                              f"the unit's {len(seeds)} seeds")
     # Cloned, because safetensors refuses tensors that share their memory, such as views of one flat buffer.
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in checkpoint.items()}
-    metadata = {"seeds": list(seeds), "content_sha256": content_of(tensors)}
-    return save(tensors, {METADATA: json.dumps(metadata, sort_keys=True)})
+    data = save(tensors, {METADATA: json.dumps({"file_sha256": UNSEALED, "seeds": list(seeds)})})
+    return put_seal(data, data.index(UNSEALED.encode()))  # the first: the metadata stand before the tensors
 
 
 def decode(data: bytes) -> tuple[dict[str, torch.Tensor], tuple[int, ...]]:
     """The tensors, on the CPU, and the seeds of their leading axis.
 
-    DamagedObject (its text is only the reason) unless the tensors match the checksum that was written with them.
+    DamagedObject (its text is only the reason) unless the object is as it was sealed.
     """
     from safetensors.torch import load
 
     try:
-        length = int.from_bytes(data[:8], "little")
-        metadata = json.loads(json.loads(data[8:8 + length])["__metadata__"][METADATA])
-        seeds, expected = tuple(int(seed) for seed in metadata["seeds"]), metadata["content_sha256"]
-        tensors = load(data)
-        found = content_of(tensors)
+        header = data[8:8 + int.from_bytes(data[:8], "little")]
+        metadata = json.loads(json.loads(header)["__metadata__"][METADATA])
+        seal = metadata["file_sha256"]
+        tensors = load(data) if holds(data, seal, data.find(seal.encode())) else None
+        seeds = tuple(metadata["seeds"])
     except Exception as error:  # whatever a decoder says of these bytes, they are not what was written
         raise DamagedObject(f"it is no readable checkpoint ({type(error).__name__})") from error
-    if found != expected or any(tensor.ndim == 0 or tensor.shape[0] != len(seeds) for tensor in tensors.values()):
-        raise DamagedObject("its tensors do not match their SHA-256 or its seeds")
+    if tensors is None:
+        raise DamagedObject("its bytes do not match the SHA-256 in its metadata")
     return tensors, seeds
 
 
 def content_of(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 (hex) of names, types, shapes and bytes of CPU tensors, whatever their order."""
+    """SHA-256 (hex) of names, types, shapes and bytes of the tensors, whatever their order and device."""
     import torch
 
     digest = hashlib.sha256()
     for name in sorted(tensors):
-        tensor = tensors[name]
+        tensor = tensors[name].detach().cpu()
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -39,7 +39,7 @@ def commit(objects: Objects, experiment_id: str, unit: Unit, levels: pa.Table, m
         placed[kind] = record_of(unit_key(kind, experiment_id, unit.name), found, tables[kind].num_rows, content)
     if checkpoint is not None:
         key, data = checkpoint_key(experiment_id, unit.name), checkpoints.encode(checkpoint, unit.seeds)
-        content = _checkpoint_content(data)
+        content = checkpoints.content_of(checkpoint)
         found = _place(objects, key, data, "checkpoint", unit, content, _checkpoint_content)
         placed["checkpoints"] = record_of(key, found, len(unit.seeds), content)
     return _place_levels(objects, experiment_id, tables["levels"], UnitRecord(unit, placed))

@@ -77,7 +77,9 @@ def says_exists(error: BaseException) -> bool:
 def explain(error: BaseException, location: Location, action: str) -> StoreError:
     """One line for a person: the store, what was tried (`action`, e.g. `write levels/x`), why not, what to do."""
     if isinstance(error, ImportError):
-        what = f"the package for {location.protocol}:// is not installed ({error.name}); install it with pip"
+        what = f"the package for {location.protocol}:// is missing ({_unknown(error)}); install it with pip"
+    elif isinstance(error, ValueError) and "Protocol not known" in str(error):
+        what = f"there is no file system {location.protocol!r}; write file:///…, s3://bucket/prefix or a directory"
     elif isinstance(error, OSError) and error.errno == errno.EFBIG:
         what = str(error.strerror)
     elif location.protocol == "file":

@@ -48,7 +48,7 @@ def parse_location(url: str) -> Location:
     if "@" in rest or re.match(r"[^/]*:(?!\d{1,5}(/|$))", rest) or (protocol == "s3" and ":" in rest.split("/")[0]):
         raise StoreError(f"the store's {protocol[:20]}:// URL holds a user or password (not shown); take it out and "
                          "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what that file system reads, instead")
-    root = rest.strip("/")
+    root = rest.strip("/") if protocol == "memory" else rest.rstrip("/")
     parts = root.split("/") if root or protocol != "memory" else []
     if "::" in url or any(part in ("", ".", "..") for part in parts) or re.search(r"[?#*\s]", root):
         raise StoreError(f"store URL {url!r} cannot be used; write protocol://bucket/prefix without '::', '..', '//', "

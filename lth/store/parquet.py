@@ -1,4 +1,4 @@
-"""Tables as the bytes of a Parquet object: zstd, checksums on every page, and reading that trusts nothing."""
+"""Tables as the bytes of a Parquet object: zstd, checksums on every page, a seal, and reading that trusts nothing."""
 
 from __future__ import annotations
 
@@ -10,32 +10,42 @@ import pyarrow.parquet as pq
 
 from lth.errors import DamagedObject
 from lth.store.schemas import SCHEMA_VERSION, SCHEMAS
+from lth.store.seal import UNSEALED, holds, put_seal
+
+SEAL = "file_sha256"
 
 
 def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
-    """The Parquet object of a conforming table; `metadata` is added to the schema's own."""
+    """The Parquet object of a conforming table, with `metadata`, the schema's version and the seal."""
     texts = [field.name for field in table.schema if pa.types.is_string(field.type)]  # packed bits gain nothing by one
+    metadata = {"schema_version": SCHEMA_VERSION, **metadata, SEAL: UNSEALED}
     sink = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({"schema_version": SCHEMA_VERSION, **metadata}), sink,
-                   compression="zstd", use_dictionary=texts, write_page_checksum=True)
-    return sink.getvalue()
+    pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd", use_dictionary=texts,
+                   write_page_checksum=True)
+    data = sink.getvalue()
+    return put_seal(data, data.rindex(UNSEALED.encode()))  # the last: the metadata stand behind the rows
 
 
 def decode(data: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
-    """The table and its metadata. DamagedObject (its text is only the reason) unless every page matches its checksum
-    and the columns are those of SCHEMAS[kind]."""
+    """The table, with the schema SCHEMAS[kind], and the object's metadata.
+
+    DamagedObject (its text is only the reason) unless the seal holds and the version and columns are those expected.
+    """
     if not data:
         raise DamagedObject("it is empty")
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        table = file.read(use_threads=False)
-        metadata = {name.decode(): value.decode() for name, value in (table.schema.metadata or {}).items()}
+        metadata = {name.decode(): value.decode() for name, value in (file.metadata.metadata or {}).items()}
+        seal = metadata.get(SEAL, "")
+        table = file.read(use_threads=False) if holds(data, seal, data.rfind(seal.encode())) else None
     except Exception as error:  # whatever a decoder says of these bytes, they are not what was written
         lines = str(error).strip().splitlines() or [""]
         raise DamagedObject(f"it is no readable Parquet ({type(error).__name__}: {lines[0][:160]})") from error
+    if table is None:
+        raise DamagedObject("its bytes do not match the SHA-256 in its metadata")
     if metadata.get("schema_version") != SCHEMA_VERSION:
         raise DamagedObject(f"its schema_version is {metadata.get('schema_version')!r}, this program reads "
                             f"{SCHEMA_VERSION!r}")
     if not table.schema.equals(SCHEMAS[kind]):
         raise DamagedObject(f"its columns are not those of {kind}")
-    return table, metadata
+    return table.replace_schema_metadata(SCHEMAS[kind].metadata), metadata

@@ -70,8 +70,7 @@ def committed(objects: Objects, experiment_id: str) -> Committed:
     for levels, record in found:
         for place in zip(*(levels[name].to_pylist() for name in ROW_KEYS["levels"]), strict=True):
             counted.append(where.setdefault(place, record.unit.name) == record.unit.name)
-    tables = [levels.replace_schema_metadata(LEVELS.metadata) for levels, _ in found]
-    rows = pa.concat_tables([LEVELS.empty_table(), *tables])
+    rows = pa.concat_tables([LEVELS.empty_table(), *(levels for levels, _ in found)])
     rows = rows.filter(pa.array(counted, pa.bool_())).sort_by([(name, "ascending") for name in ROW_KEYS["levels"]])
     return Committed(rows, where, damaged, {record.unit.name: record for _, record in found})
 
@@ -123,7 +122,7 @@ def read_table(objects: Objects, found: Committed, kind: str) -> tuple[pa.Table,
             return error
         if len(seeds[name]) < len(found.units[name].seeds):
             table = table.filter(pc.is_in(table["seed"], pa.array(seeds[name], pa.int64())))
-        return table.replace_schema_metadata(SCHEMAS[kind].metadata)
+        return table
 
     tables, damaged = [SCHEMAS[kind].empty_table()], {}
     names = sorted(seeds)

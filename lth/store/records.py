@@ -12,7 +12,7 @@ import pyarrow as pa
 from lth.errors import DamagedObject
 from lth.store import parquet
 from lth.store.content import content_hash
-from lth.store.schemas import LEVELS, RESULT_COLUMNS
+from lth.store.schemas import RESULT_COLUMNS
 from lth.store.unit import Unit
 
 
@@ -45,32 +45,22 @@ class UnitRecord:
 
 
 def encode_levels(levels: pa.Table, record: UnitRecord) -> bytes:
-    """The `levels` object of a conforming table. `content_sha256` covers the results, `table_sha256` every column, and
-    `metadata_sha256` the other entries: nothing in the object that means anything can change unnoticed."""
-    metadata = {
+    """The `levels` object of a conforming table, the unit's commit mark."""
+    return parquet.encode(levels, {
         "unit": record.unit.name,
         "seeds": json.dumps(list(record.seeds)),
         "content_sha256": content_hash(levels, RESULT_COLUMNS),
-        "table_sha256": content_hash(levels, LEVELS.names),
         "objects": json.dumps({kind: asdict(found) for kind, found in record.objects.items()}, sort_keys=True),
-    }
-    return parquet.encode(levels, {**metadata, "metadata_sha256": _metadata_sha256(metadata)})
-
-
-def _metadata_sha256(metadata: Mapping[str, str]) -> str:
-    covered = [metadata[name] for name in ("unit", "seeds", "content_sha256", "table_sha256", "objects")]
-    return hashlib.sha256(json.dumps(covered).encode()).hexdigest()
+    })
 
 
 def decode_levels(data: bytes, unit_name: str) -> tuple[pa.Table, UnitRecord]:
     """The rows and the record of the `levels` object of `unit_name`.
 
-    DamagedObject (its text is only the reason) unless the rows, the seeds, the checksums and the name agree.
+    DamagedObject (its text is only the reason) unless it is whole and its rows, seeds and name agree.
     """
     levels, metadata = parquet.decode(data, "levels")
     try:
-        if _metadata_sha256(metadata) != metadata["metadata_sha256"]:
-            raise ValueError("checksum")
         seeds = tuple(json.loads(metadata["seeds"]))
         objects = {kind: ObjectRecord(**found) for kind, found in json.loads(metadata["objects"]).items()}
         arms, draws, numbers = (levels[name].unique().to_pylist() for name in ("arm", "draw", "level"))
@@ -85,6 +75,4 @@ def decode_levels(data: bytes, unit_name: str) -> tuple[pa.Table, UnitRecord]:
         raise DamagedObject("its metadata do not record the unit's metrics and masks")
     if sorted(levels["seed"].to_pylist()) != list(seeds):
         raise DamagedObject("its rows are not those of its seeds")
-    if content_hash(levels, LEVELS.names) != metadata.get("table_sha256"):
-        raise DamagedObject("its rows do not match their SHA-256")
     return levels, UnitRecord(unit, objects)

@@ -114,7 +114,7 @@ class Store:
 
     def read_checkpoint(self, experiment_id: str, unit_name: str) -> dict[str, torch.Tensor]:
         """The checkpoint's tensors `[S, …]` on the CPU, S as in `seeds_of`; DamagedObject if it is missing or does not
-        match the checksum in it."""
+        match the checksum that it carries."""
         return reading.read_checkpoint(self.objects, experiment_id, unit_name)
 
     def has_checkpoint(self, experiment_id: str, unit_name: str) -> bool:

@@ -59,8 +59,8 @@ def tables(
     dataset = experiment.dataset
     description = {
         **common, "density": density, "weights_remaining": remaining, "weights_total": total,
-        "criterion": experiment.pruning.criterion, "dataset": dataset.name + (f":{dataset.path}" if dataset.path else ""),
-        "model": experiment.model.name,
+        "criterion": experiment.pruning.criterion, "model": experiment.model.name,
+        "dataset": dataset.name + (f":{dataset.path}" if dataset.path else ""),
         "device": device, "cohort_size": len(unit.seeds), "threads": threads,
         "precision": experiment.training.precision, "code_version": code_version,
         "finished_at": datetime.datetime.now(datetime.UTC),

@@ -1,8 +1,7 @@
-"""From an experiment and its data to what the engine needs: network, recipe, ladder. Every check that needs the data."""
+"""From an experiment and its data to what the engine needs, and every check that needs the data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 

@@ -19,8 +19,18 @@ import torch
 from lth.arms import ARMS, Draw, Ticket
 from lth.data import ImageData
 from lth.engine import (
-    CohortTraining, Feed, Network, Start, Trained, choose_device, choose_program, evaluate, exact_arithmetic,
-    initial_buffers, initialise, make_feed,
+    CohortTraining,
+    Feed,
+    Network,
+    Start,
+    Trained,
+    choose_device,
+    choose_program,
+    evaluate,
+    exact_arithmetic,
+    initial_buffers,
+    initialise,
+    make_feed,
 )
 from lth.experiment import Experiment
 from lth.pruning import CRITERIA, select

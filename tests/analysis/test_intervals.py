@@ -45,7 +45,7 @@ def test_one_value_has_no_interval_and_equal_values_no_width() -> None:
 
 @pytest.mark.parametrize(
     ("values", "confidence", "message"),
-    [([], 0.95, "at least one"), ([0.9, math.nan], 0.95, "1 of 2"), ([1.0, 2.0], 95, "confidence.*95")],
+    [([], 0.95, "at least one"), ([0.9, math.nan], 0.95, "1 of 2"), ([1.0, 2.0], 95, r"confidence.*95")],
 )
 def test_mistakes_are_named(values: list[float], confidence: float, message: str) -> None:
     with pytest.raises(LthError, match=message):
@@ -77,10 +77,11 @@ def test_bootstrap_approaches_t_for_many_normal_values_and_repeats_with_its_gene
 @given(st.lists(st.floats(0, 1).map(lambda value: round(value, 4)), min_size=2, max_size=8), st.integers(0, 99))
 def test_bootstrap_ends_are_finite_and_ordered(values: list[float], seed: int) -> None:
     mean, low, high, _ = bootstrap_interval(values, generator=np.random.default_rng(seed), resamples=199)
-    assert math.isfinite(low) and math.isfinite(high) and min(values) <= low <= high <= max(values)
+    rounding = 1e-12  # of the mean of resamples that hold one value many times
+    assert min(values) - rounding <= low <= high <= max(values) + rounding  # false for nan too
     assert mean == pytest.approx(np.mean(values))
 
 
 def test_unknown_method_is_refused() -> None:
-    with pytest.raises(LthError, match="'basic'.*BCa"):
+    with pytest.raises(LthError, match=r"'basic'.*BCa"):
         bootstrap_interval([1, 2], generator=np.random.default_rng(0), method="basic")  # type: ignore[arg-type]

@@ -89,7 +89,7 @@ def test_many_seeds_use_random_flips_from_the_generator(levels) -> None:
     noise = np.random.default_rng(5).normal(0.001, 0.004, 24)
     table = levels([row for seed in range(24) for row in (
         ("ticket", seed, 0, 3, 0.9 + noise[seed], 100), ("reinit", seed, 0, 3, 0.9, 100))])  # fmt: skip
-    with pytest.raises(LthError, match="24 seeds.*generator"):
+    with pytest.raises(LthError, match=r"24 seeds.*generator"):
         paired_difference(table, *SIDES)
     first = paired_difference(table, *SIDES, generator=np.random.default_rng(0)).p_value
     assert first == paired_difference(table, *SIDES, generator=np.random.default_rng(0)).p_value

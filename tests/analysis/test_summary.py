@@ -5,6 +5,7 @@ import pytest
 
 from lth.analysis import SUMMARY_SCHEMA, summarise
 from lth.errors import LthError
+from lth.store.schemas import LEVELS
 
 # Dense accuracies 0.90, 0.92, 0.94, 0.96, 0.98: mean 0.94, sd 0.0316228, half-width 2.776 * 0.0141421 = 0.03926.
 DENSE = [("ticket", seed, 0, 0, 0.90 + 0.02 * seed, 1000 + 100 * seed) for seed in range(5)]
@@ -96,6 +97,12 @@ def test_experiments_stay_apart_and_the_schema_carries_the_confidence(levels) ->
     assert summary["experiment_id"].to_pylist() == ["a-0", "b-1"]
     assert summary["test_accuracy_at_early_stop_mean"].to_pylist() == pytest.approx([0.94, 0.5])
     assert summary.schema.equals(SUMMARY_SCHEMA) and summary.schema.metadata == {b"confidence": b"0.9"}
+
+
+def test_the_store_s_own_schema_is_understood(levels) -> None:
+    rows = [{**dict.fromkeys(LEVELS.names), **row} for row in levels(DENSE).to_pylist()]
+    stored = pa.Table.from_pylist(rows, schema=pa.schema([field.with_nullable(True) for field in LEVELS]))
+    assert summarise(stored).equals(summarise(levels(DENSE)))
 
 
 def test_no_rows_give_no_rows(levels) -> None:

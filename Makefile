@@ -1,0 +1,37 @@
+# Two commands for everyone: `make demo` and `make test`. Both work on a bare machine with Python 3.11+.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint gates benchmarks clean
+
+$(VENV)/.installed-lth: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lth needs Python 3.11 or newer; set PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed-lth
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+demo: $(VENV)/.installed-lth
+	$(BIN)/lth run digits
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest -q
+
+# Published numbers on real MNIST (LTH_DATA_DIR, or downloaded): under an hour on two cores.
+gates: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m gates tests/gates -s
+
+benchmarks: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/orchestration.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""A sweep without an orchestrator: setup, planning, the stages of a unit, and running them all in one process."""

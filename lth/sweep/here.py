@@ -1,0 +1,40 @@
+"""A sweep in this process, without Prefect or Ray: for a notebook, a bare GPU box, a test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lth.data import ImageData
+from lth.experiment import Experiment
+from lth.store import Store
+from lth.sweep import stages
+from lth.sweep.planning import Done, Key, plan, work
+from lth.sweep.setup import DataFacts
+
+
+def run_here(
+    experiment: Experiment, seeds: Sequence[int], store: Store, data: ImageData, *, device: str = "auto",
+    cohort_size: int | None = None, threads: int = 1,
+) -> dict[Key, Done]:
+    """Run what is missing of a sweep, unit after unit, and return everything that is committed.
+
+    Results are those of the flow, to the bit. Raises what the stages raise.
+    """
+    job = stages.Job(experiment, DataFacts.of(data), store.url, device, threads)
+    committed = store.committed(experiment.id)
+    rows = committed.rows.select(["arm", "draw", "level", "seed", "status", "mask_sha256"]).to_pylist()
+    done: dict[Key, Done] = {}
+    for row in rows:
+        key = (row["arm"], row["draw"], row["level"], row["seed"])
+        done[key] = Done(committed.where[key], row["status"] == "diverged", row["mask_sha256"] is not None)
+    for unit in plan(experiment, tuple(seeds), done, cohort_size or len(seeds)):
+        todo = work(experiment, unit, done)
+        ticket = trained = pruned = None
+        if todo.seeds:
+            if unit.arm == "ticket" and unit.level:
+                pruned = stages.prune(job, todo).arrays
+            ticket = stages.rewind(job, todo, pruned).arrays
+            trained = stages.train(job, todo, ticket, data).arrays
+        finished = stages.evaluate_and_commit(job, todo, ticket, trained, data)
+        done.update({(unit.arm, unit.draw, unit.level, seed): fact for seed, fact in finished.done.items()})
+    return done

@@ -1,0 +1,11 @@
+"""Nothing that the tests start may call home, and nothing of the user's own set-up may leak in."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.update({
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"})
+for name in ("RAY_ADDRESS", "PREFECT_API_URL", "LTH_STORE"):
+    os.environ.pop(name, None)

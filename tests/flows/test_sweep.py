@@ -1,0 +1,201 @@
+"""The flow on a real local Ray and a real Prefect server: results, resuming, retries, bounds, failures."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+from prefect.client.schemas.objects import TaskRun
+
+from flows import sweep as flow_module
+from flows.progress import LISTENER, Event, Planned, UnitChanged
+from flows.sweep import SweepFailed, sweep
+from lth.data import load_dataset
+from lth.errors import LthError
+from lth.experiment import Execution, Experiment, load_experiment
+from lth.store import RESULT_COLUMNS, Store, Unit, content_hash
+from lth.sweep.here import run_here
+
+TWO_CORES = Execution(cores=2)
+pytestmark = pytest.mark.usefixtures("two_cores")
+
+
+def smoke(*settings: str) -> Experiment:
+    return load_experiment("smoke", settings)
+
+
+def tables_of(store: Store, experiment: Experiment) -> dict[str, str]:
+    """The content of a store's tables, without what may differ from run to run."""
+    found = store.committed(experiment.id)
+    assert not found.damaged
+    hashes = {"levels": content_hash(found.rows, RESULT_COLUMNS)}
+    for kind in ("metrics", "masks"):
+        table, damaged = store.read_table(found, kind)
+        assert not damaged
+        hashes[kind] = content_hash(table, tuple(table.column_names))
+    return hashes
+
+
+def task_runs(name: str) -> list[TaskRun]:
+    """What the server recorded of the newest flow run of that name; it records with a delay."""
+    with get_client(sync_client=True) as client:
+        for _ in range(60):
+            runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=FlowRunFilterName(like_=name)))
+            newest = max(runs, key=lambda run: run.created)
+            from prefect.client.schemas.filters import FlowRunFilterId, TaskRunFilter
+
+            found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[newest.id])),
+                                          task_run_filter=TaskRunFilter(), limit=200)
+            if found and all(run.state and run.state.is_final() for run in found):
+                return list(found)
+            time.sleep(0.5)
+    raise AssertionError("the server never recorded the end of the task runs")
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    seen: list[Event] = []
+    token = LISTENER.set(seen.append)
+    yield seen
+    LISTENER.reset(token)
+
+
+def test_the_flow_lands_what_the_stages_alone_land_and_resumes_from_the_store(
+    tmp_path: Path, events: list[Event]
+) -> None:
+    experiment, store, alone = smoke("name=flow"), Store(tmp_path / "flow"), Store(tmp_path / "alone")
+    outcome = sweep(experiment, "0-2", store.url, TWO_CORES)
+    assert outcome["planned"] == outcome["committed"] == 21 and outcome["committed_before"] == 0
+    run_here(experiment, (0, 1, 2), alone, load_dataset("digits"))
+    assert tables_of(store, experiment) == tables_of(alone, experiment)
+
+    # Never more in flight than Ray has room for, and every unit once.
+    flying: set[Unit] = set()
+    for event in events:
+        if isinstance(event, UnitChanged):
+            (flying.add if event.what == "started" else flying.remove)(event.unit)
+            assert len(flying) <= 2
+    planned = next(event for event in events if isinstance(event, Planned))
+    assert planned.units == sum(isinstance(event, UnitChanged) and event.what == "committed" for event in events)
+
+    names = sorted(run.name for run in task_runs("flow-%"))
+    assert "train · level 2 · random_mask · seeds 0-1" in names and "prune · level 1 · ticket · seeds 2" in names
+    assert len(names) == 1 + 2 * (3 + 2 * (4 + 3 + 3))  # prepare; two cohorts: dense, then two levels of three arms
+
+    split = outcome["seconds"]
+    assert split["wall"] == pytest.approx(sum(spent for name, spent in split.items() if name != "wall"), abs=0.1)
+    assert {"start", "training", "evaluation", "storage", "pruning", "orchestration"} <= set(split)
+
+    # More seeds, one level more, another control: only what is missing is trained.
+    wider = smoke("name=flow", "pruning.levels=3", "arms=[ticket, reinit:2, random_mask]")
+    assert wider.id == experiment.id
+    events.clear()
+    again = sweep(wider, "0-3", store.url, Execution(cores=2, cohort_size=3))
+    assert again["committed_before"] == 21 and again["committed"] == 4 * (1 + 3 * 4) - 21
+    run_here(wider, (0, 1, 2, 3), alone, load_dataset("digits"))
+    assert tables_of(store, wider) == tables_of(alone, wider)
+
+    assert sweep(wider, "0-3", store.url, TWO_CORES)["committed"] == 0
+
+
+def kill_a_training_worker(killed: list[str]) -> None:
+    for _ in range(600):
+        for process in psutil.process_iter(["cmdline"]):
+            title = " ".join(process.info["cmdline"] or [])
+            if title.startswith("ray::train"):
+                process.kill()
+                killed.append(title)
+                return
+        time.sleep(0.05)
+
+
+def test_a_killed_ray_worker_costs_only_its_unit(tmp_path: Path) -> None:
+    experiment = smoke("name=killed", "training.duration=3000it", "training.evaluate_every=500it", "arms=[ticket]",
+                       "pruning.levels=1")
+    killed: list[str] = []
+    murderer = threading.Thread(target=kill_a_training_worker, args=(killed,))
+    murderer.start()
+    store, alone = Store(tmp_path / "flow"), Store(tmp_path / "alone")
+    outcome = sweep(experiment, "0-1", store.url, TWO_CORES)
+    murderer.join()
+    assert killed and outcome["committed"] == 4
+    run_here(experiment, (0, 1), alone, load_dataset("digits"))
+    assert tables_of(store, experiment) == tables_of(alone, experiment)
+    runs = task_runs("killed-%")
+    assert [run.run_count for run in runs if run.name.startswith("train")].count(2) == 1  # tried again, on record
+    assert sum(run.run_count for run in runs) == len(runs) + 1  # and nothing else was
+
+
+def test_a_unit_that_contradicts_the_store_fails_alone_and_says_so(tmp_path: Path) -> None:
+    experiment, store = smoke("name=contradiction"), Store(tmp_path)
+    other = smoke("name=contradiction", "training.optimizer.learning_rate=0.02")
+    run_here(other, (0,), Store(tmp_path / "other"), load_dataset("digits"))
+    unit = Unit("reinit", 0, 1, (0,)).name
+    source = tmp_path / "other" / "masks" / f"experiment={other.id}" / f"{unit}.parquet"
+    target = tmp_path / "masks" / f"experiment={experiment.id}" / f"{unit}.parquet"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(source.read_bytes())
+    with pytest.raises(SweepFailed, match=f"1 of 5 units failed.*{unit}"):
+        sweep(experiment, "0", store.url, TWO_CORES)
+    assert len(store.committed(experiment.id).where) == 4
+
+
+def test_a_damaged_object_is_set_aside_and_its_unit_done_again(tmp_path: Path) -> None:
+    experiment, store = smoke("name=damaged", "arms=[ticket]"), Store(tmp_path)
+    run_here(experiment, (0,), store, load_dataset("digits"))
+    before = tables_of(store, experiment)
+    victim = next((tmp_path / "levels").glob("*/ticket-L01*"))
+    victim.write_bytes(victim.read_bytes()[:100])
+    assert sweep(experiment, "0", store.url, TWO_CORES)["committed"] == 1
+    assert tables_of(store, experiment) == before
+    assert list((tmp_path / "quarantine").rglob("ticket-L01*"))
+
+
+def test_other_data_under_the_same_name_are_refused(tmp_path: Path) -> None:
+    experiment, store = smoke("name=data"), Store(tmp_path)
+    store.put_experiment(experiment.id, "{data_sha256: '0000000000000000'}")
+    with pytest.raises(LthError, match=r"'digits' is not the one that data-.* began with"):
+        sweep(experiment, "0", store.url, TWO_CORES)
+    assert not store.committed(experiment.id).where
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    (("training.batch_size=3000",), "batch_size is 3000, larger than the 1237 training examples"),
+    (("dataset.validation=5000",), "dataset.validation is 5000, but the training set has only 1437"),
+    (("pruning.levels=40", "pruning.fraction=0.9"), "level 4 would leave layer '3.weight' empty"),
+    (("dataset={name: parquet, path: nowhere, validation: 10}",), "nowhere"),
+], ids=lambda value: "" if isinstance(value, tuple) else value[:20])
+def test_what_only_the_data_can_tell_is_refused_before_anything_trains(
+    tmp_path: Path, settings: tuple[str, ...], message: str, events: list[Any]
+) -> None:
+    with pytest.raises(LthError, match=message) as refused:
+        sweep(smoke(*settings), "0", str(tmp_path), TWO_CORES)
+    assert "\n" not in str(refused.value)
+    assert not any(isinstance(event, UnitChanged) for event in events)
+
+
+def test_a_local_ray_is_started_and_ended_with_the_sweep(tmp_path: Path) -> None:
+    """In a process of its own, as `lth run` starts it: nothing is left behind."""
+    import subprocess
+    import sys
+
+    code = ("from flows.sweep import sweep; from lth.experiment import Execution, load_experiment; import ray; "
+            f"sweep(load_experiment('smoke', ['pruning.levels=0']), '0', {str(tmp_path)!r}, Execution(cores=1)); "
+            "assert not ray.is_initialized()")
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=200)
+    assert len(Store(tmp_path).committed(smoke("pruning.levels=0").id).where) == 1
+
+
+def test_cuda_is_refused_where_ray_has_none(tmp_path: Path) -> None:
+    with pytest.raises(LthError, match="Ray has no GPU"):
+        sweep(smoke(), "0", str(tmp_path), Execution(cores=1, device="cuda"))
+
+
+def test_the_version_names_the_commit() -> None:
+    assert flow_module.code_version().startswith("0.1.0")

@@ -1,0 +1,188 @@
+"""What can be pruned is found by running the module: order, kind, output layer, shared weights, overrides."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from lth.errors import InvalidExperiment
+from lth.models import prunable_tensors
+
+SHAPE = (1, 2, 2)  # flat: 4
+
+
+class Backwards(nn.Module):
+    """Declares its layers in the reverse of the order in which it runs them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(6, 3)
+        self.norm = nn.BatchNorm1d(6)
+        self.middle = nn.Linear(8, 6)
+        self.scale = nn.Parameter(torch.ones(6))
+        self.first = nn.Conv2d(1, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm(self.middle(self.first(x).flatten(1))) * self.scale)
+
+
+class Declared(nn.Module):
+    """Layers `a`, `b`, `c` of width 4, run in the order of a text; `tied` gives b the weight of a."""
+
+    def __init__(self, order: str, tied: bool = False) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        if tied:
+            self.b.weight = self.a.weight
+        self.order = order
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(1)
+        for name in self.order:
+            x = getattr(self, name)(x)
+        return x
+
+
+def found(module: nn.Module, classes: int = 4, **overrides: object) -> list[tuple[str, str, bool]]:
+    tensors = prunable_tensors(module, SHAPE, classes, **overrides)  # type: ignore[arg-type]
+    return [(tensor.name, tensor.kind, tensor.output) for tensor in tensors]
+
+
+def test_tensors_come_in_the_order_of_execution() -> None:
+    assert found(Backwards(), 3) == [
+        ("first.weight", "conv", False), ("middle.weight", "dense", False), ("head.weight", "dense", True)]
+    assert [tensor.shape for tensor in prunable_tensors(Backwards(), SHAPE, 3)] == [(2, 1, 1, 1), (6, 8), (3, 6)]
+
+
+def test_biases_norms_and_other_parameters_are_never_pruned() -> None:
+    names = {name for name, _, _ in found(Backwards(), 3)}
+
+    assert not names & {"head.bias", "norm.weight", "norm.bias", "middle.bias", "scale", "first.bias"}
+
+
+def test_the_output_layer_is_the_last_to_run() -> None:
+    assert found(Declared("cab")) == [("c.weight", "dense", False), ("a.weight", "dense", False),
+                                      ("b.weight", "dense", True)]
+    # Also where it ran before.
+    assert found(Declared("abca")) == [("a.weight", "dense", True), ("b.weight", "dense", False),
+                                       ("c.weight", "dense", False)]
+
+
+def test_a_layer_that_does_not_run_is_not_pruned() -> None:
+    assert found(Declared("ab")) == [("a.weight", "dense", False), ("b.weight", "dense", True)]
+
+
+@pytest.mark.parametrize(
+    ("order", "expected"),
+    [("abc", [("a.weight", False), ("c.weight", True)]), ("bc", [("a.weight", False), ("c.weight", True)]),
+     ("cb", [("c.weight", False), ("a.weight", True)])])
+def test_a_shared_weight_is_one_tensor_whichever_layer_runs_it(order: str, expected: list[tuple[str, bool]]) -> None:
+    assert [(name, output) for name, _, output in found(Declared(order, tied=True))] == expected
+
+
+def test_a_module_that_is_a_layer_itself() -> None:
+    class Head(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.flatten(1))
+
+    assert found(Head(4, 3), 3) == [("weight", "dense", True)]
+
+
+@pytest.mark.parametrize("layer", [nn.ConvTranspose2d(1, 2, 1), nn.Conv2d(1, 2, 1)])
+def test_convolutions_of_both_directions(layer: nn.Module) -> None:
+    assert found(nn.Sequential(layer, nn.Flatten(), nn.Linear(8, 3)), 3) == [
+        ("0.weight", "conv", False), ("2.weight", "dense", True)]
+
+
+def test_overrides() -> None:
+    assert found(Declared("abc"), output_layer="a.weight") == [
+        ("a.weight", "dense", True), ("b.weight", "dense", False), ("c.weight", "dense", False)]
+    # Named in any order and twice: still the order of execution, each once.
+    assert found(Declared("cba"), prunable=["a.weight", "c.weight", "a.weight"]) == [
+        ("c.weight", "dense", False), ("a.weight", "dense", True)]
+    # The output layer need not be prunable; then no tensor is pruned at the output layer's rate.
+    assert found(Declared("abc"), prunable=["a.weight"]) == [("a.weight", "dense", False)]
+
+
+def test_a_weight_matrix_outside_of_any_layer_can_be_named() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.filters = nn.Parameter(torch.ones(2, 1, 2, 2))
+            self.matrix = nn.Parameter(torch.ones(3, 2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.conv2d(x, self.filters).flatten(1) @ self.matrix.T
+
+    assert found(Own(), 3, prunable=["filters", "matrix"], output_layer="matrix") == [
+        ("filters", "conv", False), ("matrix", "dense", True)]
+    with pytest.raises(InvalidExperiment, match=r"no dense or convolutional layer to prune; .*model\.prunable"):
+        prunable_tensors(Own(), SHAPE, 3)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "wanted"),
+    [
+        ({"prunable": ["z.weight"]}, ["'z.weight'", "a.weight, a.bias"]),
+        ({"output_layer": "z.weight"}, ["'z.weight'", "a.weight, a.bias"]),
+        ({"output_layer": ""}, ["''", "a.weight, a.bias"]),
+        ({"prunable": ["a.bias"]}, ["'a.bias'", "(4,)", "never biases"]),
+        ({"prunable": []}, ["model.prunable"]),
+    ],
+)
+def test_wrong_overrides_are_refused_by_name(overrides: dict[str, object], wanted: list[str]) -> None:
+    with pytest.raises(InvalidExperiment) as caught:
+        found(Declared("abc"), **overrides)
+
+    assert "\n" not in str(caught.value)
+    assert [part for part in wanted if part not in str(caught.value)] == []
+
+
+class Answering(nn.Module):
+    """Answers with whatever it is given to answer with, or raises it."""
+
+    def __init__(self, answer: object) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.answer = answer
+
+    def forward(self, x: torch.Tensor) -> object:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "wanted"),
+    [
+        (torch.zeros(2, 5), ["(2, 5)", "(2, 4)", "one logit per class"]),
+        (torch.zeros(2), ["(2,)", "(2, 4)"]),
+        (torch.zeros(2, 4, 1), ["(2, 4, 1)", "(2, 4)"]),
+        ((torch.zeros(2, 4), 1), ["tuple", "(2, 4)"]),
+        (None, ["NoneType", "(2, 4)"]),
+        (RuntimeError("first line\nsecond line"), ["(1, 2, 2)", "RuntimeError: first line"]),
+        (AssertionError(), ["(1, 2, 2)", "AssertionError"]),
+    ],
+)
+def test_a_network_that_gives_no_logits_is_refused_in_one_line(answer: object, wanted: list[str]) -> None:
+    with pytest.raises(InvalidExperiment) as caught:
+        prunable_tensors(Answering(answer), SHAPE, 4)
+
+    assert "\n" not in str(caught.value)
+    assert [part for part in wanted if part not in str(caught.value)] == []
+
+
+def test_looking_leaves_the_module_as_it_was() -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 3))
+    module.train()
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    generator = torch.get_rng_state()
+
+    prunable_tensors(module, SHAPE, 3)
+
+    assert module.training
+    assert module[3].training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    assert torch.equal(generator, torch.get_rng_state())
+    assert not module[1]._forward_hooks

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import lth.results
+from lth.errors import LthError, StoreError
+from lth.results import InvalidQuery
+from lth.store import LEVELS, MASKS, METRICS, Committed, Store, Unit
+from lth.store.unit import levels_key, masks_key, metrics_key
+
+from .cohorts import EXPERIMENT, tables
+
+UNITS = [Unit("ticket", 0, 0, (0, 1, 2)), Unit("ticket", 0, 1, (0, 1, 2)), Unit("ticket", 0, 1, (2, 3))]
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    for minutes, unit in enumerate(UNITS):
+        store.commit(EXPERIMENT, unit, *tables(unit, minutes=minutes))
+    store.commit("another", UNITS[0], *tables(UNITS[0], "another"))
+    return store
+
+
+def test_tables_hold_each_row_once(filled: Store) -> None:
+    results = lth.results.open(filled.url)
+    assert results.experiments == ["another", EXPERIMENT] and results.damaged == {}
+    # another: 3 seeds; tiny: 3 at level 0, and 4 (not 5) at level 1. 6 metrics and 2 tensors each.
+    assert (results.levels.num_rows, results.metrics.num_rows, results.masks.num_rows) == (10, 60, 20)
+    assert (results.levels.schema, results.metrics.schema, results.masks.schema) == (LEVELS, METRICS, MASKS)
+    one = lth.results.open(filled.url, EXPERIMENT)
+    assert set(one.levels["experiment_id"].to_pylist()) == set(one.masks["experiment_id"].to_pylist()) == {EXPERIMENT}
+    assert one.metrics.num_rows == 42
+
+
+def test_query(filled: Store) -> None:
+    results = lth.results.open(filled.url, EXPERIMENT)
+    assert results.query("SELECT level, count(*) AS n, max(test_accuracy) AS best FROM levels GROUP BY ALL ORDER BY ALL"
+                         ).to_pylist() == [{"level": 0, "n": 3, "best": 0.502}, {"level": 1, "n": 4, "best": 0.503}]
+    assert results.query("SELECT count(*) AS n FROM Metrics JOIN levels USING (experiment_id, arm, draw, level, seed)"
+                         ).to_pylist() == [{"n": 42}]
+    assert results.query("SELECT sum(total) AS n FROM masks WHERE level = 1").to_pylist() == [{"n": 4 * 21}]
+
+
+def test_only_tables_that_are_mentioned_are_read(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    original = Store.read_table
+
+    def note(store: Store, found: Committed, kind: str) -> object:
+        read.append(kind)
+        return original(store, found, kind)
+
+    monkeypatch.setattr(Store, "read_table", note)
+    results = lth.results.open(filled.url)
+    results.query("SELECT 1 FROM levels")
+    assert read == []
+    results.query("SELECT 1 FROM metrics")
+    results.query("SELECT 2 FROM metrics")
+    assert read == ["metrics", "metrics"], "once for each of the two experiments"
+
+
+def test_damaged_objects_are_left_out_and_named(filled: Store) -> None:
+    lost, broken = levels_key(EXPERIMENT, UNITS[1].name), metrics_key(EXPERIMENT, UNITS[0].name)
+    content = filled.read(broken)
+    assert content is not None
+    filled.objects.replace(lost, b"")
+    filled.objects.replace(broken, bytes(len(content)))
+    results = lth.results.open(filled.url)
+    assert list(results.damaged) == [lost]
+    assert results.levels.num_rows == 3 + 3 + 2
+    assert results.metrics.num_rows == 6 * (3 + 2)
+    assert list(results.damaged) == [lost, broken]
+    assert results.masks.num_rows == 2 * 8 and masks_key(EXPERIMENT, UNITS[0].name) not in results.damaged
+
+
+@pytest.mark.parametrize("sql", ["SELECT * FROM read_text('/etc/hostname')", "SELECT * FROM '/etc/hostname'",
+                                 "SELECT * FROM glob('/*')", "COPY levels TO '{tmp}/out.csv'", "ATTACH '{tmp}/a.db'",
+                                 "SELECT * FROM read_csv('http://127.0.0.1:1/x')", "INSTALL httpfs", "LOAD httpfs",
+                                 "EXPORT DATABASE '{tmp}/out'", "SET enable_external_access = true",
+                                 "RESET lock_configuration", "SELECT * FROM UNITS"])
+def test_sql_sees_nothing_but_the_tables(file_store: Store, tmp_path: Path, sql: str) -> None:
+    file_store.commit(EXPERIMENT, UNITS[0], *tables(UNITS[0]))
+    results = lth.results.open(file_store.url)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InvalidQuery):
+        results.query(sql.format(tmp=tmp_path))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_mistakes_in_sql_are_explained(file_store: Store) -> None:
+    file_store.check_writable()
+    results = lth.results.open(file_store.url)
+    with pytest.raises(LthError, match="syntax error") as caught:
+        results.query("SELEC 1")
+    assert "columns are" not in str(caught.value)
+    for sql in ("SELECT accuracy_ FROM levels", "SELECT * FROM level", "SELECT nosuch(1)"):
+        with pytest.raises(LthError, match=r"levels: experiment_id, arm, seed[\s\S]*metrics: [\s\S]*masks: "):
+            results.query(sql)
+    for sql in ("", "-- nothing"):
+        with pytest.raises(LthError, match="write a SELECT"):
+            results.query(sql)
+
+
+def test_what_is_not_there_is_named(filled: Store, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=f"no experiment 'tiny'; it has another, {EXPERIMENT}"):
+        lth.results.open(filled.url, "tiny")
+    with pytest.raises(StoreError, match="no store at"):
+        lth.results.open(tmp_path / "nowhere")
+
+
+def test_an_empty_store_has_empty_tables(store: Store) -> None:
+    store.check_writable()
+    results = lth.results.open(store.url)
+    assert results.query("SELECT * FROM levels, metrics, masks").num_rows == 0 and results.levels.schema == LEVELS
