@@ -106,7 +106,7 @@ def worker(first_seed: int, connection: Connection) -> None:
         for name, density in DENSITIES.items():
             masks = network.masks({tensor.name: torch.randperm(tensor.size).expand(size, -1).view(size, *tensor.shape)
                                    < round(density * tensor.size) for tensor in network.prunable})
-            start = Start(initialise(network, seeds), initial_buffers(network, size), masks)
+            start = Start(initialise(network, seeds), initial_buffers(network, seeds), masks)
             trainings[name] = CohortTraining(network, recipe, feed, start).advance(20)
         products = Products(size)
         connection.send(size)

@@ -31,13 +31,20 @@ class UnitChanged:
 
 
 @dataclass(frozen=True)
+class Steps:
+    """Seed-steps trained so far in this run, units in flight included."""
+
+    trained: int
+
+
+@dataclass(frozen=True)
 class Phase:
     """A sentence about what is happening before units run."""
 
     text: str
 
 
-Event = Planned | UnitChanged | Phase
+Event = Planned | UnitChanged | Steps | Phase
 Listener = Callable[[Event], None]
 LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
 

@@ -28,7 +28,7 @@ from prefect import flow
 from prefect.logging import get_run_logger
 
 import lth
-from flows.progress import Phase, Planned, UnitChanged, tell
+from flows.progress import Phase, Planned, Steps, UnitChanged, tell
 from lth.errors import LthError
 from lth.experiment import Execution, Experiment, format_seeds, parse_seeds
 from lth.store import Store, Unit, unit_name_of
@@ -36,7 +36,7 @@ from lth.sweep.planning import Done, Key, choose_cohort_size, plan, planned_coun
 from lth.sweep.setup import setup
 from lth.sweep.stages import Job
 from tasks import stages
-from tasks.ray_door import Cluster, Share, Stopped, WorkerLost, connected
+from tasks.ray_door import Cluster, Share, StepCounter, Stopped, WorkerLost, connected
 
 DEFAULT_STORE = "./lth-store"
 
@@ -121,9 +121,12 @@ class Sweep:
         with connected(self.execution.cores) as cluster:
             tell(Phase("reading the data and the store"))
             self.share = self._share(cluster)
+            slots = max(cluster.slots(self.share), 1)
+            warm = cluster.warm(self.share, slots) if cluster.local else []
             self._prepare(cluster)
             before = len(self.done)
-            slots = max(cluster.slots(self.share), 1)
+            for reference in warm:
+                cluster.wait(reference)
             size = self.execution.cohort_size or choose_cohort_size(
                 len(self.seeds), slots, self.job.setup.network.layout.width)
             units = plan(self.experiment, self.seeds, self.done, size)
@@ -200,6 +203,7 @@ class Sweep:
         """Keep every slot busy with the first unit whose needs are committed, until none is left."""
         waiting = list(units)
         running: dict[Future[None], Unit] = {}
+        self.counter = StepCounter()
         with ThreadPoolExecutor(max_workers=4096, thread_name_prefix="unit") as pool:
             try:
                 while waiting or running:
@@ -213,7 +217,8 @@ class Sweep:
                         running[pool.submit(context.run, self._run_unit, cluster, unit)] = unit
                     if not running:
                         break  # what still waits needs a unit that failed
-                    finished, _ = wait(running, timeout=1.0, return_when=FIRST_COMPLETED)
+                    finished, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                    tell(Steps(self.counter.total()))
                     for future in finished:
                         unit = running.pop(future)
                         self._finish(unit, future.exception())
@@ -252,9 +257,9 @@ class Sweep:
         ticket = trained = pruned = None
         if todo.seeds:
             if unit.arm == "ticket" and unit.level > 0:
-                pruned = stages.named(stages.prune, todo)(*shared)
-            ticket = stages.named(stages.rewind, todo)(*shared, pruned)
-            trained = stages.named(stages.train, todo)(*shared, ticket, self.data)
+                pruned = stages.named(stages.prune, todo)(*shared, self.data)
+            ticket = stages.named(stages.rewind, todo)(*shared, self.data, pruned)
+            trained = stages.named(stages.train, todo)(*shared, ticket, self.data, self.counter)
         committed = stages.named(stages.evaluate, todo)(*shared, ticket, trained, self.data)
         with self.lock:
             for part in (pruned, ticket, trained, committed):

@@ -13,6 +13,7 @@ from lth.data import ImageData, load_dataset
 from lth.sweep import stages
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
+from tasks.ray_door import StepReporter
 
 Report = dict[str, float]
 Arrays = stages.Arrays
@@ -31,30 +32,28 @@ class Loaded:
         return ImageData.from_arrays(self.name, self.classes, self.arrays)
 
 
-def warm() -> tuple[None, None]:
-    """Make a worker ready: the imports above are most of its start."""
-    return None, None
-
-
 def load(name: str, path: str | None) -> tuple[tuple[DataFacts, str], Loaded]:
     """Read and check a data set once: (facts, fingerprint), and the data for every worker."""
     data = load_dataset(name, path=path)
     return (DataFacts.of(data), data.fingerprint()), Loaded(data.name, data.classes, data.to_arrays())
 
 
-def prune(job: stages.Job, work: Work) -> tuple[Report, Arrays]:
+def prune(job: stages.Job, work: Work, loaded: Loaded) -> tuple[Report, Arrays]:
     """Masks from the trained weights of the level before."""
-    return _pair(stages.prune(job, work))
+    return _pair(stages.prune(job, work, loaded.images()))
 
 
-def rewind(job: stages.Job, work: Work, pruned: Arrays | None) -> tuple[Report, Arrays]:
+def rewind(job: stages.Job, work: Work, loaded: Loaded, pruned: Arrays | None) -> tuple[Report, Arrays]:
     """Masks and starting weights of the unit's arm."""
-    return _pair(stages.rewind(job, work, pruned))
+    return _pair(stages.rewind(job, work, loaded.images(), pruned))
 
 
-def train(job: stages.Job, work: Work, ticket: Arrays, loaded: Loaded) -> tuple[Report, Arrays]:
-    """Train the cohort."""
-    return _pair(stages.train(job, work, ticket, loaded.images()))
+def train(job: stages.Job, work: Work, ticket: Arrays, loaded: Loaded, counter: Any) -> tuple[Report, Arrays]:
+    """Train the cohort, telling the counter as it goes."""
+    reporter = StepReporter(counter)
+    stage = stages.train(job, work, ticket, loaded.images(), reporter)
+    reporter.flush()
+    return _pair(stage)
 
 
 def evaluate(

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,10 @@ class Cluster:
         return _body.options(name=name, num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0).remote(
             function, *arguments)
 
+    def warm(self, share: Share, slots: int) -> list[ray.ObjectRef]:
+        """Begin to start a worker for every slot, imports and all; wait for the references before timing work."""
+        return [_warm.options(num_cpus=share.cpus, num_gpus=share.gpus).remote() for _ in range(slots)]
+
     def wait(self, reference: ray.ObjectRef) -> Any:
         """The result of a body. Raises WorkerLost, Stopped, or what the body raised."""
         while True:
@@ -96,6 +101,62 @@ def _first_line(error: BaseException) -> str:
 @ray.remote(num_returns=2)
 def _body(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
     return function(*arguments)
+
+
+@ray.remote
+def _warm() -> None:
+    """Most of a worker's start is importing torch; the pause lets every slot take one of these."""
+    import tasks.bodies  # noqa: F401
+
+    time.sleep(0.2)
+
+
+class _Counter:
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def add(self, steps: int) -> None:
+        self.steps += steps
+
+    def total(self) -> int:
+        return self.steps
+
+
+class StepCounter:
+    """Seed-steps that all workers have trained so far, for a display. Asking never waits; losing it loses nothing."""
+
+    def __init__(self) -> None:
+        counter: Any = ray.remote(num_cpus=0)(_Counter)
+        self.actor: Any = counter.remote()
+        self._asked = self.actor.total.remote()
+        self._known = 0
+
+    def total(self) -> int:
+        """The newest total that has arrived."""
+        with contextlib.suppress(Exception):
+            if ray.wait([self._asked], timeout=0)[0]:
+                self._known = ray.get(self._asked)
+                self._asked = self.actor.total.remote()
+        return self._known
+
+
+class StepReporter:
+    """The worker's side: counts seed-steps and sends them on at most twice a second."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self.steps = 0
+        self.sent = time.monotonic()
+
+    def __call__(self, steps: int) -> None:
+        self.steps += steps
+        if time.monotonic() - self.sent > 0.5:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is left."""
+        self.actor.add.remote(self.steps)
+        self.steps, self.sent = 0, time.monotonic()
 
 
 @contextlib.contextmanager

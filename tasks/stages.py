@@ -18,7 +18,7 @@ from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
 from lth.sweep.stages import Committed, Job
 from tasks import bodies
-from tasks.ray_door import Cluster, Share, WorkerLost
+from tasks.ray_door import Cluster, Share, StepCounter, WorkerLost
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -81,23 +81,29 @@ def prepare(cluster: Cluster, share: Share, name: str, path: str | None) -> tupl
 
 
 @stage
-def prune(cluster: Cluster, share: Share, job: Job, work: Work) -> Held:
+def prune(cluster: Cluster, share: Share, job: Job, work: Work, data: ray.ObjectRef) -> Held:
     """Score the trained weights of the level before and remove the lowest."""
-    seconds, arrays = _run(cluster, share, label("prune", work), bodies.prune, job, work)
+    seconds, arrays = _run(cluster, share, label("prune", work), bodies.prune, job, work, data)
     return Held(arrays, seconds)
 
 
 @stage
-def rewind(cluster: Cluster, share: Share, job: Job, work: Work, pruned: Held | None) -> Held:
+def rewind(
+    cluster: Cluster, share: Share, job: Job, work: Work, data: ray.ObjectRef, pruned: Held | None
+) -> Held:
     """Put the masks together with the weights that training starts from again."""
-    seconds, arrays = _run(cluster, share, label("rewind", work), bodies.rewind, job, work, pruned and pruned.arrays)
+    seconds, arrays = _run(cluster, share, label("rewind", work), bodies.rewind, job, work, data,
+                           pruned and pruned.arrays)
     return Held(arrays, seconds)
 
 
 @stage
-def train(cluster: Cluster, share: Share, job: Job, work: Work, ticket: Held, data: ray.ObjectRef) -> Held:
+def train(
+    cluster: Cluster, share: Share, job: Job, work: Work, ticket: Held, data: ray.ObjectRef, counter: StepCounter
+) -> Held:
     """Train the cohort."""
-    seconds, arrays = _run(cluster, share, label("train", work), bodies.train, job, work, ticket.arrays, data)
+    seconds, arrays = _run(cluster, share, label("train", work), bodies.train, job, work, ticket.arrays, data,
+                           counter.actor)
     return Held(arrays, seconds)
 
 

@@ -40,8 +40,9 @@ def _print_one(identifier: str, store: Store, console: Console) -> None:
     want = Counter((level, arm) for arm, _, level, _ in planned)
     arms = sorted({arm for _, arm in [*want, *have]}, key=lambda arm: (arm != "ticket", arm))
     total, found = len(planned), len(planned & set(committed.where))
-    table = Table(title=f"{identifier}: {found:,} of {total:,} trainings committed, {sum(diverged.values())} diverged",
-                  title_justify="left", caption="committed/planned, ✗ diverged", caption_justify="left")
+    console.print(f"[bold]{identifier}[/]: {found:,} of {total:,} trainings committed, "
+                  f"{sum(diverged.values())} diverged")
+    table = Table(caption="committed/planned, ✗ diverged", caption_justify="left")
     table.add_column("level", justify="right")
     for arm in arms:
         table.add_column(arm, justify="right")

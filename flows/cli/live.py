@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from flows.progress import Event, Phase, Planned, UnitChanged
+from flows.progress import Event, Phase, Planned, Steps, UnitChanged
 from lth.experiment import Experiment, format_seeds
 from lth.store import Unit
 
@@ -27,6 +27,7 @@ class Display:
         self.text = ""
         self.begun = 0.0
         self.trained = 0
+        self.steps = 0
         self.units = 0
         self.running: dict[Unit, float] = {}
         self.failures: list[str] = []
@@ -62,6 +63,8 @@ class Display:
             if isinstance(event, Planned):
                 self.plan, self.text, self.begun = event, "", time.monotonic()
                 self.bar.update(self.task, total=event.trainings, completed=event.committed)
+            elif isinstance(event, Steps):
+                self.steps = max(self.steps, event.trained)
             elif event.what == "started":
                 self.running.setdefault(event.unit, time.monotonic())
             else:
@@ -76,7 +79,7 @@ class Display:
             self._plain(event)
 
     def _plain(self, event: Event) -> None:
-        """Where there is no terminal: a line at the start, then one about every tenth of the work, and failures."""
+        """Where there is no terminal: a line at the start, then about every tenth of the work, and failures."""
         if self.console.is_terminal or self.plan is None:
             return
         if isinstance(event, UnitChanged) and event.what == "failed":
@@ -92,10 +95,11 @@ class Display:
         if self.plan is None:
             return ""
         elapsed = time.monotonic() - self.begun
-        if not self.trained or elapsed <= 0:
+        steps = max(self.steps, self.trained * self.plan.steps)
+        if not steps or elapsed <= 0:
             return f"{self.plan.units} units to run, {self.plan.slots} at a time"
-        speed = self.trained * self.plan.steps / elapsed
-        left = (self.plan.trainings - self.plan.committed - self.trained) * elapsed / self.trained
+        speed = steps / elapsed
+        left = max((self.plan.trainings - self.plan.committed) * self.plan.steps - steps, 0) / speed
         return f"{self.units}/{self.plan.units} units · {speed:,.0f} seed-steps/s · {_clock(left)} left"
 
     def render(self) -> RenderableType:

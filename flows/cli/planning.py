@@ -35,7 +35,8 @@ def print_plan(
     seconds = trainings * each / min(slots, max(len(units), 1))
     landed = estimate_storage(concrete, experiment, trainings)
 
-    table = Table(title=f"plan of {experiment.id}", show_header=False, title_justify="left")
+    console.print(f"plan of [bold]{experiment.id}[/]")
+    table = Table(show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     rows = [

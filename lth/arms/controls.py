@@ -19,8 +19,8 @@ def ticket(ticket: Ticket, draw: Draw) -> Ticket:
 @register_arm("reinit", "the ticket's mask with freshly drawn initial weights, trained from step 0")
 def reinit(ticket: Ticket, draw: Draw) -> Ticket:
     """The same structure, another initialisation, anew at every level and draw; trained for the whole duration."""
-    weights = initialise(draw.network, draw.seeds, f"reinit/level {draw.level}", draw.draw)
-    return replace(ticket, weights=weights, buffers=initial_buffers(draw.network, len(draw.seeds)), step=0)
+    fresh = (draw.network, draw.seeds, f"reinit/level {draw.level}", draw.draw)
+    return replace(ticket, weights=initialise(*fresh), buffers=initial_buffers(*fresh), step=0)
 
 
 @register_arm("random_mask", "the ticket's weights with a random mask of the same count in every layer")

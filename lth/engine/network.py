@@ -19,7 +19,7 @@ class Network:
 
     `module` is a skeleton: its tensors are never read, it only says how to compute. `build` makes a fresh module
     with weights from torch's global generator. `draws_randomness` tells whether a training pass draws random numbers
-    (dropout), found by watching the generator.
+    (dropout), found by watching the generator; `random_buffers` whether its constructor draws any buffer.
     """
 
     module: nn.Module
@@ -30,6 +30,7 @@ class Network:
     classes: int
     initialisation: str
     draws_randomness: bool
+    random_buffers: bool
 
     def masks(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mask rows [seeds, width] (bool) from one mask per prunable tensor; everything else is kept."""
@@ -52,9 +53,12 @@ def describe(
         with torch.no_grad():
             module(torch.zeros(2, *input_shape))
         draws = not torch.equal(before, torch.get_rng_state())
+        torch.manual_seed(1)
         buffers = {name: buffer.detach().clone() for name, buffer in build().named_buffers()}
+        torch.manual_seed(2)
+        random_buffers = any(not torch.equal(buffer, buffers[name]) for name, buffer in build().named_buffers())
     layout = Layout.of({name: tuple(parameter.shape) for name, parameter in module.named_parameters()})
-    return Network(module, build, layout, buffers, prunable, classes, initialisation, draws)
+    return Network(module, build, layout, buffers, prunable, classes, initialisation, draws, random_buffers)
 
 
 def initialise(network: Network, seeds: Sequence[int], purpose: str = "init", draw: int = 0) -> torch.Tensor:
@@ -65,9 +69,7 @@ def initialise(network: Network, seeds: Sequence[int], purpose: str = "init", dr
     """
     rows = torch.zeros(len(seeds), network.layout.width)
     for row, seed in zip(rows, seeds, strict=True):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stream_seed(seed, purpose + "/own", draw))
-            module = network.build()
+        module = _built(network, seed, purpose, draw)
         if network.initialisation != "own":
             generator = stream(seed, purpose, draw)
             for layer in module.modules():
@@ -84,6 +86,17 @@ def initialise(network: Network, seeds: Sequence[int], purpose: str = "init", dr
     return rows
 
 
-def initial_buffers(network: Network, count: int) -> dict[str, torch.Tensor]:
-    """The buffers of a fresh module, one copy per seed: name -> [seeds, *shape]."""
-    return {name: buffer.expand(count, *buffer.shape).clone() for name, buffer in network.buffers.items()}
+def initial_buffers(
+    network: Network, seeds: Sequence[int], purpose: str = "init", draw: int = 0
+) -> dict[str, torch.Tensor]:
+    """The buffers of freshly built modules: name -> [seeds, *shape], from the stream that `initialise` builds with."""
+    if not network.random_buffers:
+        return {name: buffer.expand(len(seeds), *buffer.shape).clone() for name, buffer in network.buffers.items()}
+    built = [dict(_built(network, seed, purpose, draw).named_buffers()) for seed in seeds]
+    return {name: torch.stack([buffers[name].detach() for buffers in built]) for name in network.buffers}
+
+
+def _built(network: Network, seed: int, purpose: str, draw: int) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream_seed(seed, purpose + "/own", draw))
+        return network.build()

@@ -36,7 +36,7 @@ def time_a_step(concrete: Setup, experiment: Experiment, data: ImageData, second
     with exact_arithmetic(1, "float32"):
         feed = make_feed(data, seeds, experiment.dataset.validation, experiment.dataset.standardise)
         weights = initialise(concrete.network, seeds)
-        start = Start(weights, initial_buffers(concrete.network, count), torch.ones_like(weights, dtype=torch.bool))
+        start = Start(weights, initial_buffers(concrete.network, seeds), torch.ones_like(weights, dtype=torch.bool))
         recipe = replace(concrete.recipe, evaluate_every=10**9, steps=10**9, rewind_step=None)
         begun = time.perf_counter()
         training = CohortTraining(concrete.network, recipe, feed, start)

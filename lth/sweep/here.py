@@ -32,8 +32,8 @@ def run_here(
         ticket = trained = pruned = None
         if todo.seeds:
             if unit.arm == "ticket" and unit.level:
-                pruned = stages.prune(job, todo).arrays
-            ticket = stages.rewind(job, todo, pruned).arrays
+                pruned = stages.prune(job, todo, data).arrays
+            ticket = stages.rewind(job, todo, data, pruned).arrays
             trained = stages.train(job, todo, ticket, data).arrays
         finished = stages.evaluate_and_commit(job, todo, ticket, trained, data)
         done.update({(unit.arm, unit.draw, unit.level, seed): fact for seed, fact in finished.done.items()})

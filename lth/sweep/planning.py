@@ -67,13 +67,14 @@ def needs(experiment: Experiment, unit: Unit) -> set[tuple[str, int, int]]:
     """The (arm, draw, level) whose commits, for the same seeds, a unit waits for."""
     if unit.level == 0:
         return set()
-    needed = {("ticket", 0, unit.level)} if unit.arm != "ticket" else {("ticket", 0, _parent(experiment, unit))}
+    needed = {("ticket", 0, unit.level)} if unit.arm != "ticket" else {("ticket", 0, parent_level(experiment, unit))}
     if isinstance(experiment.rewinding, RewindToStep):
         needed.add(("ticket", 0, 0))
     return needed
 
 
-def _parent(experiment: Experiment, unit: Unit) -> int:
+def parent_level(experiment: Experiment, unit: Unit) -> int:
+    """The level whose trained weights a ticket is pruned from: the one before, or the dense network."""
     return unit.level - 1 if experiment.pruning.schedule == "iterative" else 0
 
 
@@ -86,7 +87,7 @@ def work(experiment: Experiment, unit: Unit, done: Mapping[Key, Done]) -> Work:
     """The unit with the names of the units that it reads from; call it when the unit is `ready`."""
     if unit.level == 0:
         return Work(unit, unit.seeds, ())
-    level = unit.level if unit.arm != "ticket" else _parent(experiment, unit)
+    level = unit.level if unit.arm != "ticket" else parent_level(experiment, unit)
     parents = {seed: done["ticket", 0, level, seed] for seed in unit.seeds}
     lost = tuple(seed for seed, parent in parents.items()
                  if (parent.diverged if unit.arm == "ticket" else not parent.has_mask))

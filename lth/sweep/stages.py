@@ -32,11 +32,12 @@ from lth.engine import (
     initialise,
     make_feed,
 )
-from lth.experiment import Experiment
+from lth.errors import DamagedObject, LthError
+from lth.experiment import Experiment, format_seeds
 from lth.pruning import CRITERIA, select
-from lth.store import Store
+from lth.store import Store, Unit
 from lth.sweep import rows
-from lth.sweep.planning import Done, Work
+from lth.sweep.planning import Done, Work, parent_level
 from lth.sweep.setup import DataFacts, Setup, setup
 
 Arrays = dict[str, np.ndarray]
@@ -101,37 +102,53 @@ class Committed:
     seconds: dict[str, float]
 
 
-def prune(job: Job, work: Work) -> Stage:
-    """The masks of a ticket unit: the trained weights of the level before, scored, the lowest removed."""
+def prune(job: Job, work: Work, data: ImageData) -> Stage:
+    """The masks of a ticket unit: the trained weights of the level before, scored, the lowest removed.
+
+    Trained weights that are no longer in the store are trained again: from the mask of their level, to the bit.
+    """
     clock = Clock()
     pruning, counts = job.experiment.pruning, job.setup.counts[work.unit.level]
-    with exact_arithmetic(job.threads, "float32"):
-        with clock.time("storage"):
-            before = job.store.read_masks(job.experiment.id, dict(work.masks_from))
-            trained = _checkpoints(job, work.trained_from, "trained/")
-        with clock.time("pruning"):
-            score = CRITERIA[pruning.criterion][0]
-            masks = {tensor.name: torch.from_numpy(before[tensor.name]) for tensor in job.setup.network.prunable}
-            scores = {name: score(trained[name]) for name in masks}
+    with clock.time("storage"):
+        before = job.store.read_masks(job.experiment.id, dict(work.masks_from))
+        trained = _checkpoints(job, work.trained_from, "trained/")
+    if trained is None:
+        parent = parent_level(job.experiment, work.unit)
+        again = _train_again(job, work, parent, data, clock)
+        trained = job.setup.network.layout.views(torch.from_numpy(again["weights"]))
+    with exact_arithmetic(job.threads, "float32"), clock.time("pruning"):
+        score = CRITERIA[pruning.criterion][0]
+        masks = {tensor.name: torch.from_numpy(before[tensor.name]) for tensor in job.setup.network.prunable}
+        scores = {name: score(trained[name]) for name in masks}
+        try:
             masks = select(scores, masks, counts)
+        except LthError as error:
+            raise LthError(f"level {work.unit.level}, seeds {format_seeds(work.seeds)}: {error}") from None
     return Stage({f"masks/{name}": mask.numpy() for name, mask in masks.items()}, clock.seconds)
 
 
-def rewind(job: Job, work: Work, pruned: Arrays | None = None) -> Stage:
-    """The ticket of the unit's arm: masks, and weights rewound to initialisation or to step k."""
+def rewind(job: Job, work: Work, data: ImageData, pruned: Arrays | None = None) -> Stage:
+    """The ticket of the unit's arm: masks, and weights rewound to initialisation or to step k.
+
+    A rewind point that is no longer in the store is trained again, to the bit.
+    """
     clock = Clock()
     network, seeds, unit = job.setup.network, work.seeds, work.unit
     with exact_arithmetic(job.threads, "float32"):
         with clock.time("storage"):
             masks = _masks(job, work, pruned)
         with clock.time("pruning"):
-            weights, buffers, step = initialise(network, seeds), initial_buffers(network, len(seeds)), 0
+            weights, buffers, step = initialise(network, seeds), initial_buffers(network, seeds), 0
         if work.rewind_from:
             with clock.time("storage"):
                 late = _checkpoints(job, work.rewind_from, "rewind/")
-                weights = network.layout.rows({slot.name: late[slot.name] for slot in network.layout.slots})
-                buffers = {name: late[f"buffers/{name}"] for name in buffers}
-                step = job.setup.recipe.rewind_step or 0
+            if late is None:
+                again = _train_again(job, work, 0, data, clock)
+                late = {**network.layout.views(torch.from_numpy(again["rewind/weights"])),
+                        **{f"buffers/{name}": torch.from_numpy(again[f"rewind/buffers/{name}"]) for name in buffers}}
+            weights = network.layout.rows({slot.name: late[slot.name] for slot in network.layout.slots})
+            buffers = {name: late[f"buffers/{name}"] for name in buffers}
+            step = job.setup.recipe.rewind_step or 0
         with clock.time("pruning"):
             arm = ARMS[unit.arm][0]
             ticket = arm(Ticket(masks, weights, buffers, step), Draw(network, seeds, unit.level, unit.draw))
@@ -221,10 +238,30 @@ def _masks(job: Job, work: Work, pruned: Arrays | None) -> dict[str, torch.Tenso
     return {tensor.name: torch.from_numpy(read[tensor.name]) for tensor in tensors}
 
 
-def _checkpoints(job: Job, names: Mapping[int, str], prefix: str) -> dict[str, torch.Tensor]:
-    """Tensors [seeds, ...] under `prefix`, gathered seed by seed from the units that hold them."""
-    loaded = {name: (job.store.seeds_of(job.experiment.id, name), job.store.read_checkpoint(job.experiment.id, name))
-              for name in dict.fromkeys(names.values())}
+def _train_again(job: Job, work: Work, level: int, data: ImageData, clock: Clock) -> Arrays:
+    """The training of the ticket of `level` for the seeds of `work`, once more; nothing of it is committed."""
+    masks_from = work.masks_from if level == parent_level(job.experiment, work.unit) else {}
+    past = Work(Unit("ticket", 0, level, work.seeds), work.seeds, (), masks_from,
+                rewind_from=work.rewind_from if level else {})
+    ticket = rewind(job, past, data)
+    trained = train(job, past, ticket.arrays, data)
+    for stage in (ticket, trained):
+        for purpose, spent in stage.seconds.items():
+            clock.seconds[purpose] = clock.seconds.get(purpose, 0.0) + spent
+    return trained.arrays
+
+
+def _checkpoints(job: Job, names: Mapping[int, str], prefix: str) -> dict[str, torch.Tensor] | None:
+    """Tensors [seeds, ...] under `prefix`, gathered seed by seed from the units that hold them; None if one is gone.
+
+    A checkpoint can be gone because a deeper level needed it no more when this one was set aside as damaged.
+    """
+    try:
+        loaded = {name: (job.store.seeds_of(job.experiment.id, name),
+                         job.store.read_checkpoint(job.experiment.id, name))
+                  for name in dict.fromkeys(names.values())}
+    except DamagedObject:
+        return None
     gathered: dict[str, list[torch.Tensor]] = {}
     for seed, name in names.items():
         seeds, tensors = loaded[name]

@@ -35,7 +35,7 @@ def ticket_of(network: Network, seeds: tuple[int, ...], step: int = 0) -> Ticket
     masks = {tensor.name: torch.stack([torch.rand(tensor.shape, generator=stream(seed, "mask", index)) < 0.5
                                        for seed in seeds]) for index, tensor in enumerate(network.prunable)}
     weights = initialise(network, seeds) + 1
-    buffers = {name: buffer + 1 for name, buffer in initial_buffers(network, len(seeds)).items()}
+    buffers = {name: buffer + 1 for name, buffer in initial_buffers(network, seeds).items()}
     return Ticket(masks, weights, buffers, step)
 
 
@@ -74,7 +74,7 @@ def test_reinit_keeps_the_mask_and_starts_from_other_fresh_weights(network: Netw
     init = initialise(network, SEEDS)
     for name, fresh in prunable_weights(network, after.weights).items():
         assert bool((fresh != prunable_weights(network, init)[name]).float().mean() > 0.99)
-    fresh_buffers = initial_buffers(network, len(SEEDS))
+    fresh_buffers = initial_buffers(network, SEEDS)
     assert after.buffers.keys() == fresh_buffers.keys()
     assert all(torch.equal(after.buffers[name], fresh_buffers[name]) for name in fresh_buffers)
 
@@ -129,6 +129,18 @@ def test_random_mask_is_another_draw_for_every_seed_level_draw_and_layer(network
     assert len(set(rows)) == len(rows)
     again = ARMS["random_mask"][0](ticket, Draw(network, SEEDS, 2, 0)).masks
     assert all(torch.equal(again[name], drawn[1][name]) for name in full)
+
+
+def test_layers_of_one_shape_get_masks_of_their_own() -> None:
+    build = partial(build_model, "mlp", SHAPE, 10, {"hidden": [16, 16]})
+    network = describe(build, SHAPE, 10, prunable_tensors(build(), SHAPE, 10), "glorot_normal")
+    halves = torch.zeros(len(SEEDS), 16, 16, dtype=torch.bool)
+    halves[:, :8] = True
+    ticket = Ticket({"1.weight": halves, "3.weight": halves}, initialise(network, SEEDS), {}, 0)
+
+    masks = ARMS["random_mask"][0](ticket, Draw(network, SEEDS, 1, 0)).masks
+    agreement = (masks["1.weight"] == masks["3.weight"]).float().mean()
+    assert float(agreement) == pytest.approx(0.5, abs=0.08)
 
 
 @pytest.mark.parametrize("arm", ["ticket", "reinit", "random_mask"])

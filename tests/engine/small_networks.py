@@ -78,6 +78,6 @@ def exact_masks(network: Network, seeds: tuple[int, ...], density: float) -> tor
 
 def training_of(network: Network, data: ImageData, seeds: tuple[int, ...], plan: Recipe, density: float = 1.0,
                 stack: bool | None = None) -> CohortTraining:
-    start = Start(initialise(network, seeds), initial_buffers(network, len(seeds)),
+    start = Start(initialise(network, seeds), initial_buffers(network, seeds),
                   exact_masks(network, seeds, density))
     return CohortTraining(network, plan, make_feed(data, seeds, 100, "channel"), start, stack)

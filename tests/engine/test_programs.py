@@ -111,7 +111,7 @@ def test_stacking_and_taking_turns_compute_the_same(make) -> None:  # type: igno
     weights, (pixels, labels) = initialise(network, (0, 1, 2)), batch(data, 3)
     found = []
     for program in (StackedProgram(network, "float32"), InTurnProgram(network, (0, 1, 2), "float32")):
-        buffers, gradient = initial_buffers(network, 3), torch.zeros_like(weights)
+        buffers, gradient = initial_buffers(network, (0, 1, 2)), torch.zeros_like(weights)
         loss, correct = program.gradients(weights, buffers, pixels, labels, gradient, 0)
         found.append({"loss": loss, "correct": correct, "gradient": gradient,
                       "logits": program.logits(weights, buffers, pixels), **buffers})

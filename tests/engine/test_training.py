@@ -208,3 +208,25 @@ def test_machine_settings_are_put_back() -> None:
     with exact_arithmetic(before[0] + 1, "tf32"):
         assert torch.get_num_threads() == before[0] + 1 and torch.backends.cuda.matmul.allow_tf32
     assert (torch.get_num_threads(), torch.backends.cuda.matmul.allow_tf32) == before
+
+
+def test_buffers_that_a_constructor_draws_belong_to_their_seed_too() -> None:
+    from small_networks import network_of
+    from torch import nn
+
+    from lth.engine import initial_buffers
+
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("noise", torch.randn(4))
+            self.layer = nn.Linear(64, 10)
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return self.layer(pixels.flatten(1)) + self.noise.sum()
+
+    network = network_of(Noisy, images())
+    assert network.random_buffers
+    three, two = initial_buffers(network, (0, 1, 2))["noise"], initial_buffers(network, (1, 2))["noise"]
+    assert torch.equal(three[1:], two) and not torch.equal(three[0], three[1])
+    assert not torch.equal(initial_buffers(network, (0,), "reinit")["noise"][0], three[0])

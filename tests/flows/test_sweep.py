@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.objects import TaskRun
 
 from flows import sweep as flow_module
-from flows.progress import LISTENER, Event, Planned, UnitChanged
+from flows.progress import LISTENER, Event, Planned, Steps, UnitChanged
 from flows.sweep import SweepFailed, sweep
 from lth.data import load_dataset
 from lth.errors import LthError
@@ -81,6 +81,7 @@ def test_the_flow_lands_what_the_stages_alone_land_and_resumes_from_the_store(
         if isinstance(event, UnitChanged):
             (flying.add if event.what == "started" else flying.remove)(event.unit)
             assert len(flying) <= 2
+    assert max(event.trained for event in events if isinstance(event, Steps)) <= 21 * 40
     planned = next(event for event in events if isinstance(event, Planned))
     assert planned.units == sum(isinstance(event, UnitChanged) and event.what == "committed" for event in events)
 

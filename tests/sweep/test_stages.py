@@ -206,3 +206,26 @@ def test_trained_weights_are_kept_only_as_long_as_a_level_may_need_them(
     experiment, store = swept
     kept = [level for level in range(3) if store.has_checkpoint(experiment.id, Unit("ticket", 0, level, SEEDS).name)]
     assert kept == [0, 2]  # dense networks and rewind points; the deepest level, so that it can be extended
+
+
+@pytest.mark.parametrize("settings", [(), ("rewinding={kind: step, step: 15it}",), ("pruning.schedule=one_shot",)],
+                         ids=["init", "late", "one-shot"])
+def test_checkpoints_that_are_gone_are_trained_again_to_the_bit(
+    digits: ImageData, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    experiment, store = smoke("pruning.levels=3", "arms=[ticket, random_mask]", *settings), Store(tmp_path)
+    run_here(experiment, SEEDS, store, digits)
+    before = rows(store, experiment)
+    masks = masks_of(store, experiment, "ticket", 0, 3)
+    # A unit in the middle of the ladder is damaged, long after the weights that it was pruned from were deleted.
+    assert not store.has_checkpoint(experiment.id, Unit("ticket", 0, 1, SEEDS).name) or settings[:1] == (
+        "pruning.schedule=one_shot",)
+    for checkpoint in (tmp_path / "checkpoints").rglob("*.safetensors"):
+        checkpoint.unlink()
+    for level in (2, 3):
+        store.quarantine_unit(experiment.id, Unit("ticket", 0, level, SEEDS).name)
+    assert len(store.committed(experiment.id).where) == 3 * (7 - 2)
+    run_here(experiment, SEEDS, store, digits)
+    assert rows(store, experiment) == before
+    for name, mask in masks_of(store, experiment, "ticket", 0, 3).items():
+        assert (mask == masks[name]).all()

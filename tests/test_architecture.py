@@ -1,0 +1,48 @@
+"""Imports run one way, and the engine stays light enough for a bare GPU box."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FORBIDDEN = {"lth": {"tasks", "flows", "prefect", "ray"}, "tasks": {"flows"}, "flows": set()}
+
+
+def imported(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_imports_run_one_way(room: str) -> None:
+    files = list((ROOT / room).rglob("*.py"))
+    assert len(files) > 2
+    for path in files:
+        assert not imported(path) & FORBIDDEN[room], path
+
+
+def test_the_engine_imports_torch_and_numpy_and_nothing_heavier() -> None:
+    code = ("import sys, lth.engine; heavy = {'pydantic', 'prefect', 'ray', 'yaml', 's3fs', 'fsspec', 'pyarrow', "
+            "'duckdb', 'matplotlib', 'torchvision', 'sklearn', 'scipy', 'typer', 'rich'} & set(sys.modules); "
+            "assert not heavy, heavy")
+    # torch itself may bring some along where they are installed: those are not ours
+    baseline = subprocess.run([sys.executable, "-c", "import sys, torch, torch.func; print(*sys.modules)"], check=True,
+                              capture_output=True, text=True).stdout.split()
+    code = code.replace("& set(sys.modules)", f"& (set(sys.modules) - set({sorted(set(baseline))!r}))")
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_no_file_of_the_house_is_too_long_to_have_one_purpose() -> None:
+    for room in FORBIDDEN:
+        for path in (ROOT / room).rglob("*.py"):
+            assert len(path.read_text().splitlines()) <= 400, path
