@@ -32,7 +32,7 @@ from flows.progress import Phase, Planned, Steps, UnitChanged, tell
 from lth.errors import LthError
 from lth.experiment import Execution, Experiment, format_seeds, parse_seeds
 from lth.store import Store, Unit, unit_name_of
-from lth.sweep.planning import Done, Key, choose_cohort_size, plan, planned_count, ready, work
+from lth.sweep.planning import Done, Key, choose_cohort_size, done_of, plan, planned_count, ready, work
 from lth.sweep.setup import setup
 from lth.sweep.stages import Job
 from tasks import stages
@@ -170,14 +170,7 @@ class Sweep:
             self.store.quarantine_unit(self.experiment.id, unit_name_of(damaged))
         if committed.damaged:
             committed = self.store.committed(self.experiment.id)
-        wanted = set(self.seeds)
-        columns = committed.rows.select(["arm", "draw", "level", "seed", "status", "mask_sha256"]).to_pylist()
-        arms = set(self.experiment.draws())
-        for row in columns:
-            key = (row["arm"], row["draw"], row["level"], row["seed"])
-            if (row["seed"] in wanted and row["level"] <= self.experiment.pruning.levels and key[:2] in arms):
-                self.done[key] = Done(committed.where[key], row["status"] == "diverged",
-                                      row["mask_sha256"] is not None)
+        self.done = done_of(self.experiment, self.seeds, committed)
 
     def _record(self, fingerprint: str) -> None:
         """Write the experiment down, or check that the store's is about the same data."""

@@ -55,9 +55,7 @@ def run(
         raise InvalidExperiment(f"unknown device {device!r}; choose auto, cpu or cuda")
     experiment = load_experiment(source, settings(set_, levels))
     execution = Execution(device=device, cohort_size=cohort_size, threads=threads, cores=cores)
-    command = " ".join(["lth run", source, f"--seeds {seeds}", *([f"--levels {levels}"] if levels is not None else []),
-                        *([f"--store {store}"] if store != STORE else []), *[f"--set {text}" for text in set_ or []]])
-    run_sweep(experiment, seeds, store, execution, figures, yes, command)
+    run_sweep(experiment, seeds, store, execution, figures, yes)
 
 
 @app.command()

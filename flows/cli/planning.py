@@ -9,7 +9,7 @@ from lth.data import load_dataset
 from lth.experiment import Experiment, format_seeds
 from lth.store import Store
 from lth.sweep.estimate import estimate_storage, time_a_step
-from lth.sweep.planning import Key, choose_cohort_size, plan, planned_count
+from lth.sweep.planning import choose_cohort_size, done_of, plan, planned_count
 from lth.sweep.setup import DataFacts, setup
 
 
@@ -21,9 +21,7 @@ def print_plan(
     data = load_dataset(experiment.dataset.name, path=experiment.dataset.path)
     concrete = setup(experiment, DataFacts.of(data))
     store = Store(store_url)
-    arms, wanted = set(experiment.draws()), set(seeds)
-    done: set[Key] = {key for key in store.committed(experiment.id).where
-                      if key[:2] in arms and key[2] <= experiment.pruning.levels and key[3] in wanted}
+    done = done_of(experiment, seeds, store.committed(experiment.id))
     size = cohort_size or choose_cohort_size(len(seeds), slots, concrete.network.layout.width)
     units = plan(experiment, seeds, done, size)
     trainings = sum(len(unit.seeds) for unit in units)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
+import os
+import shlex
 import signal
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +17,14 @@ from flows.cli.live import Display
 from lth.errors import InvalidExperiment, LthError
 from lth.experiment import Execution, Experiment, parse_seeds
 from lth.store import Store
-from lth.sweep.planning import LARGEST_COHORT, planned_count
+from lth.sweep.planning import LARGEST_COHORT, done_of, planned_count
 
 # A sweep of more trainings than this is more often a slip of the finger than a wish.
 LARGE_SWEEP = 100_000
 
 
 def run_sweep(
-    experiment: Experiment, seeds: str, store_url: str, execution: Execution, figures: Path | None, yes: bool,
-    command: str,
+    experiment: Experiment, seeds: str, store_url: str, execution: Execution, figures: Path | None, yes: bool
 ) -> None:
     """Run what is missing of a sweep, then show all of it."""
     console = Console(highlight=False)
@@ -35,14 +37,12 @@ def run_sweep(
     store = Store(store_url)
     store.check_writable()
     committed = store.committed(experiment.id)
-    arms = set(experiment.draws())
-    done = {key for key in committed.where
-            if key[:2] in arms and key[2] <= experiment.pruning.levels and key[3] in set(replicates)}
+    done = done_of(experiment, replicates, committed)
     if len(done) == trainings and not committed.damaged:
         console.print(f"[bold]{experiment.id}[/]: all {trainings:,} trainings are committed in {store.url}; "
                       "nothing to do.", soft_wrap=True)
     else:
-        outcome = _start(experiment, seeds, store, execution, console, command)
+        outcome = _start(experiment, seeds, store, execution, console)
         if outcome["diverged"]:
             console.print(f"[yellow]{outcome['diverged']} trainings diverged[/]; they are recorded and left out of "
                           "the means.")
@@ -51,33 +51,35 @@ def run_sweep(
 
 
 def _start(
-    experiment: Experiment, seeds: str, store: Store, execution: Execution, console: Console, command: str
+    experiment: Experiment, seeds: str, store: Store, execution: Execution, console: Console
 ) -> dict[str, Any]:
+    begun = time.perf_counter()
     display = Display(console, experiment)
-    with display:
-        display.phase("starting Prefect and Ray")
-        _check_before_start(experiment)
-        from flows.progress import LISTENER
-        from flows.sweep import sweep
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with display:
+            display.phase("starting Prefect and Ray")
+            _check_before_start(experiment)
+            from flows.progress import LISTENER
+            from flows.sweep import sweep
 
-        LISTENER.set(display.listen)
-        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        try:
-            return dict(sweep(experiment, seeds, store.url, execution))
-        except KeyboardInterrupt:
-            display.__exit__(None, None, None)
-            console.print(f"\n[bold]Stopped.[/] Every unit that was committed is kept. Resume with:\n  {command}",
-                          soft_wrap=True)
-            raise
-        finally:
-            with contextlib.suppress(ValueError):
-                signal.signal(signal.SIGTERM, previous)
+            LISTENER.set(display.listen)
+            outcome = dict(sweep(experiment, seeds, store.url, execution))
+    except KeyboardInterrupt:
+        console.print("\n[bold]Stopped.[/] Every unit that was committed is kept. Resume with:")
+        console.print("  " + shlex.join(["lth", *sys.argv[1:]]), soft_wrap=True, markup=False)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    # What passed before and after the flow's own clock is the start and end of Prefect and Ray.
+    around = time.perf_counter() - begun - outcome["seconds"]["wall"]
+    for part in ("start", "wall"):
+        outcome["seconds"][part] += around
+    return outcome
 
 
 def _check_before_start(experiment: Experiment) -> None:
     """Find mistakes that need the data before Prefect and Ray are started, where reading the data is quick."""
-    import os
-
     from lth.data import load_dataset
     from lth.sweep.setup import DataFacts, setup
 
@@ -101,15 +103,15 @@ def show_results(
     experiment: Experiment, store: Store, seeds: tuple[int, ...], console: Console, figures: Path | None
 ) -> None:
     """The table on the screen and the figures in the store (and in `figures`)."""
-    import pyarrow.compute as pc
+    import pyarrow as pa
 
     from lth.analysis import summarise
     from lth.report import accuracy_figure, early_stop_figure, save_png, summary_table
 
-    levels = store.committed(experiment.id).rows
-    levels = levels.filter(pc.is_in(levels["seed"], value_set=_int64(seeds)))
-    levels = levels.filter(pc.less_equal(levels["level"], experiment.pruning.levels))
-    levels = levels.filter(pc.is_in(levels["arm"], value_set=_strings([arm.name for arm in experiment.arms])))
+    committed = store.committed(experiment.id)
+    ours = done_of(experiment, seeds, committed)
+    places = zip(*(committed.rows[name].to_pylist() for name in ("arm", "draw", "level", "seed")), strict=True)
+    levels = committed.rows.filter(pa.array([place in ours for place in places], pa.bool_()))
     if levels.num_rows == 0:
         return
     console.print(summary_table(summarise(levels)))
@@ -126,15 +128,3 @@ def show_results(
             except OSError as error:
                 raise LthError(f"cannot write figures into {figures}: {error.strerror}; choose another --figures") \
                     from None
-
-
-def _int64(values: tuple[int, ...]) -> Any:
-    import pyarrow as pa
-
-    return pa.array(values, pa.int64())
-
-
-def _strings(values: list[str]) -> Any:
-    import pyarrow as pa
-
-    return pa.array(values, pa.string())

@@ -8,7 +8,7 @@ from lth.data import ImageData
 from lth.experiment import Experiment
 from lth.store import Store
 from lth.sweep import stages
-from lth.sweep.planning import Done, Key, plan, work
+from lth.sweep.planning import Done, Key, done_of, plan, work
 from lth.sweep.setup import DataFacts
 
 
@@ -21,12 +21,7 @@ def run_here(
     Results are those of the flow, to the bit. Raises what the stages raise.
     """
     job = stages.Job(experiment, DataFacts.of(data), store.url, device, threads)
-    committed = store.committed(experiment.id)
-    rows = committed.rows.select(["arm", "draw", "level", "seed", "status", "mask_sha256"]).to_pylist()
-    done: dict[Key, Done] = {}
-    for row in rows:
-        key = (row["arm"], row["draw"], row["level"], row["seed"])
-        done[key] = Done(committed.where[key], row["status"] == "diverged", row["mask_sha256"] is not None)
+    done = done_of(experiment, seeds, store.committed(experiment.id))
     for unit in plan(experiment, tuple(seeds), done, cohort_size or len(seeds)):
         todo = work(experiment, unit, done)
         ticket = trained = pruned = None

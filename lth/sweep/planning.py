@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from lth.experiment import Experiment, RewindToStep
-from lth.store import Unit
+from lth.store import Committed, Unit
 
 Key = tuple[str, int, int, int]  # arm, draw, level, seed
 
@@ -18,6 +18,16 @@ class Done:
     unit: str
     diverged: bool
     has_mask: bool
+
+
+def done_of(experiment: Experiment, seeds: Sequence[int], committed: Committed) -> dict[Key, Done]:
+    """What of a sweep's trainings a store holds; other seeds, arms and deeper levels in it are left out."""
+    wanted, arms = set(seeds), set(experiment.draws())
+    rows = committed.rows.select(["arm", "draw", "level", "seed", "status", "mask_sha256"]).to_pylist()
+    keys = (((row["arm"], row["draw"], row["level"], row["seed"]), row) for row in rows)
+    return {key: Done(committed.where[key], row["status"] == "diverged", row["mask_sha256"] is not None)
+            for key, row in keys
+            if key[:2] in arms and key[2] <= experiment.pruning.levels and key[3] in wanted}
 
 
 @dataclass(frozen=True)
