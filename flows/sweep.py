@@ -159,7 +159,8 @@ class Sweep:
         """Check store, data and experiment; find out what is committed; set aside what is damaged."""
         self.store.check_writable()
         dataset = self.experiment.dataset
-        facts, fingerprint, self.data = stages.prepare(cluster, self.share, dataset.name, dataset.path)
+        facts, fingerprint, self.data = stages.prepare.with_options(task_run_name=f"prepare · {dataset.name}")(
+            cluster, self.share, dataset.name, dataset.path)
         device = "cuda" if self.share.gpus else "cpu"
         self.job = Job(self.experiment, facts, self.store.url, device, self.execution.threads, code_version())
         setup(self.experiment, facts)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -159,6 +160,18 @@ class StepReporter:
         self.steps, self.sent = 0, time.monotonic()
 
 
+def _check_reachable(address: str) -> None:
+    """Refuse a cluster that does not answer; Ray itself would end the whole process from C++ after half a minute."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # none, `local` or `auto`
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError as error:
+        raise LthError(f"no Ray cluster answers at RAY_ADDRESS={address} ({error.strerror or error}); start it, mend "
+                       "the address, or unset RAY_ADDRESS for a local Ray") from None
+
+
 @contextlib.contextmanager
 def connected(cpus: int | None = None) -> Iterator[Cluster]:
     """Ray for the length of a sweep: the cluster at RAY_ADDRESS, or a local one of `cpus` cores, ended afterwards.
@@ -169,6 +182,7 @@ def connected(cpus: int | None = None) -> Iterator[Cluster]:
         os.environ.setdefault(name, value)
     logging.getLogger("ray").setLevel(logging.ERROR)  # it announces on stderr that its token authentication is on
     address = os.environ.get("RAY_ADDRESS", "")
+    _check_reachable(address)
     already = ray.is_initialized()
     if not already:
         try:

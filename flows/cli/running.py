@@ -8,6 +8,7 @@ import shlex
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def _start(
             from flows.sweep import sweep
 
             LISTENER.set(display.listen)
-            outcome = dict(sweep(experiment, seeds, store.url, execution))
+            outcome = dict(_with_server(lambda: sweep(experiment, seeds, store.url, execution)))
     except KeyboardInterrupt:
         console.print("\n[bold]Stopped.[/] Every unit that was committed is kept. Resume with:")
         console.print("  " + shlex.join(["lth", *sys.argv[1:]]), soft_wrap=True, markup=False)
@@ -76,6 +77,25 @@ def _start(
     for part in ("start", "wall"):
         outcome["seconds"][part] += around
     return outcome
+
+
+def _with_server(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Run the flow; a Prefect server that cannot be reached is a mistake to be mended, not a crash."""
+    import httpx
+
+    try:
+        return run()
+    except (RuntimeError, httpx.HTTPError) as error:
+        if "Failed to reach API" not in str(error) and not isinstance(error, httpx.HTTPError):
+            raise
+        where = os.environ.get("PREFECT_API_URL", "its own temporary server")
+        raise LthError(f"Prefect's API does not answer at {_without_secrets(where)}; start the server, mend "
+                       "PREFECT_API_URL, or unset it") from None
+
+
+def _without_secrets(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return scheme + separator + rest.rpartition("@")[2]
 
 
 def _check_before_start(experiment: Experiment) -> None:

@@ -86,3 +86,26 @@ def test_a_store_object_that_is_damaged_is_named_and_the_rest_stays_readable(lth
     Store(tmp_path / "lth-store").put_sweep(experiment.id, {"seeds": "0", "levels": 2, "arms": ["ticket:1"]})
     status, out, _ = lth("status")
     assert status == 0 and "2 of 3 trainings committed" in out and victim.name in out
+
+
+def test_a_ray_cluster_that_does_not_answer_is_named(tmp_path: Path) -> None:
+    from lth.errors import LthError
+    from tasks.ray_door import connected
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+        with pytest.raises(LthError, match="RAY_ADDRESS=127.0.0.1:1"), connected():
+            pass
+
+
+def test_a_prefect_server_that_does_not_answer_is_named(lth, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    import os
+    import subprocess
+    import sys
+
+    found = subprocess.run(
+        [str(Path(sys.executable).parent / "lth"), "run", "smoke", "--seeds", "0"], capture_output=True, text=True,
+        timeout=200, env={**os.environ, "PREFECT_API_URL": "http://user:PLANTEDSECRET@127.0.0.1:1/api"}, check=False)
+    lines = [line for line in found.stderr.splitlines() if line.strip()]
+    assert found.returncode == 1 and len(lines) == 1 and "PREFECT_API_URL" in lines[0], found.stderr
+    assert "PLANTEDSECRET" not in found.stdout + found.stderr
