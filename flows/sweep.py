@@ -32,9 +32,9 @@ from flows.progress import Phase, Planned, Steps, UnitChanged, tell
 from lth.errors import LthError
 from lth.experiment import Execution, Experiment, format_seeds, parse_seeds
 from lth.store import Store, Unit, unit_name_of
+from lth.sweep.handover import Job
 from lth.sweep.planning import Done, Key, choose_cohort_size, done_of, plan, planned_count, ready, work
 from lth.sweep.setup import setup
-from lth.sweep.stages import Job
 from tasks import stages
 from tasks.ray_door import Cluster, Share, StepCounter, Stopped, WorkerLost, connected
 

@@ -11,12 +11,13 @@ from typing import Any
 
 from lth.data import ImageData, load_dataset
 from lth.sweep import stages
+from lth.sweep.handover import Arrays, Job
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
 from tasks.ray_door import StepReporter
 
 Report = dict[str, float]
-Arrays = stages.Arrays
+
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,17 @@ def load(name: str, path: str | None) -> tuple[tuple[DataFacts, str], Loaded]:
     return (DataFacts.of(data), data.fingerprint()), Loaded(data.name, data.classes, data.to_arrays())
 
 
-def prune(job: stages.Job, work: Work, loaded: Loaded) -> tuple[Report, Arrays]:
+def prune(job: Job, work: Work, loaded: Loaded) -> tuple[Report, Arrays]:
     """Masks from the trained weights of the level before."""
     return _pair(stages.prune(job, work, loaded.images()))
 
 
-def rewind(job: stages.Job, work: Work, loaded: Loaded, pruned: Arrays | None) -> tuple[Report, Arrays]:
+def rewind(job: Job, work: Work, loaded: Loaded, pruned: Arrays | None) -> tuple[Report, Arrays]:
     """Masks and starting weights of the unit's arm."""
     return _pair(stages.rewind(job, work, loaded.images(), pruned))
 
 
-def train(job: stages.Job, work: Work, ticket: Arrays, loaded: Loaded, counter: Any) -> tuple[Report, Arrays]:
+def train(job: Job, work: Work, ticket: Arrays, loaded: Loaded, counter: Any) -> tuple[Report, Arrays]:
     """Train the cohort, telling the counter as it goes."""
     reporter = StepReporter(counter)
     stage = stages.train(job, work, ticket, loaded.images(), reporter)
@@ -57,7 +58,7 @@ def train(job: stages.Job, work: Work, ticket: Arrays, loaded: Loaded, counter: 
 
 
 def evaluate(
-    job: stages.Job, work: Work, ticket: Arrays | None, trained: Arrays | None, loaded: Loaded
+    job: Job, work: Work, ticket: Arrays | None, trained: Arrays | None, loaded: Loaded
 ) -> tuple[stages.Committed, None]:
     """Evaluate on the test set and commit the unit."""
     return stages.evaluate_and_commit(job, work, ticket, trained, loaded.images()), None

@@ -14,9 +14,10 @@ from prefect.tasks import exponential_backoff
 
 from lth.errors import DamagedObject, NotDeterministic, StoreError
 from lth.experiment import format_seeds
+from lth.sweep.handover import Job
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
-from lth.sweep.stages import Committed, Job
+from lth.sweep.stages import Committed
 from tasks import bodies
 from tasks.ray_door import Cluster, Share, StepCounter, WorkerLost
 

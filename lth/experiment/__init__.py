@@ -5,7 +5,8 @@ from lth.experiment.execution import Execution
 from lth.experiment.identity import canonical_json, digest
 from lth.experiment.reading import explain, load_experiment, preset_names, preset_text
 from lth.experiment.seeds import format_seeds, parse_seeds
-from lth.experiment.spec import Arm, Dataset, Experiment, Model, Pruning, RewindToInit, RewindToStep, Training
+from lth.experiment.spec import Arm, Dataset, Experiment, Model, Pruning, RewindToInit, RewindToStep
+from lth.experiment.training import Training
 
 __all__ = ["Arm", "Dataset", "Duration", "Execution", "Experiment", "Model", "Pruning", "RewindToInit", "RewindToStep",
            "Training", "canonical_json", "digest", "explain", "format_seeds", "load_experiment", "parse_seeds",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lth.experiment.spec import Section
+from lth.experiment.section import Section
 
 
 class Execution(Section):

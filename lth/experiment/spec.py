@@ -6,43 +6,14 @@ sentence that all three show.
 
 from __future__ import annotations
 
-import difflib
-from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from lth.experiment.durations import Duration, comparable
 from lth.experiment.identity import digest
-
-
-class Section(BaseModel):
-    """A frozen part of an experiment; unknown fields are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _yes_is_no_number(cls, fields: object) -> object:
-        # YAML reads `yes`, `on` and `true` as True, which would pass as the number 1.
-        for name, value in fields.items() if isinstance(fields, dict) else ():
-            if isinstance(value, bool) and name in cls.model_fields and cls.model_fields[name].annotation is not bool:
-                raise ValueError(f"{name} is {value!r}, but it is no yes-or-no field; write numbers in digits, "
-                                 "and quote a text such as 'yes'")
-        return fields
-
-
-def _known(kind: str, name: str, names: list[str]) -> str:
-    if name not in names:
-        close = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"unknown {kind} {name!r}; {hint}known: {', '.join(sorted(names))}")
-    return name
-
-
-def _default_kind(kind: str) -> BeforeValidator:
-    """A part that does not say its kind is of the default one: `schedule: {warmup: 500it}` is constant."""
-    return BeforeValidator(lambda value: {"kind": kind, **value} if isinstance(value, dict) else value)
+from lth.experiment.section import Section, default_kind, known
+from lth.experiment.training import Training
 
 
 class Dataset(Section):
@@ -70,7 +41,7 @@ class Dataset(Section):
     def _name(cls, name: str) -> str:
         from lth.data import dataset_names
 
-        return _known("data set", name, list(dataset_names()))
+        return known("data set", name, list(dataset_names()))
 
     @model_validator(mode="after")
     def _path(self) -> Dataset:
@@ -112,105 +83,11 @@ class Model(Section):
         from lth.models import model_names
 
         if ":" not in name:
-            return _known("model", name, list(model_names()))
+            return known("model", name, list(model_names()))
         module, _, factory = name.partition(":")
         if not all(part.isidentifier() for part in [*module.split("."), factory]):
             raise ValueError(f"{name!r} is no import path; write package.module:factory, e.g. my_networks:wide")
         return name
-
-
-class Adam(Section):
-    """Adam (Kingma & Ba 2015)."""
-
-    kind: Literal["adam"] = Field("adam", description="Adam.")
-    learning_rate: float = Field(1.2e-3, gt=0, le=100, description="Step size before the schedule's factor.")
-    beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the running mean of gradients, per step.")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Decay of the running mean of squared gradients, per step.")
-    epsilon: float = Field(1e-8, gt=0, le=1, description="Added to the denominator.")
-    weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty added to the gradient.")
-
-
-class SGD(Section):
-    """Stochastic gradient descent with momentum."""
-
-    kind: Literal["sgd"] = Field("sgd", description="SGD.")
-    learning_rate: float = Field(0.1, gt=0, le=100, description="Step size before the schedule's factor.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum; 0 for none.")
-    nesterov: bool = Field(False, description="Nesterov's form of momentum.")
-    weight_decay: float = Field(0.0, ge=0, le=1, description="L2 penalty added to the gradient.")
-
-    @model_validator(mode="after")
-    def _nesterov(self) -> SGD:
-        if self.nesterov and self.momentum == 0:
-            raise ValueError(f"nesterov needs a momentum above 0; got {self.momentum}")
-        return self
-
-
-class Constant(Section):
-    """The same learning rate throughout."""
-
-    kind: Literal["constant"] = Field("constant", description="The same learning rate throughout.")
-    warmup: Duration = Field("0it", description="Linear rise from 0 to the full learning rate over this duration.")
-
-
-class Step(Section):
-    """A learning rate that drops at milestones."""
-
-    kind: Literal["step"] = Field("step", description="Drops at milestones.")
-    warmup: Duration = Field("0it", description="Linear rise from 0 to the full learning rate over this duration.")
-    milestones: tuple[Duration, ...] = Field(description="When the rate drops, counted from the start, increasing.")
-    factor: float = Field(0.1, gt=0, lt=1, description="What the rate is multiplied with at each milestone.")
-
-    @field_validator("milestones")
-    @classmethod
-    def _increasing(cls, milestones: tuple[str, ...]) -> tuple[str, ...]:
-        if not milestones:
-            raise ValueError("a step schedule needs at least one milestone, e.g. [20000it, 25000it]")
-        for earlier, later in pairwise(milestones):
-            if comparable(earlier, later) and int(earlier[:-2]) >= int(later[:-2]):
-                raise ValueError(f"milestones must increase, but {earlier} comes before {later}")
-        return milestones
-
-
-class Cosine(Section):
-    """A learning rate that falls to zero along half a cosine."""
-
-    kind: Literal["cosine"] = Field("cosine", description="Half a cosine from the full rate to 0 at the end.")
-    warmup: Duration = Field("0it", description="Linear rise from 0 to the full learning rate over this duration.")
-
-
-class Training(Section):
-    """How one network is trained; every level and arm is trained the same way."""
-
-    optimizer: Annotated[Adam | SGD, Field(discriminator="kind"), _default_kind("adam")] = Field(
-        default_factory=Adam, description="Optimizer: adam or sgd, with its settings."
-    )
-    schedule: Annotated[Constant | Step | Cosine, Field(discriminator="kind"), _default_kind("constant")] = Field(
-        default_factory=Constant, description="Learning-rate schedule: constant, step or cosine, with warm-up."
-    )
-    batch_size: int = Field(60, ge=1, le=1_000_000, description="Examples a step; an epoch's incomplete last batch "
-                            "is left out (every epoch is shuffled anew).")
-    duration: Duration = Field("50000it", description="Length of every training, in steps (it) or epochs (ep).")
-    evaluate_every: Duration = Field("100it", description="Interval between evaluations on the validation split.")
-    precision: Literal["float32", "tf32", "bf16"] = Field(
-        "float32", description="Arithmetic of matrix products: float32; tf32 (CUDA only); bf16 (automatic mixed)."
-    )
-
-    @model_validator(mode="after")
-    def _lengths(self) -> Training:
-        if int(self.duration[:-2]) == 0:
-            raise ValueError("training.duration must be at least one step; got " + self.duration)
-        if int(self.evaluate_every[:-2]) == 0:
-            raise ValueError("training.evaluate_every must be at least one step; got " + self.evaluate_every)
-        not_longer("training.evaluate_every", self.evaluate_every, self.duration)
-        not_longer("training.schedule.warmup", self.schedule.warmup, self.duration)
-        return self
-
-
-def not_longer(field: str, part: str, whole: str) -> None:
-    """Refuse a duration that is past the end of the training, where units allow the comparison."""
-    if comparable(part, whole) and int(part[:-2]) > int(whole[:-2]):
-        raise ValueError(f"{field} is {part}, past the end of a training of {whole}; make it at most {whole}")
 
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -249,7 +126,7 @@ class Pruning(Section):
     def _criterion(cls, name: str) -> str:
         from lth.pruning import criterion_names
 
-        return _known("criterion", name, list(criterion_names()))
+        return known("criterion", name, list(criterion_names()))
 
     @field_validator("fraction", mode="before")
     @classmethod
@@ -308,7 +185,7 @@ class Arm(Section):
     def _known_arm(self) -> Arm:
         from lth.arms import arm_names
 
-        _known("arm", self.name, list(arm_names()))
+        known("arm", self.name, list(arm_names()))
         if self.name == "ticket" and self.draws != 1:
             raise ValueError(f"the arm 'ticket' is not random: it has one draw, not {self.draws}")
         return self
@@ -325,7 +202,7 @@ class Experiment(Section):
     model: Model = Field(default_factory=Model, description="Network and initialisation.")
     training: Training = Field(default_factory=Training, description="Optimizer, schedule, batch, duration.")
     pruning: Pruning = Field(default_factory=Pruning, description="Criterion, scope, schedule, fractions, levels.")
-    rewinding: Annotated[RewindToInit | RewindToStep, Field(discriminator="kind"), _default_kind("init")] = Field(
+    rewinding: Annotated[RewindToInit | RewindToStep, Field(discriminator="kind"), default_kind("init")] = Field(
         default_factory=RewindToInit, description="Which weights a pruned network starts from again."
     )
     arms: tuple[Arm, ...] = Field(

@@ -8,6 +8,7 @@ from lth.data import ImageData
 from lth.experiment import Experiment
 from lth.store import Store
 from lth.sweep import stages
+from lth.sweep.handover import Job
 from lth.sweep.planning import Done, Key, done_of, plan, work
 from lth.sweep.setup import DataFacts
 
@@ -20,7 +21,7 @@ def run_here(
 
     Results are those of the flow, to the bit. Raises what the stages raise.
     """
-    job = stages.Job(experiment, DataFacts.of(data), store.url, device, threads)
+    job = Job(experiment, DataFacts.of(data), store.url, device, threads)
     done = done_of(experiment, seeds, store.committed(experiment.id))
     for unit in plan(experiment, tuple(seeds), done, cohort_size or len(seeds)):
         todo = work(experiment, unit, done)

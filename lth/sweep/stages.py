@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -32,43 +31,17 @@ from lth.engine import (
     initialise,
     make_feed,
 )
-from lth.errors import DamagedObject, LthError
-from lth.experiment import Experiment, format_seeds
+from lth.errors import LthError
+from lth.experiment import format_seeds
 from lth.pruning import CRITERIA, select
-from lth.store import Store, Unit
+from lth.store import Unit
 from lth.sweep import rows
+from lth.sweep.handover import Arrays, Job, forget_parents, gathered, kept_for_later, named
 from lth.sweep.planning import Done, Work, parent_level
-from lth.sweep.setup import DataFacts, Setup, setup
 
-Arrays = dict[str, np.ndarray]
 # Bytes of one block's weights, gradient, moments and mask: what a core keeps close. A cohort on a CPU trains block
 # after block; results do not depend on it.
 CPU_BLOCK_BYTES = 16 * 2**20
-
-
-@dataclass(frozen=True)
-class Job:
-    """What every stage of a sweep shares: the experiment, its data's facts, the store, and how to execute."""
-
-    experiment: Experiment
-    facts: DataFacts
-    store_url: str
-    device: str = "auto"
-    threads: int = 1
-    code_version: str = ""
-
-    @property
-    def setup(self) -> Setup:
-        return setup(self.experiment, self.facts)
-
-    @property
-    def store(self) -> Store:
-        return _store(self.store_url)
-
-
-@lru_cache(maxsize=4)
-def _store(url: str) -> Store:
-    return Store(url)
 
 
 @dataclass
@@ -111,7 +84,7 @@ def prune(job: Job, work: Work, data: ImageData) -> Stage:
     pruning, counts = job.experiment.pruning, job.setup.counts[work.unit.level]
     with clock.time("storage"):
         before = job.store.read_masks(job.experiment.id, dict(work.masks_from))
-        trained = _checkpoints(job, work.trained_from, "trained/")
+        trained = gathered(job, work.trained_from, "trained/")
     if trained is None:
         parent = parent_level(job.experiment, work.unit)
         again = _train_again(job, work, parent, data, clock)
@@ -141,7 +114,7 @@ def rewind(job: Job, work: Work, data: ImageData, pruned: Arrays | None = None) 
             weights, buffers, step = initialise(network, seeds), initial_buffers(network, seeds), 0
         if work.rewind_from:
             with clock.time("storage"):
-                late = _checkpoints(job, work.rewind_from, "rewind/")
+                late = gathered(job, work.rewind_from, "rewind/")
             if late is None:
                 again = _train_again(job, work, 0, data, clock)
                 late = {**network.layout.views(torch.from_numpy(again["rewind/weights"])),
@@ -173,7 +146,7 @@ def train(
             arrays = {name: torch.from_numpy(array[block].copy()) for name, array in ticket.items()
                       if name != "step"}
             masks = {name.removeprefix("masks/"): mask for name, mask in arrays.items() if name.startswith("masks/")}
-            start = Start(arrays["weights"], _named(arrays, "buffers/"), network.masks(masks), start_step)
+            start = Start(arrays["weights"], named(arrays, "buffers/"), network.masks(masks), start_step)
             training = CohortTraining(network, recipe, feed, start)
             reached = start_step
 
@@ -209,13 +182,13 @@ def evaluate_and_commit(
                      for block in blocks(network, len(work.seeds), device)]
             figures = rows.Figures.joined(found)
     with clock.time("storage"):
-        checkpoint = _checkpoint(network, work, ticket, trained)
+        checkpoint = kept_for_later(network, work, trained)
         masks = {} if ticket is None else {name.removeprefix("masks/"): mask for name, mask in ticket.items()
                                            if name.startswith("masks/")}
         tables = rows.tables(job.experiment, job.setup, work, masks, trained, figures,
                              device=_device_name(device), threads=job.threads, code_version=job.code_version)
         job.store.commit(job.experiment.id, work.unit, *tables, checkpoint=checkpoint)
-        _forget_parents(job, work)
+        forget_parents(job, work)
     levels = tables[0].select(["seed", "status", "mask_sha256"]).to_pylist()
     done = {row["seed"]: Done(work.unit.name, row["status"] == "diverged", row["mask_sha256"] is not None)
             for row in levels}
@@ -251,63 +224,6 @@ def _train_again(job: Job, work: Work, level: int, data: ImageData, clock: Clock
     return trained.arrays
 
 
-def _checkpoints(job: Job, names: Mapping[int, str], prefix: str) -> dict[str, torch.Tensor] | None:
-    """Tensors [seeds, ...] under `prefix`, gathered seed by seed from the units that hold them; None if one is gone.
-
-    A checkpoint can be gone because a deeper level needed it no more when this one was set aside as damaged.
-    """
-    try:
-        loaded = {name: (job.store.seeds_of(job.experiment.id, name),
-                         job.store.read_checkpoint(job.experiment.id, name))
-                  for name in dict.fromkeys(names.values())}
-    except DamagedObject:
-        return None
-    gathered: dict[str, list[torch.Tensor]] = {}
-    for seed, name in names.items():
-        seeds, tensors = loaded[name]
-        for key, tensor in tensors.items():
-            if key.startswith(prefix):
-                gathered.setdefault(key.removeprefix(prefix), []).append(tensor[seeds.index(seed)])
-    return {key: torch.stack(parts) for key, parts in gathered.items()}
-
-
-def _checkpoint(
-    network: Network, work: Work, ticket: Arrays | None, trained: Arrays | None
-) -> dict[str, torch.Tensor] | None:
-    """What later levels need: trained weights of a ticket, and at level 0 the rewind point. Lost seeds hold NaN."""
-    if trained is None or work.unit.arm != "ticket":
-        return None
-    saved: dict[str, torch.Tensor] = {}
-    position = {seed: row for row, seed in enumerate(work.seeds)}
-
-    def every_seed(tensor: torch.Tensor) -> torch.Tensor:
-        if not work.lost:
-            return tensor
-        blank = torch.full_like(tensor[0], torch.nan if tensor.is_floating_point() else 0)
-        return torch.stack([tensor[position[seed]] if seed in position else blank for seed in work.unit.seeds])
-
-    for prefix, key in (("trained/", ""), ("rewind/", "rewind/")):
-        if f"{key}weights" in trained:
-            views = network.layout.views(torch.from_numpy(trained[f"{key}weights"].copy()))
-            saved.update({prefix + name: every_seed(view).contiguous() for name, view in views.items()})
-            saved.update({f"{prefix}buffers/{name}": every_seed(buffer) for name, buffer in
-                          _named({k: torch.from_numpy(v.copy()) for k, v in trained.items()},
-                                 f"{key}buffers/").items()})
-    return saved
-
-
-def _forget_parents(job: Job, work: Work) -> None:
-    """Delete trained weights that nothing needs any more: those of the level before, once all its seeds are here.
-
-    Level 0 stays: it holds the dense networks and the rewind points.
-    """
-    if work.unit.arm != "ticket" or work.unit.level < 2 or job.experiment.pruning.schedule != "iterative":
-        return
-    for name in set(work.trained_from.values()):
-        if set(job.store.seeds_of(job.experiment.id, name)) <= set(work.unit.seeds):
-            job.store.delete_checkpoint(job.experiment.id, name)
-
-
 def _feed(job: Job, data: ImageData, seeds: tuple[int, ...], device: torch.device) -> Feed:
     return make_feed(data, seeds, job.experiment.dataset.validation, job.experiment.dataset.standardise, device)
 
@@ -319,8 +235,8 @@ def _figures(
     feed = _feed(job, data, seeds, device)
     program = choose_program(network, seeds, device, precision)
     tensors = {name: torch.from_numpy(array.copy()).to(device) for name, array in trained.items()}
-    final, early = (tensors["weights"], _named(tensors, "buffers/")), \
-        (tensors["early_stop/weights"], _named(tensors, "early_stop/buffers/"))
+    final, early = (tensors["weights"], named(tensors, "buffers/")), \
+        (tensors["early_stop/weights"], named(tensors, "early_stop/buffers/"))
     return rows.Figures(*(figure.cpu().numpy() for pair in (
         evaluate(program, *final, feed, "train"), evaluate(program, *final, feed, "test"),
         evaluate(program, *early, feed, "test")) for figure in pair))
@@ -338,10 +254,6 @@ def _trained_arrays(result: Trained) -> Arrays:
     for name in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
         arrays["curves/" + name] = getattr(curves, name).T.contiguous()  # [seeds, evaluations]
     return {"steps": np.array(curves.steps), **{name: tensor.numpy() for name, tensor in arrays.items()}}
-
-
-def _named(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _cut(arrays: Mapping[str, np.ndarray], block: slice) -> Arrays:

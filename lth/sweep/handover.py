@@ -1,0 +1,103 @@
+"""What passes between units, through the store: trained weights and rewind points, kept no longer than needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from lth.engine import Network
+from lth.errors import DamagedObject
+from lth.experiment import Experiment
+from lth.store import Store
+from lth.sweep.planning import Work
+from lth.sweep.setup import DataFacts, Setup, setup
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every stage of a sweep shares: the experiment, its data's facts, the store, and how to execute."""
+
+    experiment: Experiment
+    facts: DataFacts
+    store_url: str
+    device: str = "auto"
+    threads: int = 1
+    code_version: str = ""
+
+    @property
+    def setup(self) -> Setup:
+        return setup(self.experiment, self.facts)
+
+    @property
+    def store(self) -> Store:
+        return _store(self.store_url)
+
+
+@lru_cache(maxsize=4)
+def _store(url: str) -> Store:
+    return Store(url)
+
+
+def gathered(job: Job, names: Mapping[int, str], prefix: str) -> dict[str, torch.Tensor] | None:
+    """Tensors [seeds, ...] under `prefix`, gathered seed by seed from the units that hold them; None if one is gone.
+
+    A checkpoint can be gone because a deeper level needed it no more when this one was set aside as damaged.
+    """
+    try:
+        loaded = {name: (job.store.seeds_of(job.experiment.id, name),
+                         job.store.read_checkpoint(job.experiment.id, name))
+                  for name in dict.fromkeys(names.values())}
+    except DamagedObject:
+        return None
+    gathered: dict[str, list[torch.Tensor]] = {}
+    for seed, name in names.items():
+        seeds, tensors = loaded[name]
+        for key, tensor in tensors.items():
+            if key.startswith(prefix):
+                gathered.setdefault(key.removeprefix(prefix), []).append(tensor[seeds.index(seed)])
+    return {key: torch.stack(parts) for key, parts in gathered.items()}
+
+
+def kept_for_later(network: Network, work: Work, trained: Arrays | None) -> dict[str, torch.Tensor] | None:
+    """What later levels need: trained weights of a ticket, and at level 0 the rewind point. Lost seeds hold NaN."""
+    if trained is None or work.unit.arm != "ticket":
+        return None
+    saved: dict[str, torch.Tensor] = {}
+    position = {seed: row for row, seed in enumerate(work.seeds)}
+
+    def every_seed(tensor: torch.Tensor) -> torch.Tensor:
+        if not work.lost:
+            return tensor
+        blank = torch.full_like(tensor[0], torch.nan if tensor.is_floating_point() else 0)
+        return torch.stack([tensor[position[seed]] if seed in position else blank for seed in work.unit.seeds])
+
+    for prefix, key in (("trained/", ""), ("rewind/", "rewind/")):
+        if f"{key}weights" in trained:
+            views = network.layout.views(torch.from_numpy(trained[f"{key}weights"].copy()))
+            saved.update({prefix + name: every_seed(view).contiguous() for name, view in views.items()})
+            saved.update({f"{prefix}buffers/{name}": every_seed(buffer) for name, buffer in
+                          named({k: torch.from_numpy(v.copy()) for k, v in trained.items()},
+                                 f"{key}buffers/").items()})
+    return saved
+
+
+def forget_parents(job: Job, work: Work) -> None:
+    """Delete trained weights that nothing needs any more: those of the level before, once all its seeds are here.
+
+    Level 0 stays: it holds the dense networks and the rewind points.
+    """
+    if work.unit.arm != "ticket" or work.unit.level < 2 or job.experiment.pruning.schedule != "iterative":
+        return
+    for name in set(work.trained_from.values()):
+        if set(job.store.seeds_of(job.experiment.id, name)) <= set(work.unit.seeds):
+            job.store.delete_checkpoint(job.experiment.id, name)
+
+
+def named(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
