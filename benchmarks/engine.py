@@ -26,7 +26,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from flows.sweep import code_version
 from lth.data import data_root, load_dataset
 from lth.data.torchvision_import import import_torchvision
 from lth.engine import (
@@ -43,6 +42,7 @@ from lth.engine import (
     make_feed,
 )
 from lth.models import build_model, prunable_tensors
+from lth.sweep.record import code_version
 from lth.sweep.stages import blocks
 
 BATCH = 60
@@ -128,6 +128,8 @@ class Products:
         self.seeds = seeds
         self.values = [torch.randn(seeds, BATCH, width) for width in LAYERS]
         self.weights = [torch.randn(seeds, o, i) for i, o in zip(LAYERS, LAYERS[1:], strict=False)]
+        self.outputs = [torch.empty(seeds, BATCH, width) for width in LAYERS]
+        self.gradients = [torch.empty_like(weight) for weight in self.weights]
 
     def best_rate(self, steps: int) -> float:
         """Steps' worth of products a second and seed."""
@@ -137,21 +139,23 @@ class Products:
         begun = time.perf_counter()
         if stacked:
             for _ in range(steps):
-                self._products(self.values, self.weights)
+                self._products(self.values, self.weights, self.outputs, self.gradients)
         else:
             for row in range(self.seeds):
-                values, weights = [value[row] for value in self.values], [weight[row] for weight in self.weights]
+                each = [[tensor[row] for tensor in tensors]
+                        for tensors in (self.values, self.weights, self.outputs, self.gradients)]
                 for _ in range(steps):
-                    self._products(values, weights)
+                    self._products(*each)
         return self.seeds * steps / (time.perf_counter() - begun)
 
     @staticmethod
-    def _products(values: list[torch.Tensor], weights: list[torch.Tensor]) -> None:
+    def _products(values: list[torch.Tensor], weights: list[torch.Tensor], outputs: list[torch.Tensor],
+                  gradients: list[torch.Tensor]) -> None:
         for layer, weight in enumerate(weights):
-            torch.matmul(values[layer], weight.mT)
-            torch.matmul(values[layer + 1].mT, values[layer])
+            torch.matmul(values[layer], weight.mT, out=outputs[layer + 1])
+            torch.matmul(values[layer + 1].mT, values[layer], out=gradients[layer])
             if layer:
-                torch.matmul(values[layer + 1], weight)
+                torch.matmul(values[layer + 1], weight, out=outputs[layer])
 
 
 def together(connections: list[Connection], what: str, steps: int) -> float:

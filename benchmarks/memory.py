@@ -23,8 +23,9 @@ import psutil
 import ray
 
 from flows.progress import LISTENER, Event, UnitChanged
-from flows.sweep import code_version, sweep
+from flows.sweep import sweep
 from lth.experiment import Execution, load_experiment
+from lth.sweep.record import code_version
 
 MIB = 2**20
 

@@ -17,8 +17,9 @@ import tempfile
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
-from flows.sweep import code_version, sweep
+from flows.sweep import sweep
 from lth.experiment import Execution, load_experiment
+from lth.sweep.record import code_version
 
 
 def main() -> None:

@@ -10,30 +10,24 @@ as Ray has room for, so the flow's memory does not grow with the sweep.
 from __future__ import annotations
 
 import contextvars
-import os
-import platform
-import subprocess
 import threading
 import time
 from collections import defaultdict
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
-import yaml
 from prefect import flow
 from prefect.logging import get_run_logger
 
-import lth
 from flows.progress import Phase, Planned, Steps, UnitChanged, tell
-from lth.errors import LthError
-from lth.experiment import Execution, Experiment, format_seeds, parse_seeds
+from lth.errors import DamagedObject, LthError, StoreError
+from lth.experiment import Execution, Experiment, parse_seeds
 from lth.store import Store, Unit, unit_name_of
 from lth.sweep.handover import Job
 from lth.sweep.planning import Done, Key, choose_cohort_size, done_of, plan, planned_count, ready, work
+from lth.sweep.record import code_version, record
 from lth.sweep.setup import setup
 from tasks import stages
 from tasks.ray_door import Cluster, Share, StepCounter, Stopped, WorkerLost, connected
@@ -67,7 +61,6 @@ class Outcome:
     committed_before: int
     committed: int
     diverged: int
-    failed: tuple[str, ...]
     seconds: dict[str, float]
     slots: int
 
@@ -112,6 +105,7 @@ class Sweep:
         self.execution = execution
         self.done: dict[Key, Done] = {}
         self.failed: list[str] = []
+        self.completed = 0
         self.seconds = Seconds()
         self.lock = threading.Lock()
         self.log = get_run_logger()
@@ -121,14 +115,14 @@ class Sweep:
         with connected(self.execution.cores) as cluster:
             tell(Phase("reading the data and the store"))
             self.share = self._share(cluster)
-            slots = max(cluster.slots(self.share), 1)
+            slots = self._slots(cluster)
             warm = cluster.warm(self.share, slots) if cluster.local else []
             self._prepare(cluster)
             before = len(self.done)
             for reference in warm:
                 cluster.wait(reference)
             size = self.execution.cohort_size or choose_cohort_size(
-                len(self.seeds), slots, self.job.setup.network.layout.width)
+                len(self.seeds), slots, self.job.setup.network.layout.width, self._stacked_floats())
             units = plan(self.experiment, self.seeds, self.done, size)
             planned = planned_count(self.experiment, len(self.seeds))
             tell(Planned(planned, before, len(units), slots, self.job.setup.recipe.steps))
@@ -139,12 +133,14 @@ class Sweep:
             self._run_units(cluster, units)
             self.seconds.wall = time.perf_counter() - begun
         if self.failed:
-            raise SweepFailed(f"{len(self.failed)} of {len(units)} units failed, everything else is committed; the "
-                              f"first: {self.failed[0]}")
+            unrun = len(units) - self.completed - len(self.failed)
+            rest = f", {unrun} more were not run because they need one that failed" if unrun else ""
+            raise SweepFailed(f"{len(self.failed)} of {len(units)} units failed{rest}; {self.completed} are committed. "
+                              f"The first failure: {self.failed[0]}")
         return Outcome(
             experiment_id=self.experiment.id, store=self.store.url, planned=planned, committed_before=before,
             committed=len(self.done) - before, diverged=sum(done.diverged for done in self.done.values()),
-            failed=tuple(self.failed), seconds=self.seconds.split(), slots=slots)
+            seconds=self.seconds.split(), slots=slots)
 
     def _share(self, cluster: Cluster) -> Share:
         import ray
@@ -153,7 +149,22 @@ class Sweep:
         if self.execution.device == "cuda" and not gpus:
             raise LthError("device 'cuda' was asked for, but Ray has no GPU; use --device cpu or a cluster with GPUs")
         on_gpu = bool(gpus) and self.execution.device != "cpu"
+        if self.experiment.training.precision == "tf32" and not on_gpu:
+            raise LthError("training.precision 'tf32' exists on CUDA devices only; use float32 on a CPU")
         return Share(self.execution.threads, self.execution.gpu_share if on_gpu else 0)
+
+    def _slots(self, cluster: Cluster) -> int:
+        """How many units fit side by side; refuses a share that no node has room for, for which Ray would wait."""
+        slots = cluster.slots(self.share)
+        if slots < 1:
+            gpu = f" and {self.share.gpus:g} of a GPU" if self.share.gpus else ""
+            raise LthError(f"a unit needs {self.share.cpus} cores{gpu} on one machine, but Ray has no machine with "
+                           "that much; lower --threads, raise --cores, or add nodes")
+        return slots
+
+    def _stacked_floats(self) -> int:
+        concrete = self.job.setup
+        return concrete.network.activation_floats * concrete.recipe.batch_size if self.share.gpus else 0
 
     def _prepare(self, cluster: Cluster) -> None:
         """Check store, data and experiment; find out what is committed; set aside what is damaged."""
@@ -164,34 +175,20 @@ class Sweep:
         device = "cuda" if self.share.gpus else "cpu"
         self.job = Job(self.experiment, facts, self.store.url, device, self.execution.threads, code_version())
         setup(self.experiment, facts)
-        self._record(fingerprint)
+        record(self.store, self.experiment, self.seeds, fingerprint)
         committed = self.store.committed(self.experiment.id)
         for damaged, reason in committed.damaged.items():
             self.log.warning("damaged object %s (%s): its unit is set aside and done again", damaged, reason)
-            self.store.quarantine_unit(self.experiment.id, unit_name_of(damaged))
+            self._set_aside(damaged)
         if committed.damaged:
             committed = self.store.committed(self.experiment.id)
         self.done = done_of(self.experiment, self.seeds, committed)
 
-    def _record(self, fingerprint: str) -> None:
-        """Write the experiment down, or check that the store's is about the same data."""
-        import numpy
-        import torch
-
-        first = {"experiment": self.experiment.model_dump(mode="json"), "id": self.experiment.id,
-                 "margin": self.experiment.margin, "data_sha256": fingerprint,
-                 "first_run": {"at": datetime.now(UTC).isoformat(timespec="seconds"), "code_version": code_version(),
-                               "python": platform.python_version(), "torch": str(torch.__version__),
-                               "numpy": numpy.__version__, "platform": platform.platform()}}
-        there = yaml.safe_load(self.store.put_experiment(self.experiment.id, yaml.safe_dump(first, sort_keys=False)))
-        if there["data_sha256"] != fingerprint:
-            raise LthError(
-                f"the data set {self.experiment.dataset.name!r} is not the one that {self.experiment.id} began with "
-                f"(SHA-256 {fingerprint[:12]}, then {there['data_sha256'][:12]}); put the old data back, or use "
-                "another store or experiment name")
-        self.store.put_sweep(self.experiment.id, {
-            "seeds": format_seeds(self.seeds), "levels": self.experiment.pruning.levels,
-            "arms": [f"{arm.name}:{arm.draws}" for arm in self.experiment.arms], "margin": self.experiment.margin})
+    def _set_aside(self, key: str) -> None:
+        try:
+            self.store.quarantine_unit(self.experiment.id, unit_name_of(key))
+        except StoreError as error:  # a stray file, whose name is no unit's: nothing of ours, and in nobody's way
+            self.log.warning("%s is left where it is: %s", key, error)
 
     def _run_units(self, cluster: Cluster, units: list[Unit]) -> None:
         """Keep every slot busy with the first unit whose needs are committed, until none is left."""
@@ -222,12 +219,16 @@ class Sweep:
 
     def _finish(self, unit: Unit, error: BaseException | None) -> None:
         if error is None:
+            self.completed += 1
             tell(UnitChanged(unit, "committed"))
             if all((unit.arm, unit.draw, unit.level, seed) in self.done for seed in self.seeds):
                 self.log.info("level %d · %s is complete for all %d seeds", unit.level, unit.arm, len(self.seeds))
             return
         if isinstance(error, (KeyboardInterrupt, Stopped)):
             raise error
+        if isinstance(error, DamagedObject) and error.key is not None:
+            self._set_aside(error.key)
+            error = LthError(f"{error.key} was damaged and has been set aside; run again, and its unit is done anew")
         reason = f"{unit.name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         self.failed.append(reason)
         self.log.error("unit failed: %s", reason)
@@ -260,16 +261,3 @@ class Sweep:
                 for purpose, spent in (part.seconds if part else {}).items():
                     self.seconds.stages[purpose] += spent
         return committed.done
-
-
-def code_version() -> str:
-    """The package's version, and the commit when it runs from a checkout."""
-    root = Path(lth.__file__).parent.parent
-    if not (root / ".git").exists():
-        return lth.__version__
-    try:
-        commit = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True,
-                                text=True, timeout=10, check=True, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"})
-    except (OSError, subprocess.SubprocessError):
-        return lth.__version__
-    return f"{lth.__version__}+{commit.stdout.strip()}"

@@ -20,7 +20,11 @@ class StoreError(LthError):
 
 
 class DamagedObject(StoreError):
-    """An object of the store does not hold what was written."""
+    """An object of the store does not hold what was written. `key` names it where it is known."""
+
+    def __init__(self, message: str, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class NotDeterministic(StoreError):

@@ -23,6 +23,11 @@ from lth.errors import LthError
 TELEMETRY_OFF = {"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1"}
 
 
+LOST = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError,
+        ray.exceptions.RayActorError, ray.exceptions.LocalRayletDiedError, ray.exceptions.TaskCancelledError)
+"""How Ray says that a worker, a node, or what it held is gone."""
+
+
 class Stopped(Exception):
     """The sweep was asked to stop while this stage was waiting."""
 
@@ -35,7 +40,7 @@ class WorkerLost(Exception):
 class Share:
     """What one stage occupies: CPU cores (also torch's threads) and a part of a GPU."""
 
-    cpus: float = 1
+    cpus: int = 1
     gpus: float = 0
 
 
@@ -47,11 +52,14 @@ class Cluster:
     stopping: threading.Event
 
     def slots(self, share: Share) -> int:
-        """How many stages of this share fit into what Ray has now; asked again as a cluster grows."""
-        resources = ray.cluster_resources()
-        fits = int(resources.get("CPU", 0) // share.cpus) if share.cpus else 10_000
-        if share.gpus:
-            fits = min(fits, int(resources.get("GPU", 0) / share.gpus + 1e-9))
+        """How many stages of this share fit onto the nodes that Ray has now; asked again as a cluster grows."""
+        fits = 0
+        for node in ray.nodes():
+            resources = node["Resources"] if node["Alive"] else {}
+            here = int(resources.get("CPU", 0) // share.cpus)
+            if share.gpus:
+                here = min(here, int(resources.get("GPU", 0) / share.gpus + 1e-9))
+            fits += here
         return fits
 
     def submit(
@@ -61,7 +69,8 @@ class Cluster:
 
         Arguments that are object references are resolved there.
         """
-        return _body.options(name=name, num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0).remote(
+        body = _gpu_body if share.gpus else _cpu_body
+        return body.options(name=name, num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0).remote(
             function, *arguments)
 
     def warm(self, share: Share, slots: int) -> list[ray.ObjectRef]:
@@ -85,13 +94,15 @@ def result(reference: ray.ObjectRef) -> Any:
     try:
         return ray.get(reference)
     except ray.exceptions.RayTaskError as error:
-        cause = error.cause if isinstance(getattr(error, "cause", None), Exception) else None
-        raise (cause or error) from None
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, LOST):  # an argument of this stage was lost with the node that held it
+            raise WorkerLost(_first_line(cause)) from None
+        if isinstance(cause, LthError):
+            raise cause from None
+        raise (cause if isinstance(cause, Exception) else error) from error
     except ray.exceptions.OutOfMemoryError as error:
         raise WorkerLost(f"Ray killed the worker for lack of memory: {_first_line(error)}") from None
-    except (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError,
-            ray.exceptions.RayActorError, ray.exceptions.LocalRayletDiedError,
-            ray.exceptions.TaskCancelledError) as error:
+    except LOST as error:
         raise WorkerLost(_first_line(error)) from None
 
 
@@ -99,9 +110,13 @@ def _first_line(error: BaseException) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-@ray.remote(num_returns=2)
 def _body(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
     return function(*arguments)
+
+
+_cpu_body = ray.remote(num_returns=2)(_body)
+# A worker that has used a GPU keeps its memory and, on a machine with several, its device: one task each.
+_gpu_body = ray.remote(num_returns=2, max_calls=1)(_body)
 
 
 @ray.remote

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from lth.errors import InvalidExperiment
@@ -49,12 +50,15 @@ def run(
 ) -> None:
     """Run a sweep: every level and arm for every seed. What the store holds already is not done again."""
     from flows.cli.running import run_sweep
-    from lth.experiment import Execution, load_experiment
+    from lth.experiment import Execution, explain, load_experiment
 
     if device not in ("auto", "cpu", "cuda"):
         raise InvalidExperiment(f"unknown device {device!r}; choose auto, cpu or cuda")
     experiment = load_experiment(source, settings(set_, levels))
-    execution = Execution(device=device, cohort_size=cohort_size, threads=threads, cores=cores)
+    try:
+        execution = Execution(device=device, cohort_size=cohort_size, threads=threads, cores=cores)
+    except ValidationError as error:
+        raise InvalidExperiment(explain(error, Execution)) from None
     run_sweep(experiment, seeds, store, execution, figures, yes)
 
 

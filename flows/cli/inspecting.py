@@ -7,13 +7,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
 from lth.errors import InvalidExperiment, LthError
 from lth.experiment import format_seeds, load_experiment, parse_seeds, preset_names, preset_text
 from lth.store import Store
+from lth.sweep.record import described
 
 
 def print_status(source: str | None, store_url: str, settings: list[str]) -> None:
@@ -62,12 +62,16 @@ def _planned(store: Store, identifier: str) -> set[tuple[str, int, int, int]]:
     """Every training that some sweep of the experiment asked for, as the store's sweep records tell."""
     planned: set[tuple[str, int, int, int]] = set()
     for record in store.sweeps(identifier):
-        for seed in parse_seeds(record["seeds"]):
-            planned.add(("ticket", 0, 0, seed))
-            for text in record["arms"]:
-                arm, _, draws = text.partition(":")
-                planned.update((arm, draw, level, seed) for draw in range(int(draws))
-                               for level in range(1, record["levels"] + 1))
+        try:
+            for seed in parse_seeds(record["seeds"]):
+                planned.add(("ticket", 0, 0, seed))
+                for text in record["arms"]:
+                    arm, _, draws = text.partition(":")
+                    planned.update((arm, draw, level, seed) for draw in range(int(draws))
+                                   for level in range(1, record["levels"] + 1))
+        except (KeyError, TypeError, ValueError, AttributeError, LthError) as error:
+            raise LthError(f"a sweep record of {identifier} in {store.url} is damaged ({type(error).__name__}: {error})"
+                           f"; remove it from experiments/{identifier}/sweeps, the next run writes it again") from None
     return planned
 
 
@@ -82,6 +86,10 @@ def run_query(sql: str, store_url: str, experiment: str | None, form: str, outpu
     if form == "table" and output is None:
         _print_table(found)
         return
+    if form == "table":
+        form = output.suffix.removeprefix(".") if output else ""
+        if form not in ("csv", "json", "parquet"):
+            raise InvalidExperiment(f"--output {output} does not tell the format; add --format csv, json or parquet")
     content = _encoded(found, form)
     if output is not None:
         try:
@@ -181,7 +189,7 @@ def _comment(text: str) -> str:
 
 
 def _described(store: Store, identifier: str) -> str:
-    spec = yaml.safe_load(store.get_experiment(identifier) or "{}").get("experiment", {})
+    spec = described(store, identifier).get("experiment", {})
     seeds = sorted({seed for record in store.sweeps(identifier) for seed in parse_seeds(record["seeds"])})
     return f"{spec.get('model', {}).get('name', '?')} on {spec.get('dataset', {}).get('name', '?')}, " \
            f"seeds {format_seeds(seeds) or 'none'}"

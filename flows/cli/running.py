@@ -39,16 +39,24 @@ def run_sweep(
     store.check_writable()
     committed = store.committed(experiment.id)
     done = done_of(experiment, replicates, committed)
-    if len(done) == trainings and not committed.damaged:
+    failure: LthError | None = None
+    if len(done) == trainings:
         console.print(f"[bold]{experiment.id}[/]: all {trainings:,} trainings are committed in {store.url}; "
                       "nothing to do.", soft_wrap=True)
     else:
-        outcome = _start(experiment, seeds, store, execution, console)
-        if outcome["diverged"]:
-            console.print(f"[yellow]{outcome['diverged']} trainings diverged[/]; they are recorded and left out of "
-                          "the means.")
-        console.print(time_line(outcome["seconds"], outcome["slots"]), soft_wrap=True)
+        from flows.sweep import SweepFailed
+
+        try:
+            outcome = _start(experiment, seeds, store, execution, console)
+            if outcome["diverged"]:
+                console.print(f"[yellow]{outcome['diverged']} trainings diverged[/]; they are recorded and left out of "
+                              "the means.")
+            console.print(time_line(outcome["seconds"], outcome["slots"]), soft_wrap=True)
+        except SweepFailed as error:
+            failure = error  # what is committed is shown all the same
     show_results(experiment, store, replicates, console, figures)
+    if failure is not None:
+        raise failure
 
 
 def _start(
@@ -132,7 +140,8 @@ def show_results(
     ours = done_of(experiment, seeds, committed)
     places = zip(*(committed.rows[name].to_pylist() for name in ("arm", "draw", "level", "seed")), strict=True)
     levels = committed.rows.filter(pa.array([place in ours for place in places], pa.bool_()))
-    if levels.num_rows == 0:
+    if "ok" not in levels["status"].to_pylist():
+        console.print("no training has finished without diverging; there is nothing to show yet")
         return
     console.print(summary_table(summarise(levels)))
     for name, make in (("accuracy", accuracy_figure), ("early-stop", early_stop_figure)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,8 @@ def _load_idx_set(class_name: str, name: str, root: Path) -> ImageData:
     archives = [file.with_name(f"{file.name}.gz") for file in files.values()]
     ensure_files(name, root, class_name, files.values(), archives)
 
+    for file in files.values() if class_name == "MNIST" else ():
+        _check_original(root / file)
     tensors = {key: read_idx(root / files[key], rank) for key, (_, rank) in IDX_FILES.items()}
     return ImageData(
         name,
@@ -46,6 +49,22 @@ def _load_idx_set(class_name: str, name: str, root: Path) -> ImageData:
         tensors["test_labels"].long(),
         classes=10,
     )
+
+
+MNIST_ORIGINALS = {
+    "train-images-idx3-ubyte": (47_040_016, "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db"),
+    "train-labels-idx1-ubyte": (60_008, "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5"),
+    "t10k-images-idx3-ubyte": (7_840_016, "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7"),
+    "t10k-labels-idx1-ubyte": (10_008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
+}
+"""Bytes and SHA-256 of the original files: a file of that size with other content has been damaged."""
+
+
+def _check_original(path: Path) -> None:
+    size, sha256 = MNIST_ORIGINALS[path.name]
+    if path.stat().st_size == size and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise DataError(f"{path} is damaged: its SHA-256 is not that of the original MNIST; "
+                        "delete it to have it downloaded again")
 
 
 def _load_cifar(class_name: str, name: str, classes: int, root: Path) -> ImageData:

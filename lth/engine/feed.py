@@ -45,8 +45,9 @@ def make_feed(
     total = len(data.train_labels)
     splits = [split(total, validation, seed) for seed in seeds]
     channels = data.input_shape[0]
-    if standardise == "channel":
-        statistics = [channel_statistics(data.train_inputs, train) for train, _ in splits]
+    inputs = data.train_inputs.to(device)
+    if standardise == "channel":  # on the device, exact on any
+        statistics = [channel_statistics(inputs, train.to(device)) for train, _ in splits]
         mean = torch.stack([mean for mean, _ in statistics])
         scale = 1.0 / torch.stack([deviation for _, deviation in statistics])
     else:
@@ -54,7 +55,7 @@ def make_feed(
         scale = torch.full((len(seeds), channels), 1.0 / 255.0)
     return Feed(
         seeds=tuple(seeds),
-        inputs=data.train_inputs.to(device),
+        inputs=inputs,
         labels=data.train_labels.to(device),
         test_inputs=data.test_inputs.to(device),
         test_labels=data.test_labels.to(device),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+from torch.func import functional_call, grad, vmap
 
 from lth.engine.layout import Layout
 from lth.models.structure import PrunableTensor
@@ -19,7 +20,8 @@ class Network:
 
     `module` is a skeleton: its tensors are never read, it only says how to compute. `build` makes a fresh module
     with weights from torch's global generator. `draws_randomness` tells whether a training pass draws random numbers
-    (dropout), found by watching the generator; `random_buffers` whether its constructor draws any buffer.
+    (dropout), found by watching the generator; `random_buffers` whether its constructor draws any buffer; `stackable`
+    whether `vmap` can run it, found by trying; `activation_floats` the outputs of all its layers for one example.
     """
 
     module: nn.Module
@@ -31,6 +33,8 @@ class Network:
     initialisation: str
     draws_randomness: bool
     random_buffers: bool
+    stackable: bool
+    activation_floats: int
 
     def masks(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mask rows [seeds, width] (bool) from one mask per prunable tensor; everything else is kept."""
@@ -57,8 +61,47 @@ def describe(
         buffers = {name: buffer.detach().clone() for name, buffer in build().named_buffers()}
         torch.manual_seed(2)
         random_buffers = any(not torch.equal(buffer, buffers[name]) for name, buffer in build().named_buffers())
+        stackable = not draws and _can_be_stacked(module, input_shape)
+        activations = _activation_floats(module, input_shape)
     layout = Layout.of({name: tuple(parameter.shape) for name, parameter in module.named_parameters()})
-    return Network(module, build, layout, buffers, prunable, classes, initialisation, draws, random_buffers)
+    return Network(module, build, layout, buffers, prunable, classes, initialisation, draws, random_buffers, stackable,
+                   activations)
+
+
+def _can_be_stacked(module: nn.Module, input_shape: Sequence[int]) -> bool:
+    """Whether a step of two stacked copies works; modules that look at values (`.item()`, branches) do not stack."""
+
+    def loss(parameters: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor], images: torch.Tensor
+             ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        logits = functional_call(module, (parameters, buffers), (images,))
+        return logits.logsumexp(1).mean(), buffers
+
+    def twice(tensors: Iterable[tuple[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        return {name: torch.stack([tensor.detach(), tensor.detach()]) for name, tensor in tensors}
+
+    try:
+        vmap(grad(loss, has_aux=True))(twice(module.named_parameters()), twice(module.named_buffers()),
+                                       torch.zeros(2, 2, *input_shape))
+    except Exception:  # whatever a user's module raises under vmap: it then takes turns, which always works
+        return False
+    return True
+
+
+def _activation_floats(module: nn.Module, input_shape: Sequence[int]) -> int:
+    floats = 0
+
+    def count(_layer: nn.Module, _inputs: object, output: object) -> None:
+        nonlocal floats
+        floats += output[0].numel() if isinstance(output, torch.Tensor) and len(output) else 0
+
+    hooks = [layer.register_forward_hook(count) for layer in module.modules() if not any(layer.children())]
+    try:
+        with torch.no_grad():
+            module(torch.zeros(2, *input_shape))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return floats
 
 
 def initialise(network: Network, seeds: Sequence[int], purpose: str = "init", draw: int = 0) -> torch.Tensor:

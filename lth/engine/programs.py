@@ -51,7 +51,7 @@ def choose_program(
     if layers and precision != "bf16" and stack is None:
         return DenseProgram(network, layers)
     stacked = device.type == "cuda" if stack is None else stack
-    if stacked and not network.draws_randomness:
+    if stacked and network.stackable:
         return StackedProgram(network, precision)
     return InTurnProgram(network, seeds, precision)
 
@@ -221,8 +221,7 @@ class InTurnProgram:
                 loss = functional.cross_entropy(logits, labels[row])
             found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for name, value in zip(parameters, found, strict=True):
-                if value is not None:
-                    outputs[name][row].copy_(value)
+                outputs[name][row].copy_(torch.zeros(()) if value is None else value)  # None: unused in this step
             losses.append(loss.detach())
             corrects.append((logits.detach().argmax(1) == labels[row]).sum())
         return torch.stack(losses).double() * -labels.shape[1], torch.stack(corrects)

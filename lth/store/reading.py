@@ -198,4 +198,5 @@ def read_checkpoint(objects: Objects, experiment_id: str, unit_name: str) -> dic
 
 
 def damaged_object(objects: Objects, key: str, reason: str) -> DamagedObject:
-    return DamagedObject(f"{objects.location.url}/{key} is damaged: {reason}; quarantine its unit to compute it anew")
+    where = f"{objects.location.url}/{key}"
+    return DamagedObject(f"{where} is damaged: {reason}; quarantine its unit to compute it anew", key)

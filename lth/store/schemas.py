@@ -43,8 +43,9 @@ LEVELS = _schema(
     _column("test_accuracy", pa.float64(), "fraction (0-1) of test examples right at the end", nullable=True),
     _column("test_loss", pa.float64(), "mean test loss at the end (nats)", nullable=True),
     _column("status", pa.string(), "ok, or diverged"),
-    _column("train_seconds", pa.float64(), "wall-clock time of the cohort's training (seconds)", nullable=True),
-    _column("examples_per_second", pa.float64(), "training examples of this seed handled a second (1/second)",
+    _column("train_seconds", pa.float64(), "wall-clock time of this seed's training and evaluations: its block's, "
+            "divided by the seeds trained side by side in it (seconds)", nullable=True),
+    _column("examples_per_second", pa.float64(), "training examples a second by train_seconds (1/second)",
             nullable=True),
     _column("device", pa.string(), "what it was trained on"),
     _column("cohort_size", pa.int32(), "seeds trained together (count)"),

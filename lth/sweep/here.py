@@ -10,6 +10,7 @@ from lth.store import Store
 from lth.sweep import stages
 from lth.sweep.handover import Job
 from lth.sweep.planning import Done, Key, done_of, plan, work
+from lth.sweep.record import code_version, record
 from lth.sweep.setup import DataFacts
 
 
@@ -21,7 +22,8 @@ def run_here(
 
     Results are those of the flow, to the bit. Raises what the stages raise.
     """
-    job = Job(experiment, DataFacts.of(data), store.url, device, threads)
+    record(store, experiment, seeds, data.fingerprint())
+    job = Job(experiment, DataFacts.of(data), store.url, device, threads, code_version())
     done = done_of(experiment, seeds, store.committed(experiment.id))
     for unit in plan(experiment, tuple(seeds), done, cohort_size or len(seeds)):
         todo = work(experiment, unit, done)

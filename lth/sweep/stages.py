@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ class Committed:
 def prune(job: Job, work: Work, data: ImageData) -> Stage:
     """The masks of a ticket unit: the trained weights of the level before, scored, the lowest removed.
 
-    Trained weights that are no longer in the store are trained again: from the mask of their level, to the bit.
+    Trained weights that are no longer in the store are trained again from the mask of their level: on a CPU to the bit.
     """
     clock = Clock()
     pruning, counts = job.experiment.pruning, job.setup.counts[work.unit.level]
@@ -103,7 +103,7 @@ def prune(job: Job, work: Work, data: ImageData) -> Stage:
 def rewind(job: Job, work: Work, data: ImageData, pruned: Arrays | None = None) -> Stage:
     """The ticket of the unit's arm: masks, and weights rewound to initialisation or to step k.
 
-    A rewind point that is no longer in the store is trained again, to the bit.
+    A rewind point that is no longer in the store is trained again: on a CPU to the bit.
     """
     clock = Clock()
     network, seeds, unit = job.setup.network, work.seeds, work.unit
@@ -136,6 +136,8 @@ def train(
 ) -> Stage:
     """Train the unit's cohort from its ticket; `on_progress` is given the seed-steps done since its last call."""
     recipe, network = job.setup.recipe, job.setup.network
+    if work.unit.level:  # only the dense training has a rewind point to keep
+        recipe = replace(recipe, rewind_step=None)
     device = choose_device(job.device, recipe.precision)
     clock, parts, seconds = Clock(), [], []
     start_step = int(ticket["step"])

@@ -39,6 +39,8 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     (["run", "digits", "--set", "training.batch_size=2000"], ["batch_size", "2000", "1197"]),
     (["run", "digits", "--set", "name=../escape"], ["name", "../escape"]),
     (["run", "digits", "--set", "training"], ["--set", "'training'", "key=value"]),
+    (["run", "digits", "--threads", "300"], ["threads", "300"]),
+    (["run", "digits", "--cohort-size", "200000"], ["cohort_size", "200000"]),
     (["run", "digits", "--device", "tpu"], ["'tpu'", "auto, cpu or cuda"]),
     (["run", "digits", "--set", "model.name=no_such_package:net"], ["no_such_package"]),
     (["run", "digits", "--set", "model.name=math:sqrt"], ["math:sqrt"]),
@@ -83,7 +85,6 @@ def test_a_store_object_that_is_damaged_is_named_and_the_rest_stays_readable(lth
     victim.write_bytes(b"not parquet")
     status, out, errors = lth("query", "SELECT count(*) AS n FROM levels", "--format", "csv")
     assert status == 0 and out.split() == ['"n"', "2"] and victim.name in errors
-    Store(tmp_path / "lth-store").put_sweep(experiment.id, {"seeds": "0", "levels": 2, "arms": ["ticket:1"]})
     status, out, _ = lth("status")
     assert status == 0 and "2 of 3 trainings committed" in out and victim.name in out
 

@@ -27,7 +27,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     experiment, store = load_experiment("smoke"), Store(folder / "lth-store")
     run_here(experiment, (0, 1, 2, 3, 4), store, load_dataset("digits"))
-    store.put_experiment(experiment.id, "experiment: {model: {name: mlp}, dataset: {name: digits}}\n")
     store.put_sweep(experiment.id, {"seeds": "0-5", "levels": 2, "arms": ["ticket:1", "reinit:1", "random_mask:1"]})
     return folder / "lth-store"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_networks import convolutional, images, perceptron, recipe
+from small_networks import convolutional, exact_masks, images, perceptron, recipe
 from test_cohort_promises import assert_same_bits, of_seed
 
 from lth.engine import CohortTraining, Optimizer, Start, exact_arithmetic, initial_buffers, initialise, make_feed
@@ -15,7 +15,7 @@ MAKERS = pytest.mark.parametrize("make", [perceptron, convolutional], ids=["perc
 
 def on_gpu(network, data, seeds, plan):  # type: ignore[no-untyped-def]
     weights = initialise(network, seeds)
-    start = Start(weights, initial_buffers(network, seeds), torch.rand_like(weights) < 2)
+    start = Start(weights, initial_buffers(network, seeds), exact_masks(network, seeds, 0.5))
     return CohortTraining(network, plan, make_feed(data, seeds, 100, "channel", "cuda"), start)
 
 
@@ -38,7 +38,7 @@ def test_a_gpu_and_a_cpu_compute_the_same_training(make) -> None:  # type: ignor
     with exact_arithmetic(1, "float32"):
         gpu = on_gpu(network, data, (0, 1), plan).advance().result()
     weights = initialise(network, (0, 1))
-    start = Start(weights, initial_buffers(network, (0, 1)), torch.ones_like(weights, dtype=torch.bool))
+    start = Start(weights, initial_buffers(network, (0, 1)), exact_masks(network, (0, 1), 0.5))
     cpu = CohortTraining(network, plan, make_feed(data, (0, 1), 100, "channel"), start).advance().result()
     torch.testing.assert_close(gpu.curves.validation_loss, cpu.curves.validation_loss, rtol=2e-3, atol=1e-3)
 
@@ -46,7 +46,8 @@ def test_a_gpu_and_a_cpu_compute_the_same_training(make) -> None:  # type: ignor
 @MAKERS
 def test_no_step_waits_for_the_host(make) -> None:  # type: ignore[no-untyped-def]
     data = images()
-    training = on_gpu(make(data), data, (0, 1, 2), recipe(steps=40, evaluate_every=10)).advance(3)
+    plan = recipe(steps=40, evaluate_every=10, crop_padding=1, flip=True)
+    training = on_gpu(make(data), data, (0, 1, 2), plan).advance(3)
     assert training.feed.inputs.is_cuda and training.weights.is_cuda
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -131,6 +131,31 @@ def test_a_whole_stacked_training_agrees_with_taking_turns() -> None:
     torch.testing.assert_close(stacked.buffers["5.running_var"], turns.buffers["5.running_var"], rtol=1e-3, atol=1e-4)
 
 
+def test_a_module_that_vmap_cannot_run_takes_turns_even_on_a_gpu() -> None:
+    from small_networks import network_of
+    from torch import nn
+
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.spare = nn.Linear(64, 10), nn.Linear(64, 10)
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            flat = pixels.flatten(1)
+            return self.layer(flat) + (self.spare(flat) if flat.sum().item() > 1e9 else 0)
+
+    data = images()
+    network = network_of(Branching, data)
+    assert not network.stackable and convolutional(data).stackable and perceptron(data).stackable
+    assert isinstance(choose_program(network, (0,), torch.device("cuda"), "float32"), InTurnProgram)
+    # and a layer that a step did not use gets no gradient of an earlier step
+    gradient = torch.full((1, network.layout.width), 5.0)
+    pixels, labels = batch(data, 1)
+    InTurnProgram(network, (0,), "float32").gradients(initialise(network, (0,)), {}, pixels, labels, gradient, 0)
+    views = network.layout.views(gradient)
+    assert not views["spare.weight"].any() and views["layer.weight"].any()
+
+
 def test_bf16_is_mixed_precision_and_close() -> None:
     data = images()
     network = perceptron(data)

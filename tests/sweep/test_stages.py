@@ -156,6 +156,8 @@ def test_late_rewinding_starts_from_the_weights_of_step_k_and_trains_on_from_the
     initial = initialise(concrete.network, SEEDS)[:, :1024].view(3, 16, 64)
     assert not torch.equal(saved["rewind/1.weight"], initial)
     assert not torch.equal(saved["rewind/1.weight"], saved["trained/1.weight"])
+    deepest = store.read_checkpoint(experiment.id, Unit("ticket", 0, 2, SEEDS).name)
+    assert deepest and not any(name.startswith("rewind/") for name in deepest)  # one rewind point, the dense network's
     metrics = lth.results.open(store.url).query(
         "SELECT arm, min(step) AS first FROM metrics WHERE level = 2 AND split = 'val' GROUP BY arm ORDER BY arm")
     assert metrics.to_pylist() == [{"arm": "reinit", "first": 0}, {"arm": "ticket", "first": 15}]

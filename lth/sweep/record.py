@@ -1,0 +1,70 @@
+"""What a store says of an experiment as a whole: its spec, the data it began with, and where it first ran."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import lth
+from lth.errors import LthError
+from lth.experiment import Experiment, format_seeds
+from lth.store import Store
+
+
+def code_version() -> str:
+    """The package's version, and the commit when it runs from a checkout."""
+    root = Path(lth.__file__).parent.parent
+    if not (root / ".git").exists():
+        return lth.__version__
+    try:
+        commit = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True,
+                                text=True, timeout=10, check=True, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"})
+    except (OSError, subprocess.SubprocessError):
+        return lth.__version__
+    return f"{lth.__version__}+{commit.stdout.strip()}"
+
+
+def record(store: Store, experiment: Experiment, seeds: Sequence[int], fingerprint: str) -> None:
+    """Write the experiment and this sweep down; refuse if the experiment began with other data.
+
+    `fingerprint` is the data set's SHA-256: the id names the data, this pins its bytes.
+    """
+    import numpy
+    import torch
+
+    first = {"experiment": experiment.model_dump(mode="json"), "id": experiment.id, "margin": experiment.margin,
+             "data_sha256": fingerprint,
+             "first_run": {"at": datetime.now(UTC).isoformat(timespec="seconds"), "code_version": code_version(),
+                           "python": platform.python_version(), "torch": str(torch.__version__),
+                           "numpy": numpy.__version__, "platform": platform.platform()}}
+    store.put_experiment(experiment.id, yaml.safe_dump(first, sort_keys=False))
+    began = str(described(store, experiment.id).get("data_sha256"))
+    if began != fingerprint:
+        raise LthError(
+            f"the data set {experiment.dataset.name!r} is not the one that {experiment.id} began with (SHA-256 "
+            f"{fingerprint[:12]}, then {began[:12]}); put the old data back, or use another store or experiment name")
+    store.put_sweep(experiment.id, {
+        "seeds": format_seeds(seeds), "levels": experiment.pruning.levels,
+        "arms": [f"{arm.name}:{arm.draws}" for arm in experiment.arms], "margin": experiment.margin})
+
+
+def described(store: Store, identifier: str) -> dict[str, Any]:
+    """The content of an experiment's `experiment.yaml`, empty if it has none. Raises LthError if it is damaged."""
+    text = store.get_experiment(identifier)
+    if text is None:
+        return {}
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        content = None
+    if not isinstance(content, dict) or "data_sha256" not in content:
+        raise LthError(f"experiments/{identifier}/experiment.yaml in {store.url} is damaged; remove it, the next run "
+                       "writes it again")
+    return content
