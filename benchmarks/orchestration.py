@@ -3,7 +3,7 @@
 `orchestration_share` is the part of the wall time after the start of Prefect and Ray that no stage spent training,
 evaluating, pruning or storing: scheduling, handing over, waiting, idle slots at the end.
 
-Run: python benchmarks/orchestration.py [--duration 5000it]. Prints a table and, as its last line, a JSON object.
+Run: python benchmarks/orchestration.py [--duration 7000it]. Prints a table and, as its last line, a JSON object.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lth.sweep.record import code_version
 def main() -> None:
     """Run the sweep in a temporary store, print the split and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--duration", default="5000it", help="length of every training of the digits sweep")
+    parser.add_argument("--duration", default="7000it", help="length of every training of the digits sweep")
     parser.add_argument("--seeds", default="0-4")
     options = parser.parse_args()
     experiment = load_experiment("digits", [f"training.duration={options.duration}",

@@ -20,7 +20,7 @@ import ray
 
 from lth.errors import LthError
 
-TELEMETRY_OFF = {"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
 
 
 LOST = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError,
@@ -193,7 +193,7 @@ def connected(cpus: int | None = None) -> Iterator[Cluster]:
 
     Raises LthError when RAY_ADDRESS names a cluster that cannot be reached.
     """
-    for name, value in TELEMETRY_OFF.items():
+    for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray").setLevel(logging.ERROR)  # it announces on stderr that its token authentication is on
     address = os.environ.get("RAY_ADDRESS", "")
