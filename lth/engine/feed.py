@@ -99,7 +99,7 @@ class Batches:
         self.flip = flip
         self.per_epoch = feed.train.shape[1] // batch_size
         self._epoch = -1
-        self._order = torch.empty(0)
+        self._order = self._labels = torch.empty(0)
         self._draws: AugmentationDraw | None = None
         shape = tuple(feed.inputs.shape[1:])
         self._images = aligned_empty(len(feed.seeds), batch_size, *shape, device=feed.device)
@@ -117,6 +117,7 @@ class Batches:
         # [batches, seeds * batch size]: each step's indices lie together
         chosen = feed.train.gather(1, order).view(len(feed.seeds), self.per_epoch, self.batch_size)
         self._order = chosen.transpose(0, 1).reshape(self.per_epoch, -1)
+        self._labels = feed.labels[self._order].view(self.per_epoch, len(feed.seeds), self.batch_size)
         if draws:
             offsets = torch.stack([draw.offsets for draw in draws]).view(len(draws), self.per_epoch, -1, 2)
             flips = torch.stack([draw.flips for draw in draws]).view(len(draws), self.per_epoch, -1)
@@ -130,13 +131,12 @@ class Batches:
         epoch, position = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._begin(epoch)
-        indices = self._order[position]
-        pixels = torch.index_select(self.feed.inputs, 0, indices, out=self._pixels)
+        pixels = torch.index_select(self.feed.inputs, 0, self._order[position], out=self._pixels)
         if self._draws is not None:
             draw = AugmentationDraw(self._draws.offsets[position], self._draws.flips[position])
             pixels = augment(pixels, draw, self.crop_padding)
         images = standardised(self.feed, pixels.view(self._images.shape), out=self._images)
-        return images, self.feed.labels[indices].view(len(self.feed.seeds), -1)
+        return images, self._labels[position]
 
 
 def _to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -113,7 +113,7 @@ class DenseProgram:
         outputs = self._activations(images.shape[0], images.shape[1], parameters, 0)
         value = images.flatten(2)
         for position, ((weight, bias), output) in enumerate(zip(parameters, outputs, strict=True)):
-            torch.baddbmm(bias, value, weight.transpose(1, 2), out=output)
+            torch.bmm(value, weight.transpose(1, 2), out=output).add_(bias)
             value = output.relu_() if position + 1 < len(outputs) else output
         return outputs
 

@@ -41,7 +41,7 @@ from lth.sweep.planning import Done, Work, parent_level
 
 # Bytes of one block's weights, gradient, moments and mask: what a core keeps close. A cohort on a CPU trains block
 # after block; results do not depend on it.
-CPU_BLOCK_BYTES = 16 * 2**20
+CPU_BLOCK_BYTES = 11 * 2**20
 
 
 @dataclass
