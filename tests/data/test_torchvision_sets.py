@@ -101,6 +101,13 @@ def test_a_label_out_of_range_and_a_missing_label_are_refused(tiny_mnist: Path, 
         load_dataset("mnist", tmp_path)
 
 
+def test_a_file_of_the_original_size_with_other_content_is_damaged(tiny_mnist: Path, tmp_path: Path) -> None:
+    victim = tiny_mnist / "t10k-labels-idx1-ubyte"
+    victim.write_bytes(idx(np.zeros(10_000, dtype=np.uint8)))
+    with pytest.raises(DataError, match=r"t10k-labels-idx1-ubyte is damaged: its SHA-256"):
+        load_dataset("mnist", tmp_path)
+
+
 def test_real_mnist(real_data: Path) -> None:
     data = load_dataset("mnist", real_data)
     assert data.train_inputs.shape == (60_000, 1, 28, 28)
