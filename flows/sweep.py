@@ -19,6 +19,7 @@ from itertools import islice
 from typing import Any
 
 from prefect import flow
+from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 
 from flows.progress import Phase, Planned, Steps, UnitChanged, tell
@@ -30,7 +31,7 @@ from lth.sweep.planning import Done, Key, choose_cohort_size, done_of, plan, pla
 from lth.sweep.record import code_version, record
 from lth.sweep.setup import setup
 from tasks import stages
-from tasks.ray_door import Cluster, Share, StepCounter, Stopped, WorkerLost, connected
+from tasks.ray_door import Cluster, Share, StepCounter, Stopped, WorkerLost, connected, stopped_by_signals
 
 DEFAULT_STORE = "./lth-store"
 
@@ -112,15 +113,18 @@ class Sweep:
 
     def run(self, begun: float) -> Outcome:
         """Prepare, run all missing units, and say what came of it."""
-        with connected(self.execution.cores) as cluster:
+        with connected(self.execution.cores) as cluster, stopped_by_signals(cluster):
             tell(Phase("reading the data and the store"))
             self.share = self._share(cluster)
             slots = self._slots(cluster)
             warm = cluster.warm(self.share, slots) if cluster.local else []
-            self._prepare(cluster)
+            try:
+                self._prepare(cluster)
+                for reference in warm:
+                    cluster.wait(reference)
+            except Stopped:
+                raise KeyboardInterrupt from None
             before = len(self.done)
-            for reference in warm:
-                cluster.wait(reference)
             size = self.execution.cohort_size or choose_cohort_size(
                 len(self.seeds), slots, self.job.setup.network.layout.width, self._stacked_floats())
             units = plan(self.experiment, self.seeds, self.done, size)
@@ -210,6 +214,8 @@ class Sweep:
                         break  # what still waits needs a unit that failed
                     finished, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                     tell(Steps(self.counter.total()))
+                    if cluster.stopping.is_set():
+                        raise KeyboardInterrupt
                     for future in finished:
                         unit = running.pop(future)
                         self._finish(unit, future.exception())
@@ -225,7 +231,7 @@ class Sweep:
                 self.log.info("level %d · %s is complete for all %d seeds", unit.level, unit.arm, len(self.seeds))
             return
         if isinstance(error, (KeyboardInterrupt, Stopped)):
-            raise error
+            raise KeyboardInterrupt
         if isinstance(error, DamagedObject) and error.key is not None:
             self._set_aside(error.key)
             error = LthError(f"{error.key} was damaged and has been set aside; run again, and its unit is done anew")
@@ -245,6 +251,7 @@ class Sweep:
             committed = self._stages(cluster, unit)
         for seed, done in committed.items():
             self.done[unit.arm, unit.draw, unit.level, seed] = done
+        _forget_past_results()
 
     def _stages(self, cluster: Cluster, unit: Unit) -> dict[int, Done]:
         todo = work(self.experiment, unit, self.done)
@@ -261,3 +268,12 @@ class Sweep:
                 for purpose, spent in (part.seconds if part else {}).items():
                     self.seconds.stages[purpose] += spent
         return committed.done
+
+
+def _forget_past_results() -> None:
+    """Drop what Prefect remembers of results that are gone: it keeps a state for each until the flow ends."""
+    context = FlowRunContext.get()
+    if context is not None:
+        for key, (_, _, reference) in list(context.run_results.items()):
+            if reference is None or reference() is None:
+                context.run_results.pop(key, None)

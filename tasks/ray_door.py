@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import ray
@@ -81,8 +83,9 @@ class Cluster:
         """The result of a body. Raises WorkerLost, Stopped, or what the body raised."""
         while True:
             if self.stopping.is_set():
-                with contextlib.suppress(Exception):
-                    ray.cancel(reference, force=True)
+                if not self.local:  # a local Ray ends with the sweep, and its workers with it
+                    with contextlib.suppress(Exception):
+                        ray.cancel(reference, force=True)
                 raise Stopped
             done, _ = ray.wait([reference], timeout=0.5, fetch_local=False)
             if done:
@@ -173,6 +176,29 @@ class StepReporter:
         """Send what is left."""
         self.actor.add.remote(self.steps)
         self.steps, self.sent = 0, time.monotonic()
+
+
+@contextlib.contextmanager
+def stopped_by_signals(cluster: Cluster) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask the sweep to stop at its next safe point; a second one interrupts at once.
+
+    An interrupt raised in the middle of a call into Ray leaves its C++ side in a state that it aborts on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if cluster.stopping.is_set():
+            signal.default_int_handler(number, frame)
+        cluster.stopping.set()
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _check_reachable(address: str) -> None:

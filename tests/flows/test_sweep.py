@@ -13,6 +13,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.objects import TaskRun
+from prefect.context import FlowRunContext
 
 from flows.progress import LISTENER, Event, Planned, Steps, UnitChanged
 from flows.sweep import SweepFailed, sweep
@@ -71,10 +72,22 @@ def test_the_flow_lands_what_the_stages_alone_land_and_resumes_from_the_store(
     tmp_path: Path, events: list[Event]
 ) -> None:
     experiment, store, alone = smoke("name=flow"), Store(tmp_path / "flow"), Store(tmp_path / "alone")
+    remembered: list[int] = []
+
+    def listen(event: Event) -> None:
+        events.append(event)
+        context = FlowRunContext.get()
+        remembered.append(len(context.run_results) if context else 0)
+
+    LISTENER.set(listen)
     outcome = sweep(experiment, "0-2", store.url, TWO_CORES)
+    LISTENER.set(events.append)
     assert outcome["planned"] == outcome["committed"] == 21 and outcome["committed_before"] == 0
     run_here(experiment, (0, 1, 2), alone, load_dataset("digits"))
     assert tables_of(store, experiment) == tables_of(alone, experiment)
+
+    # What Prefect remembers of past units does not pile up.
+    assert max(remembered) < 40
 
     # Never more in flight than Ray has room for, and every unit once.
     flying: set[Unit] = set()
