@@ -113,7 +113,7 @@ def test_presets_keep_their_ids() -> None:
         "conv2-cifar10": "conv2-cifar10-dbe97ab96d",
         "conv4-cifar10": "conv4-cifar10-5bdb51efed",
         "conv6-cifar10": "conv6-cifar10-61e4713191",
-        "digits": "digits-44e4d8b1e4",
+        "digits": "digits-a7f9773000",
         "lenet-mnist": "lenet-mnist-d595b51762",
         "smoke": "smoke-247c87e19d",
     }
