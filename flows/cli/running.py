@@ -69,11 +69,13 @@ def _start(
         with display:
             display.phase("starting Prefect and Ray")
             _check_before_start(experiment)
+            from flows.local_server import own_session
             from flows.progress import LISTENER
             from flows.sweep import sweep
 
             LISTENER.set(display.listen)
-            outcome = dict(_with_server(lambda: sweep(experiment, seeds, store.url, execution)))
+            with own_session():
+                outcome = dict(_with_server(lambda: sweep(experiment, seeds, store.url, execution)))
     except KeyboardInterrupt:
         console.print("\n[bold]Stopped.[/] Every unit that was committed is kept. Resume with:")
         console.print("  " + shlex.join(["lth", *sys.argv[1:]]), soft_wrap=True, markup=False)

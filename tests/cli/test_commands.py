@@ -113,12 +113,15 @@ def test_show_prints_an_experiment_that_reads_back_as_itself(lth, tmp_path: Path
 
 
 def test_ctrl_c_stops_cleanly_says_how_to_resume_and_loses_nothing(tmp_path: Path) -> None:
-    """A real process: interrupted in the middle, nothing of it is left running, and the store resumes."""
+    """As a terminal does it: the whole process group is interrupted in the middle, Prefect's and Ray's processes too.
+
+    Nothing of it is left running, and the store resumes.
+    """
     command = [str(Path(sys.executable).parent / "lth"), "run", "smoke", "--seeds", "0-1",
                "--cores", "2", "--set", "training.duration=4000it", "--set", "training.evaluate_every=1000it"]
     environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True)
+                               text=True, start_new_session=True)
     children: list[psutil.Process] = []
     store = Store(tmp_path / "lth-store")
     experiment = load_experiment("smoke", ["training.duration=4000it", "training.evaluate_every=1000it"])
@@ -128,7 +131,7 @@ def test_ctrl_c_stops_cleanly_says_how_to_resume_and_loses_nothing(tmp_path: Pat
         time.sleep(0.2)
     assert process.poll() is None, process.communicate()
     children = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 130, (out, errors)
     assert "Stopped." in out and "lth run smoke --seeds 0-1 --cores 2 --set training.duration=4000it" in out
