@@ -27,7 +27,6 @@ import torch
 from torch import nn
 
 from lth.data import data_root, load_dataset
-from lth.data.torchvision_import import import_torchvision
 from lth.engine import (
     CohortTraining,
     Network,
@@ -44,6 +43,7 @@ from lth.engine import (
 from lth.models import build_model, prunable_tensors
 from lth.sweep.record import code_version
 from lth.sweep.stages import blocks
+from lth.torchvision_import import import_torchvision
 
 BATCH = 60
 LAYERS = (784, 300, 100, 10)

@@ -18,7 +18,8 @@ class Planned:
     committed: int
     units: int
     slots: int
-    steps: int
+    seed_steps: int
+    """Steps to train in this run, over all seeds."""
 
 
 @dataclass(frozen=True)

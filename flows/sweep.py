@@ -20,20 +20,16 @@ from typing import Any
 
 from prefect import flow
 from prefect.context import FlowRunContext
-from prefect.logging import get_run_logger
 
 from flows.progress import Phase, Planned, Steps, UnitChanged, tell
-from lth.errors import DamagedObject, LthError, StoreError
+from flows.session import DEFAULT_STORE, Session
+from lth.errors import DamagedObject, LthError
 from lth.experiment import Execution, Experiment, parse_seeds
-from lth.store import Store, Unit, unit_name_of
-from lth.sweep.handover import Job
-from lth.sweep.planning import Done, Key, choose_cohort_size, done_of, plan, planned_count, ready, work
-from lth.sweep.record import code_version, record
-from lth.sweep.setup import setup
+from lth.store import Store, Unit
+from lth.sweep.estimate import steps_to_train
+from lth.sweep.planning import Done, choose_cohort_size, plan, planned_count, ready, work
 from tasks import stages
-from tasks.ray_door import Cluster, Share, StepCounter, Stopped, WorkerLost, connected, stopped_by_signals
-
-DEFAULT_STORE = "./lth-store"
+from tasks.ray_door import Cluster, StepCounter, Stopped, WorkerLost, connected, stopped_by_signals
 
 
 @dataclass
@@ -67,7 +63,7 @@ class Outcome:
 
 
 class SweepFailed(LthError):
-    """Some units could not be completed; everything else is committed."""
+    """Some units could not be completed; what does not depend on them is committed."""
 
 
 def run_name() -> str:
@@ -96,40 +92,35 @@ def sweep(
     return asdict(Sweep(experiment, parse_seeds(seeds), Store(store), execution or Execution()).run(begun))
 
 
-class Sweep:
+class Sweep(Session):
     """One run of the flow: what is done, what is in flight, what comes next."""
 
     def __init__(self, experiment: Experiment, seeds: tuple[int, ...], store: Store, execution: Execution) -> None:
-        self.experiment = experiment
-        self.seeds = seeds
-        self.store = store
-        self.execution = execution
-        self.done: dict[Key, Done] = {}
+        super().__init__(experiment, seeds, store, execution)
         self.failed: list[str] = []
         self.completed = 0
         self.seconds = Seconds()
         self.lock = threading.Lock()
-        self.log = get_run_logger()
 
     def run(self, begun: float) -> Outcome:
         """Prepare, run all missing units, and say what came of it."""
         with connected(self.execution.cores) as cluster, stopped_by_signals(cluster):
             tell(Phase("reading the data and the store"))
-            self.share = self._share(cluster)
-            slots = self._slots(cluster)
+            slots = self.connect(cluster)
             warm = cluster.warm(self.share, slots) if cluster.local else []
             try:
-                self._prepare(cluster)
+                self.prepare(cluster)
                 for reference in warm:
                     cluster.wait(reference)
             except Stopped:
                 raise KeyboardInterrupt from None
             before = len(self.done)
             size = self.execution.cohort_size or choose_cohort_size(
-                len(self.seeds), slots, self.job.setup.network.layout.width, self._stacked_floats())
+                len(self.seeds), slots, self.job.setup.network.layout.width, self.stacked_floats())
             units = plan(self.experiment, self.seeds, self.done, size)
             planned = planned_count(self.experiment, len(self.seeds))
-            tell(Planned(planned, before, len(units), slots, self.job.setup.recipe.steps))
+            steps = sum(len(unit.seeds) * steps_to_train(self.job.setup, self.experiment, unit) for unit in units)
+            tell(Planned(planned, before, len(units), slots, steps))
             self.log.info("%s: %d trainings planned, %d committed, %d units of up to %d seeds to run on %d slots",
                           self.experiment.id, planned, before, len(units), size, slots)
             self.seconds.slots = slots
@@ -145,54 +136,6 @@ class Sweep:
             experiment_id=self.experiment.id, store=self.store.url, planned=planned, committed_before=before,
             committed=len(self.done) - before, diverged=sum(done.diverged for done in self.done.values()),
             seconds=self.seconds.split(), slots=slots)
-
-    def _share(self, cluster: Cluster) -> Share:
-        import ray
-
-        gpus = ray.cluster_resources().get("GPU", 0)
-        if self.execution.device == "cuda" and not gpus:
-            raise LthError("device 'cuda' was asked for, but Ray has no GPU; use --device cpu or a cluster with GPUs")
-        on_gpu = bool(gpus) and self.execution.device != "cpu"
-        if self.experiment.training.precision == "tf32" and not on_gpu:
-            raise LthError("training.precision 'tf32' exists on CUDA devices only; use float32 on a CPU")
-        return Share(self.execution.threads, self.execution.gpu_share if on_gpu else 0)
-
-    def _slots(self, cluster: Cluster) -> int:
-        """How many units fit side by side; refuses a share that no node has room for, for which Ray would wait."""
-        slots = cluster.slots(self.share)
-        if slots < 1:
-            gpu = f" and {self.share.gpus:g} of a GPU" if self.share.gpus else ""
-            raise LthError(f"a unit needs {self.share.cpus} cores{gpu} on one machine, but Ray has no machine with "
-                           "that much; lower --threads, raise --cores, or add nodes")
-        return slots
-
-    def _stacked_floats(self) -> int:
-        concrete = self.job.setup
-        return concrete.network.activation_floats * concrete.recipe.batch_size if self.share.gpus else 0
-
-    def _prepare(self, cluster: Cluster) -> None:
-        """Check store, data and experiment; find out what is committed; set aside what is damaged."""
-        self.store.check_writable()
-        dataset = self.experiment.dataset
-        facts, fingerprint, self.data = stages.prepare.with_options(task_run_name=f"prepare · {dataset.name}")(
-            cluster, self.share, dataset.name, dataset.path)
-        device = "cuda" if self.share.gpus else "cpu"
-        self.job = Job(self.experiment, facts, self.store.url, device, self.execution.threads, code_version())
-        setup(self.experiment, facts)
-        record(self.store, self.experiment, self.seeds, fingerprint)
-        committed = self.store.committed(self.experiment.id)
-        for damaged, reason in committed.damaged.items():
-            self.log.warning("damaged object %s (%s): its unit is set aside and done again", damaged, reason)
-            self._set_aside(damaged)
-        if committed.damaged:
-            committed = self.store.committed(self.experiment.id)
-        self.done = done_of(self.experiment, self.seeds, committed)
-
-    def _set_aside(self, key: str) -> None:
-        try:
-            self.store.quarantine_unit(self.experiment.id, unit_name_of(key))
-        except StoreError as error:  # a stray file, whose name is no unit's: nothing of ours, and in nobody's way
-            self.log.warning("%s is left where it is: %s", key, error)
 
     def _run_units(self, cluster: Cluster, units: list[Unit]) -> None:
         """Keep every slot busy with the first unit whose needs are committed, until none is left."""
@@ -233,7 +176,7 @@ class Sweep:
         if isinstance(error, (KeyboardInterrupt, Stopped)):
             raise KeyboardInterrupt
         if isinstance(error, DamagedObject) and error.key is not None:
-            self._set_aside(error.key)
+            self.set_aside(error.key)
             error = LthError(f"{error.key} was damaged and has been set aside; run again, and its unit is done anew")
         reason = f"{unit.name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         self.failed.append(reason)
@@ -246,8 +189,7 @@ class Sweep:
         try:
             committed = self._stages(cluster, unit)
         except WorkerLost:
-            dataset = self.experiment.dataset
-            _, _, self.data = stages.prepare(cluster, self.share, dataset.name, dataset.path)
+            _, _, self.data = stages.prepare_named(self.experiment)(cluster, self.share, self.experiment)
             committed = self._stages(cluster, unit)
         for seed, done in committed.items():
             self.done[unit.arm, unit.draw, unit.level, seed] = done

@@ -29,3 +29,8 @@ class DamagedObject(StoreError):
 
 class NotDeterministic(StoreError):
     """The same unit was computed twice with different results."""
+
+
+def in_one_line(error: BaseException) -> str:
+    """The kind of an error and the first line of its text: torch's errors often have many."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])

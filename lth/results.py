@@ -17,7 +17,7 @@ import pyarrow as pa
 from lth.errors import LthError, StoreError
 from lth.store.location import redact
 from lth.store.reading import Committed
-from lth.store.schemas import LEVELS, SCHEMAS
+from lth.store.schemas import ANALYSIS_SCHEMAS, LEVELS, SCHEMAS
 from lth.store.store import Store
 
 if TYPE_CHECKING:
@@ -78,13 +78,29 @@ class Results:
         return self._table("masks")
 
     @property
+    def layers(self) -> pa.Table:
+        """One row per experiment, arm, draw, level, seed and tensor: densities, dead units, effective weights."""
+        return self._table("layers")
+
+    @property
+    def overlap(self) -> pa.Table:
+        """Pairs of masks and how much they share, as `lth overlap` has computed them."""
+        return self._table("overlap")
+
+    @property
+    def connectivity(self) -> pa.Table:
+        """Pairs of copies and the barrier between them, as `lth connectivity` has computed them."""
+        return self._table("connectivity")
+
+    @property
     def damaged(self) -> dict[str, str]:
         """Key -> what is wrong with it, for every object left out so far: damage inside metrics and masks shows only
         when they are read."""
         return dict(self._damaged)
 
     def query(self, sql: str) -> pa.Table:
-        """The rows of a SQL query (DuckDB) over the tables `levels`, `metrics` and `masks`.
+        """The rows of a SQL query (DuckDB) over the tables: `levels`, `metrics`, `masks`, `layers`, `overlap`,
+        `connectivity`.
 
         Only tables that the SQL names are read. It sees nothing else: no files, no network, no Python variables.
         Raises InvalidQuery with DuckDB's own words.
@@ -110,8 +126,11 @@ class Results:
     def _table(self, name: str) -> pa.Table:
         if name not in self._loaded:
             tables = [SCHEMAS[name].empty_table()]
-            for found in self._committed.values():
-                table, damaged = self._store.read_table(found, name)
+            for experiment_id, found in self._committed.items():
+                if name in ANALYSIS_SCHEMAS:
+                    table, damaged = self._store.read_analysis(name, experiment_id)
+                else:
+                    table, damaged = self._store.read_table(found, name)
                 tables.append(table)
                 self._damaged.update(damaged)
             self._loaded[name] = pa.concat_tables(tables)

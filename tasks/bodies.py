@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lth.data import ImageData, load_dataset
-from lth.sweep import stages
+from lth.registry import import_module
+from lth.sweep import connecting, stages
+from lth.sweep.connecting import Connection, Measure
 from lth.sweep.handover import Arrays, Job
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
@@ -33,8 +35,13 @@ class Loaded:
         return ImageData.from_arrays(self.name, self.classes, self.arrays)
 
 
-def load(name: str, path: str | None) -> tuple[tuple[DataFacts, str], Loaded]:
-    """Read and check a data set once: (facts, fingerprint), and the data for every worker."""
+def load(name: str, path: str | None, imports: tuple[str, ...]) -> tuple[tuple[DataFacts, str], Loaded]:
+    """Read and check a data set once: (facts, fingerprint), and the data for every worker.
+
+    `imports` are the user's modules, one of which may register it.
+    """
+    for module in imports:
+        import_module(module, "imports")
     data = load_dataset(name, path=path)
     return (DataFacts.of(data), data.fingerprint()), Loaded(data.name, data.classes, data.to_arrays())
 
@@ -62,6 +69,15 @@ def evaluate(
 ) -> tuple[stages.Committed, None]:
     """Evaluate on the test set and commit the unit."""
     return stages.evaluate_and_commit(job, work, ticket, trained, loaded.images()), None
+
+
+def connect(
+    job: Job, connection: Connection, measure: Measure, loaded: Loaded
+) -> tuple[int, None]:
+    """Measure the connectivity of one piece of work into the store; how many rows it made."""
+    rows = connecting.connect(job, connection, measure, loaded.images())
+    job.store.put_analysis("connectivity", job.experiment.id, rows)
+    return rows.num_rows, None
 
 
 def _pair(stage: stages.Stage) -> tuple[Report, Arrays]:

@@ -13,7 +13,9 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
 from lth.errors import DamagedObject, NotDeterministic, StoreError
-from lth.experiment import format_seeds
+from lth.experiment import Experiment, format_seeds
+from lth.store import Unit
+from lth.sweep.connecting import Connection, Measure
 from lth.sweep.handover import Job
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
@@ -56,16 +58,15 @@ def stage(function: Callable[P, R]) -> Task[P, R]:
     return decorate(function)
 
 
-def label(name: str, work: Work) -> str:
+def label(name: str, unit: Unit) -> str:
     """How a person reads a task in the graph: `train · level 3 · ticket · seeds 0-31`."""
-    unit = work.unit
     arm = unit.arm if not unit.draw else f"{unit.arm} (draw {unit.draw})"
     return f"{name} · level {unit.level} · {arm} · seeds {format_seeds(unit.seeds)}"
 
 
 def named(stage_task: Task[P, R], work: Work) -> Task[P, R]:
     """The same task under a readable name."""
-    return stage_task.with_options(task_run_name=label(stage_task.name, work))
+    return stage_task.with_options(task_run_name=label(stage_task.name, work.unit))
 
 
 def _run(cluster: Cluster, share: Share, name: str, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
@@ -75,16 +76,18 @@ def _run(cluster: Cluster, share: Share, name: str, function: Callable[..., Any]
 
 
 @stage
-def prepare(cluster: Cluster, share: Share, name: str, path: str | None) -> tuple[DataFacts, str, ray.ObjectRef]:
+def prepare(cluster: Cluster, share: Share, experiment: Experiment) -> tuple[DataFacts, str, ray.ObjectRef]:
     """Read and check the data set once: its facts, its fingerprint, and the data for every worker."""
-    (facts, fingerprint), loaded = _run(cluster, share, f"prepare {name}", bodies.load, name, path)
+    dataset = experiment.dataset
+    (facts, fingerprint), loaded = _run(cluster, share, _prepare_label(experiment), bodies.load, dataset.name,
+                                        dataset.path, experiment.imports)
     return facts, fingerprint, loaded
 
 
 @stage
 def prune(cluster: Cluster, share: Share, job: Job, work: Work, data: ray.ObjectRef) -> Held:
     """Score the trained weights of the level before and remove the lowest."""
-    seconds, arrays = _run(cluster, share, label("prune", work), bodies.prune, job, work, data)
+    seconds, arrays = _run(cluster, share, label("prune", work.unit), bodies.prune, job, work, data)
     return Held(arrays, seconds)
 
 
@@ -93,7 +96,7 @@ def rewind(
     cluster: Cluster, share: Share, job: Job, work: Work, data: ray.ObjectRef, pruned: Held | None
 ) -> Held:
     """Put the masks together with the weights that training starts from again."""
-    seconds, arrays = _run(cluster, share, label("rewind", work), bodies.rewind, job, work, data,
+    seconds, arrays = _run(cluster, share, label("rewind", work.unit), bodies.rewind, job, work, data,
                            pruned and pruned.arrays)
     return Held(arrays, seconds)
 
@@ -103,7 +106,7 @@ def train(
     cluster: Cluster, share: Share, job: Job, work: Work, ticket: Held, data: ray.ObjectRef, counter: StepCounter
 ) -> Held:
     """Train the cohort."""
-    seconds, arrays = _run(cluster, share, label("train", work), bodies.train, job, work, ticket.arrays, data,
+    seconds, arrays = _run(cluster, share, label("train", work.unit), bodies.train, job, work, ticket.arrays, data,
                            counter.actor)
     return Held(arrays, seconds)
 
@@ -114,8 +117,35 @@ def evaluate(
     data: ray.ObjectRef,
 ) -> Committed:
     """Evaluate on the test set and commit the unit to the store."""
-    committed, _ = _run(cluster, share, label("evaluate", work), bodies.evaluate, job, work,
+    committed, _ = _run(cluster, share, label("evaluate", work.unit), bodies.evaluate, job, work,
                         ticket and ticket.arrays, trained and trained.arrays, data)
     return committed
 
 
+
+
+@stage
+def connect(
+    cluster: Cluster, share: Share, job: Job, connection: Connection, measure: Measure, data: ray.ObjectRef
+) -> int:
+    """Train copies of a seed from one step in other data orders, and measure the lines between them."""
+    rows, _ = _run(cluster, share, _connection_label(connection), bodies.connect, job, connection, measure, data)
+    return int(rows)
+
+
+def prepare_named(experiment: Experiment) -> Task[..., tuple[DataFacts, str, ray.ObjectRef]]:
+    """`prepare` under a readable name."""
+    return prepare.with_options(task_run_name=_prepare_label(experiment))
+
+
+def _prepare_label(experiment: Experiment) -> str:
+    return f"prepare · {experiment.dataset.name}"
+
+
+def connection_named(connection: Connection) -> Task[..., int]:
+    """`connect` under a readable name."""
+    return connect.with_options(task_run_name=_connection_label(connection))
+
+
+def _connection_label(connection: Connection) -> str:
+    return f"{label('connect', connection.unit)} · from step {connection.step}"

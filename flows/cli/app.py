@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 
 from lth.errors import InvalidExperiment
+
+if TYPE_CHECKING:
+    from lth.experiment import Execution
 
 app = typer.Typer(
     name="lth", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -34,6 +37,18 @@ def settings(values: list[str] | None, levels: int | None) -> list[str]:
     return [*(values or []), *([f"pruning.levels={levels}"] if levels is not None else [])]
 
 
+def execution_of(device: str, cohort_size: int | None, threads: int, cores: int | None) -> Execution:
+    """The machine options of a command, checked."""
+    from lth.experiment import Execution, explain
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise InvalidExperiment(f"unknown device {device!r}; choose auto, cpu or cuda")
+    try:
+        return Execution(device=device, cohort_size=cohort_size, threads=threads, cores=cores)
+    except ValidationError as error:
+        raise InvalidExperiment(explain(error, Execution)) from None
+
+
 @app.command()
 def run(
     source: Source,
@@ -50,16 +65,10 @@ def run(
 ) -> None:
     """Run a sweep: every level and arm for every seed. What the store holds already is not done again."""
     from flows.cli.running import run_sweep
-    from lth.experiment import Execution, explain, load_experiment
+    from lth.experiment import load_experiment
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise InvalidExperiment(f"unknown device {device!r}; choose auto, cpu or cuda")
-    experiment = load_experiment(source, settings(set_, levels))
-    try:
-        execution = Execution(device=device, cohort_size=cohort_size, threads=threads, cores=cores)
-    except ValidationError as error:
-        raise InvalidExperiment(explain(error, Execution)) from None
-    run_sweep(experiment, seeds, store, execution, figures, yes)
+    execution = execution_of(device, cohort_size, threads, cores)
+    run_sweep(load_experiment(source, settings(set_, levels)), seeds, store, execution, figures, yes)
 
 
 @app.command()
@@ -95,7 +104,8 @@ def status(
 
 @app.command()
 def query(
-    sql: Annotated[str, typer.Argument(help="SQL (DuckDB) over the tables levels, metrics, masks.")],
+    sql: Annotated[str, typer.Argument(help="SQL (DuckDB) over the tables levels, metrics, masks, layers, "
+                                       "overlap, connectivity.")],
     store: StoreOption = STORE,
     experiment: Annotated[str | None, typer.Option(help="Only this experiment's id.")] = None,
     format: Annotated[Literal["table", "csv", "json", "parquet"], typer.Option(help="Output format.")] = "table",
@@ -105,6 +115,50 @@ def query(
     from flows.cli.inspecting import run_query
 
     run_query(sql, store, experiment, format, output)
+
+
+@app.command()
+def overlap(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE|ID", help="Which experiment of the store.")],
+    between: Annotated[Literal["seeds", "arms", "levels"], typer.Option(
+        help="Compare masks across seeds of an arm and level, arms of a level, or levels of an arm.")] = "seeds",
+    levels: Annotated[str | None, typer.Option(help="Only these levels, as 1,5 or 1-5; else all above 0.")] = None,
+    arms: Annotated[str | None, typer.Option(help="Only these arms, as ticket,random_mask.")] = None,
+    by_layer: Annotated[bool, typer.Option("--by-layer", help="Print every layer, not the whole network.")] = False,
+    store: StoreOption = STORE,
+    set_: Settings = None,
+) -> None:
+    """How much masks have in common (Jaccard), against chance; into the table `overlap`."""
+    from flows.cli.analysing import print_overlap
+
+    print_overlap(source, store, set_ or [], between, levels, arms, by_layer)
+
+
+@app.command()
+def connectivity(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE|ID", help="Which experiment.")],
+    seeds: Annotated[str, typer.Option(help="Replicates, as 0-2.")] = "0-2",
+    levels: Annotated[str, typer.Option(help="Pruning levels, as 0,7; above 0 they must be committed.")] = "0",
+    arms: Annotated[str, typer.Option(help="Arms, as ticket,reinit.")] = "ticket",
+    steps: Annotated[str | None, typer.Option(help="Steps of the dense training from which copies part, as 0it,500it; "
+                                              "the rewinding step if not given.")] = None,
+    copies: Annotated[int, typer.Option(help="Copies of every seed, each with a data order of its own.")] = 3,
+    points: Annotated[int, typer.Option(help="Points on the line between two copies.")] = 30,
+    batch_norm: Annotated[Literal["recompute", "interpolate"], typer.Option(
+        help="Batch-norm statistics on the line: measured anew, or interpolated.")] = "recompute",
+    splits: Annotated[str, typer.Option(help="Where errors are measured: test, train or test,train.")] = "test",
+    store: StoreOption = STORE,
+    set_: Settings = None,
+    device: Device = "auto",
+    cohort_size: CohortSize = None,
+    threads: Threads = 1,
+    cores: Cores = None,
+) -> None:
+    """Linear mode connectivity: the error barrier between copies of a seed trained in other data orders."""
+    from flows.cli.analysing import print_connectivity
+
+    print_connectivity(source, store, set_ or [], seeds, levels, arms, steps, copies, points, batch_norm, splits,
+                       execution_of(device, cohort_size, threads, cores))
 
 
 @app.command("list")

@@ -95,11 +95,10 @@ class Display:
         if self.plan is None:
             return ""
         elapsed = time.monotonic() - self.begun
-        steps = max(self.steps, self.trained * self.plan.steps)
-        if not steps or elapsed <= 0:
+        if not self.steps or elapsed <= 0:
             return f"{self.plan.units} units to run, {self.plan.slots} at a time"
-        speed = steps / elapsed
-        left = max((self.plan.trainings - self.plan.committed) * self.plan.steps - steps, 0) / speed
+        speed = self.steps / elapsed
+        left = max(self.plan.seed_steps - self.steps, 0) / speed
         return f"{self.units}/{self.plan.units} units · {speed:,.0f} seed-steps/s · {_clock(left)} left"
 
     def render(self) -> RenderableType:

@@ -8,7 +8,7 @@ from rich.table import Table
 from lth.data import load_dataset
 from lth.experiment import Experiment, format_seeds
 from lth.store import Store
-from lth.sweep.estimate import estimate_storage, time_a_step
+from lth.sweep.estimate import estimate_storage, steps_to_train, time_a_step
 from lth.sweep.planning import choose_cohort_size, done_of, plan, planned_count
 from lth.sweep.setup import DataFacts, setup
 
@@ -29,8 +29,10 @@ def print_plan(
     runs = sum(4 if unit.arm == "ticket" and unit.level else 3 for unit in units) + bool(units)
     step, evaluation, final = time_a_step(concrete, experiment, data)
     recipe = concrete.recipe
+    steps = [len(unit.seeds) * steps_to_train(concrete, experiment, unit) for unit in units]
     each = recipe.steps * step + (recipe.steps // recipe.evaluate_every + 1) * evaluation + final
-    seconds = trainings * each / min(slots, max(len(units), 1))
+    work = sum(steps) * (step + evaluation / recipe.evaluate_every) + trainings * (evaluation + final)
+    seconds = work / min(slots, max(len(units), 1))
     landed = estimate_storage(concrete, experiment, trainings)
 
     console.print(f"plan of [bold]{experiment.id}[/]")
@@ -40,7 +42,7 @@ def print_plan(
     rows = [
         ("seeds", f"{format_seeds(seeds)} ({len(seeds):,})"),
         ("levels", f"{experiment.pruning.levels}, down to {_last_density(concrete.counts):.2%} of "
-                   f"{concrete.weights_total:,} prunable weights"),
+                   f"{sum(concrete.counts[0].values()):,} " + ("units" if concrete.groups else "prunable weights")),
         ("arms", ", ".join(arm if not draw else f"{arm} (draw {draw})" for arm, draw in experiment.draws())),
         ("one training", f"{recipe.steps:,} steps of {recipe.batch_size} examples, about {each:.1f} s of one core"),
         ("trainings", f"{planned_count(experiment, len(seeds)):,} planned, {len(done):,} committed, "

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
-import shlex
-import signal
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from flows.cli.live import Display
+from flows.cli.starting import facts_before_start, run_flow
 from lth.errors import InvalidExperiment, LthError
 from lth.experiment import Execution, Experiment, parse_seeds
 from lth.store import Store
@@ -63,25 +58,14 @@ def _start(
     experiment: Experiment, seeds: str, store: Store, execution: Execution, console: Console
 ) -> dict[str, Any]:
     begun = time.perf_counter()
-    display = Display(console, experiment)
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with display:
-            display.phase("starting Prefect and Ray")
-            _check_before_start(experiment)
-            from flows.local_server import own_session
-            from flows.progress import LISTENER
-            from flows.sweep import sweep
 
-            LISTENER.set(display.listen)
-            with own_session():
-                outcome = dict(_with_server(lambda: sweep(experiment, seeds, store.url, execution)))
-    except KeyboardInterrupt:
-        console.print("\n[bold]Stopped.[/] Every unit that was committed is kept. Resume with:")
-        console.print("  " + shlex.join(["lth", *sys.argv[1:]]), soft_wrap=True, markup=False)
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    def start() -> dict[str, Any]:
+        _check_before_start(experiment)
+        from flows.sweep import sweep
+
+        return dict(sweep(experiment, seeds, store.url, execution))
+
+    outcome = run_flow(start, experiment, console, "Every unit that was committed is kept.")
     # What passed before and after the flow's own clock is the start and end of Prefect and Ray.
     around = time.perf_counter() - begun - outcome["seconds"]["wall"]
     for part in ("start", "wall"):
@@ -89,32 +73,13 @@ def _start(
     return outcome
 
 
-def _with_server(run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Run the flow; a Prefect server that cannot be reached is a mistake to be mended, not a crash."""
-    import httpx
-
-    try:
-        return run()
-    except (RuntimeError, httpx.HTTPError) as error:
-        if "Failed to reach API" not in str(error) and not isinstance(error, httpx.HTTPError):
-            raise
-        where = os.environ.get("PREFECT_API_URL", "its own temporary server")
-        raise LthError(f"Prefect's API does not answer at {_without_secrets(where)}; start the server, mend "
-                       "PREFECT_API_URL, or unset it") from None
-
-
-def _without_secrets(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    return scheme + separator + rest.rpartition("@")[2]
-
-
 def _check_before_start(experiment: Experiment) -> None:
     """Find mistakes that need the data before Prefect and Ray are started, where reading the data is quick."""
-    from lth.data import load_dataset
-    from lth.sweep.setup import DataFacts, setup
+    from lth.sweep.setup import setup
 
-    if experiment.dataset.name != "parquet" and os.environ.get("RAY_ADDRESS", "local") == "local":
-        setup(experiment, DataFacts.of(load_dataset(experiment.dataset.name, path=experiment.dataset.path)))
+    facts = facts_before_start(experiment)
+    if facts is not None:
+        setup(experiment, facts)
 
 
 def time_line(seconds: dict[str, float], slots: int) -> str:

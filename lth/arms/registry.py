@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from lth.engine.network import Network
+from lth.registry import Registry
+from lth.structured.units import UnitGroup
 
 
 @dataclass(frozen=True)
@@ -15,39 +17,68 @@ class Ticket:
     """A cohort's masks and the weights that they are rewound to.
 
     `masks`: prunable tensor -> bool [seeds, *shape]. `weights`: rows [seeds, width], not yet masked. `buffers`: name ->
-    [seeds, *shape]. `step`: the step at which training resumes (0, or k of late rewinding).
+    [seeds, *shape].
     """
 
     masks: Mapping[str, torch.Tensor]
     weights: torch.Tensor
     buffers: Mapping[str, torch.Tensor]
-    step: int = 0
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Which draw of an arm this is: the network, the seeds of the cohort, the level and the draw's number."""
+    """Which draw of an arm this is: the network, the seeds of the cohort, the level and the draw's number.
+
+    `groups` are the units of the network where whole units are pruned; else there are none.
+    """
 
     network: Network
     seeds: tuple[int, ...]
     level: int
     draw: int
+    groups: tuple[UnitGroup, ...] = ()
 
 
 ArmFunction = Callable[[Ticket, Draw], Ticket]
-ARMS: dict[str, tuple[ArmFunction, str]] = {}
 
 
-def register_arm(name: str, description: str) -> Callable[[ArmFunction], ArmFunction]:
-    """Decorator: make an arm known by `name`."""
+@dataclass(frozen=True)
+class Arm:
+    """What is trained at a level: a function of the ticket, and how it is trained.
 
-    def register(arm: ArmFunction) -> ArmFunction:
-        ARMS[name] = (arm, description)
-        return arm
+    `random`: there can be several draws of it for a seed. `fresh`: its weights have not been trained, so it is trained
+    like the dense network, from step 0 and for the whole duration, whatever the rewinding. `whole_budget`: it is
+    trained once for as many steps as all trainings that led to the ticket took together, its schedule stretched.
+    """
+
+    make: ArmFunction
+    random: bool = True
+    fresh: bool = False
+    whole_budget: bool = False
+
+
+ARMS: Registry[Arm] = Registry("arm")
+
+
+def register_arm(
+    name: str, description: str, *, random: bool = True, fresh: bool = False, whole_budget: bool = False
+) -> Callable[[ArmFunction], ArmFunction]:
+    """Decorator: make an arm known by `name`; see `Arm` for the options.
+
+        @register_arm("flipped", "the ticket's mask, its weights with the opposite sign", random=False, fresh=True)
+        def flipped(ticket, draw):
+            return replace(ticket, weights=-ticket.weights)
+
+    Raises InvalidExperiment if another arm has that name already.
+    """
+
+    def register(make: ArmFunction) -> ArmFunction:
+        ARMS.add(name, Arm(make, random, fresh, whole_budget), description, make)
+        return make
 
     return register
 
 
 def arm_names() -> dict[str, str]:
     """Every registered arm and its one-line description."""
-    return {name: description for name, (_, description) in sorted(ARMS.items())}
+    return ARMS.names()

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lth.data.torchvision_import import import_torchvision
 from lth.errors import DataError
+from lth.torchvision_import import import_torchvision
 
 logger = logging.getLogger(__name__)
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from lth.data.download import ensure_files, reason
 from lth.data.images import ImageData
 from lth.data.registry import register_dataset
-from lth.data.torchvision_import import import_torchvision
 from lth.errors import DataError
+from lth.torchvision_import import import_torchvision
 
 IDX_FILES = {
     "train_inputs": ("train-images-idx3-ubyte", 3),

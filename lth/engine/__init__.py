@@ -2,6 +2,7 @@
 
 from lth.engine.environment import choose_device, exact_arithmetic
 from lth.engine.evaluation import evaluate
+from lth.engine.evidence import EVIDENCE, Sample
 from lth.engine.feed import Batches, Feed, make_feed
 from lth.engine.layout import Layout
 from lth.engine.network import Network, describe, initial_buffers, initialise
@@ -9,6 +10,6 @@ from lth.engine.programs import choose_program
 from lth.engine.recipe import Optimizer, Recipe, Schedule, learning_rate
 from lth.engine.training import CohortTraining, Curves, Start, Trained
 
-__all__ = ["Batches", "CohortTraining", "Curves", "Feed", "Layout", "Network", "Optimizer", "Recipe", "Schedule",
-           "Start", "Trained", "choose_device", "choose_program", "describe", "evaluate", "exact_arithmetic",
-           "initial_buffers", "initialise", "learning_rate", "make_feed"]
+__all__ = ["EVIDENCE", "Batches", "CohortTraining", "Curves", "Feed", "Layout", "Network", "Optimizer", "Recipe",
+           "Sample", "Schedule", "Start", "Trained", "choose_device", "choose_program", "describe", "evaluate",
+           "exact_arithmetic", "initial_buffers", "initialise", "learning_rate", "make_feed"]

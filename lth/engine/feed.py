@@ -89,14 +89,16 @@ class Batches:
 
     Epoch e of a seed is a permutation of its training split drawn from the stream ("order", e); the last incomplete
     batch of an epoch is left out. Augmentation comes from ("augmentation", e), one draw per example of the epoch.
-    Nothing here depends on the steps before, so a restart needs only the step's number.
+    Nothing here depends on the steps before, so a restart needs only the step's number. A `copy` above 0 has streams
+    of its own: the same seed in another order (linear mode connectivity).
     """
 
-    def __init__(self, feed: Feed, batch_size: int, crop_padding: int = 0, flip: bool = False) -> None:
+    def __init__(self, feed: Feed, batch_size: int, crop_padding: int = 0, flip: bool = False, copy: int = 0) -> None:
         self.feed = feed
         self.batch_size = batch_size
         self.crop_padding = crop_padding
         self.flip = flip
+        self.stream = f"/copy {copy}" if copy else ""
         self.per_epoch = feed.train.shape[1] // batch_size
         self._epoch = -1
         self._order = self._labels = torch.empty(0)
@@ -109,10 +111,11 @@ class Batches:
         feed, used = self.feed, self.per_epoch * self.batch_size
         orders, draws = [], []
         for seed in feed.seeds:
-            orders.append(torch.randperm(feed.train.shape[1], generator=stream(seed, "order", epoch))[:used])
+            generator = stream(seed, "order" + self.stream, epoch)
+            orders.append(torch.randperm(feed.train.shape[1], generator=generator)[:used])
             if self.crop_padding or self.flip:
                 draws.append(draw_augmentation(used, self.crop_padding, self.flip,
-                                               stream(seed, "augmentation", epoch)))
+                                               stream(seed, "augmentation" + self.stream, epoch)))
         order = _to_device(torch.stack(orders), feed.device)
         # [batches, seeds * batch size]: each step's indices lie together
         chosen = feed.train.gather(1, order).view(len(feed.seeds), self.per_epoch, self.batch_size)

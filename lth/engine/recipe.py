@@ -37,7 +37,8 @@ class Schedule:
 class Recipe:
     """One training: optimizer, schedule, batch size, steps, evaluation interval, precision, augmentation.
 
-    `rewind_step` asks the training to keep the weights of that step for late rewinding.
+    `rewind_step` asks the training to keep the weights of that step for late rewinding, `movement` to accumulate
+    -sum w dL/dw. `copy` tells trainings of one seed apart by their data order and augmentation; 0 is the seed's own.
     """
 
     optimizer: Optimizer
@@ -49,6 +50,8 @@ class Recipe:
     crop_padding: int = 0
     flip: bool = False
     rewind_step: int | None = None
+    movement: bool = False
+    copy: int = 0
 
 
 def learning_rate(recipe: Recipe, step: int) -> float:

@@ -53,6 +53,7 @@ class Trained:
     early_stop_buffers: dict[str, torch.Tensor]
     rewind_weights: torch.Tensor | None
     rewind_buffers: dict[str, torch.Tensor] | None
+    movement: torch.Tensor | None
     diverged: torch.Tensor
     curves: Curves
 
@@ -74,7 +75,7 @@ class CohortTraining:
         self.gradient = torch.zeros_like(self.weights)
         self.updates = make_updates(recipe.optimizer, self.weights, self.gradient, mask)
         self.program = choose_program(network, feed.seeds, device, recipe.precision, stack)
-        self.batches = Batches(feed, recipe.batch_size, recipe.crop_padding, recipe.flip)
+        self.batches = Batches(feed, recipe.batch_size, recipe.crop_padding, recipe.flip, recipe.copy)
         self.step = start.step
 
         count = len(feed.seeds)
@@ -88,6 +89,7 @@ class CohortTraining:
         self.best_weights = self.weights.clone()
         self.best_buffers = _copies(self.buffers)
         self.rewind: tuple[torch.Tensor, dict[str, torch.Tensor]] | None = None
+        self.movement = torch.zeros_like(self.weights) if recipe.movement else None
         self.evaluated: list[int] = []
         self.curve: list[torch.Tensor] = []  # [4, seeds] each
         # Host seconds; on a GPU, where nothing waits, they are those of launching the work.
@@ -102,6 +104,8 @@ class CohortTraining:
             images, labels = self.batches(self.step)
             likelihood, correct = self.program.gradients(
                 self.weights, self.buffers, images, labels, self.gradient, self.step)
+            if self.movement is not None:  # of pruned weights it stays 0, as they are
+                self.movement.addcmul_(self.weights, self.gradient, value=-1.0)
             self.updates.step(learning_rate(self.recipe, self.step))
             self.running_loss -= likelihood
             self.running_correct += correct
@@ -153,6 +157,7 @@ class CohortTraining:
             early_stop_buffers=_copies(self.best_buffers, "cpu"),
             rewind_weights=rewind[0].cpu() if rewind else None,
             rewind_buffers=_copies(rewind[1], "cpu") if rewind else None,
+            movement=None if self.movement is None else self.movement.cpu(),
             diverged=diverged.cpu(), curves=Curves(tuple(self.evaluated), *curve.unbind(1)))
 
     def checkpoint(self) -> dict[str, torch.Tensor]:
@@ -168,6 +173,8 @@ class CohortTraining:
         if self.rewind:
             saved["rewind/weights"] = self.rewind[0]
             saved.update({f"rewind/buffers/{name}": buffer for name, buffer in self.rewind[1].items()})
+        if self.movement is not None:
+            saved["movement"] = self.movement
         saved.update({f"optimizer/{name}": value for name, value in self.updates.state().items()})
         return {name: tensor.detach().cpu().clone() for name, tensor in saved.items()}
 
@@ -183,6 +190,8 @@ class CohortTraining:
         for name, buffer in self.buffers.items():
             buffer.copy_(saved[f"buffers/{name}"])
             self.best_buffers[name].copy_(saved[f"best_buffers/{name}"])
+        if self.movement is not None:
+            self.movement.copy_(saved["movement"])
         if "rewind/weights" in saved:
             self.rewind = (saved["rewind/weights"].to(self.feed.device).clone(),
                            {name: saved[f"rewind/buffers/{name}"].to(self.feed.device).clone()

@@ -3,11 +3,21 @@
 from lth.experiment.durations import Duration, to_steps
 from lth.experiment.execution import Execution
 from lth.experiment.identity import canonical_json, digest
+from lth.experiment.pruning import Pruning, Scoring
 from lth.experiment.reading import explain, load_experiment, preset_names, preset_text
+from lth.experiment.rewinding import (
+    FineTune,
+    NoRewinding,
+    Rewinding,
+    RewindLearningRate,
+    RewindToInit,
+    RewindToStep,
+)
 from lth.experiment.seeds import format_seeds, parse_seeds
-from lth.experiment.spec import Arm, Dataset, Experiment, Model, Pruning, RewindToInit, RewindToStep
+from lth.experiment.spec import Arm, Dataset, Experiment, Model
 from lth.experiment.training import Training
 
-__all__ = ["Arm", "Dataset", "Duration", "Execution", "Experiment", "Model", "Pruning", "RewindToInit", "RewindToStep",
-           "Training", "canonical_json", "digest", "explain", "format_seeds", "load_experiment", "parse_seeds",
-           "preset_names", "preset_text", "to_steps"]
+__all__ = ["Arm", "Dataset", "Duration", "Execution", "Experiment", "FineTune", "Model", "NoRewinding", "Pruning",
+           "RewindLearningRate", "RewindToInit", "RewindToStep", "Rewinding", "Scoring", "Training", "canonical_json",
+           "digest", "explain", "format_seeds", "load_experiment", "parse_seeds", "preset_names", "preset_text",
+           "to_steps"]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from lth.experiment.durations import comparable
+from lth.registry import unknown
 
 
 class Section(BaseModel):
@@ -27,9 +26,7 @@ class Section(BaseModel):
 
 def known(kind: str, name: str, names: list[str]) -> str:
     if name not in names:
-        close = difflib.get_close_matches(name, names, 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"unknown {kind} {name!r}; {hint}known: {', '.join(sorted(names))}")
+        raise ValueError(unknown(kind, name, names))
     return name
 
 

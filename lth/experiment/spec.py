@@ -10,10 +10,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from lth.experiment.durations import Duration, comparable
+from lth.errors import InvalidExperiment
+from lth.experiment.durations import comparable
 from lth.experiment.identity import digest
+from lth.experiment.pruning import Pruning
+from lth.experiment.rewinding import FineTune, Rewinding, RewindToInit, RewindToStep
 from lth.experiment.section import Section, default_kind, known
 from lth.experiment.training import Training
+from lth.registry import import_module
 
 
 class Dataset(Section):
@@ -90,83 +94,6 @@ class Model(Section):
         return name
 
 
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-
-
-class PruningFraction(Section):
-    """What part of the remaining weights one level removes, by kind of layer."""
-
-    dense: Fraction | None = Field(0.2, description="Of dense layers: above 0, below 1; empty: never pruned.")
-    conv: Fraction | None = Field(0.1, description="Of convolutions: above 0, below 1; empty: never pruned.")
-
-
-class Pruning(Section):
-    """Which weights are removed, and how many at each level."""
-
-    criterion: str = Field("magnitude", description="Score of a weight, lowest pruned (`lth list criteria`).")
-    scope: Literal["layer", "global"] = Field(
-        "layer", description="Where scores compete: within each layer, or across all prunable layers."
-    )
-    schedule: Literal["iterative", "one_shot"] = Field(
-        "iterative",
-        description="`iterative`: prune a fraction, rewind, train, again; `one_shot`: cut the trained dense network "
-        "straight to the weight count of each level.",
-    )
-    fraction: PruningFraction = Field(
-        default_factory=PruningFraction, description="Part of the remaining weights removed per level. A single "
-        "number stands for all kinds of layers."
-    )
-    output_factor: float = Field(
-        0.5, ge=0, le=1, description="The output layer's fraction is this factor times the others'; 0 leaves it dense."
-    )
-    levels: int = Field(20, ge=0, le=200, description="Pruning levels after the dense network (level 0).")
-
-    @field_validator("criterion")
-    @classmethod
-    def _criterion(cls, name: str) -> str:
-        from lth.pruning import criterion_names
-
-        return known("criterion", name, list(criterion_names()))
-
-    @field_validator("fraction", mode="before")
-    @classmethod
-    def _one_number(cls, value: object) -> object:
-        if value is None or isinstance(value, dict | PruningFraction):
-            return value
-        try:
-            number = float(str(value))  # YAML reads 2e-1 as a text
-        except ValueError:
-            number = 0.0
-        if not 0 < number < 1:
-            raise ValueError(f"a fraction is above 0 and below 1, got {value!r}; write one number, or dense and conv")
-        return {"dense": number, "conv": number}
-
-    @model_validator(mode="after")
-    def _something_to_prune(self) -> Pruning:
-        rates = {rate for rate in (self.fraction.dense, self.fraction.conv) if rate is not None}
-        if not rates and self.levels:
-            raise ValueError("pruning.fraction leaves every kind of layer unpruned; set dense, conv or both")
-        if self.scope == "global" and (len(rates) > 1 or self.output_factor not in (0, 1)):
-            raise ValueError(
-                "pruning.scope 'global' lets all layers compete, so they need one fraction: give dense and conv the "
-                "same fraction (or leave one empty) and set output_factor to 1 (or 0 to leave the output layer dense)"
-            )
-        return self
-
-
-class RewindToInit(Section):
-    """Rewind to the initial weights."""
-
-    kind: Literal["init"] = Field("init", description="The weights of initialisation (Frankle & Carbin 2019).")
-
-
-class RewindToStep(Section):
-    """Late rewinding: to the weights of an early step of the dense training."""
-
-    kind: Literal["step"] = Field("step", description="The weights of step k of the dense training (late rewinding).")
-    step: Duration = Field(description="k: the step whose weights, data order and learning rate training resumes from.")
-
-
 class Arm(Section):
     """What is trained at every level: the ticket or a control."""
 
@@ -183,11 +110,11 @@ class Arm(Section):
 
     @model_validator(mode="after")
     def _known_arm(self) -> Arm:
-        from lth.arms import arm_names
+        from lth.arms import ARMS
 
-        known("arm", self.name, list(arm_names()))
-        if self.name == "ticket" and self.draws != 1:
-            raise ValueError(f"the arm 'ticket' is not random: it has one draw, not {self.draws}")
+        if self.draws != 1 and not ARMS[known("arm", self.name, list(ARMS))].random:
+            raise ValueError(f"the arm {self.name!r} is not random: it has one draw, not {self.draws}")
+        known("arm", self.name, list(ARMS))
         return self
 
 
@@ -202,18 +129,40 @@ class Experiment(Section):
     model: Model = Field(default_factory=Model, description="Network and initialisation.")
     training: Training = Field(default_factory=Training, description="Optimizer, schedule, batch, duration.")
     pruning: Pruning = Field(default_factory=Pruning, description="Criterion, scope, schedule, fractions, levels.")
-    rewinding: Annotated[RewindToInit | RewindToStep, Field(discriminator="kind"), default_kind("init")] = Field(
-        default_factory=RewindToInit, description="Which weights a pruned network starts from again."
+    rewinding: Annotated[Rewinding, Field(discriminator="kind"), default_kind("init")] = Field(
+        default_factory=RewindToInit, description="Which weights a pruned network starts from again, and how it is "
+        "trained: init, step, learning_rate, fine_tune or none."
     )
     arms: tuple[Arm, ...] = Field(
         (Arm(name="ticket"), Arm(name="reinit"), Arm(name="random_mask")),
         min_length=1,
         description="What is trained at every level: `ticket` and its controls, e.g. [ticket, reinit:3, random_mask].",
     )
+    imports: tuple[str, ...] = Field(
+        (), description="Modules of your own to import first: they register criteria, arms, models and data sets. They "
+        "are not part of the id; the names that they register are.")
     margin: float = Field(
         0.005, gt=0, lt=1, description="A ticket matches if it is not worse than dense by more than this accuracy "
         "(a fraction: 0.005 is half a percentage point). Declared before the sweep runs."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _import_first(cls, fields: object) -> object:
+        named = fields.get("imports") if isinstance(fields, dict) else None
+        for module in [named] if isinstance(named, str) else named or ():
+            if not isinstance(module, str) or not all(part.isidentifier() for part in module.split(".")):
+                raise ValueError(f"imports: {module!r} is no module name; write it as in Python, e.g. my_methods")
+            try:
+                import_module(module, "imports")
+            except InvalidExperiment as error:
+                raise ValueError(str(error)) from None
+        return fields
+
+    @field_validator("imports", mode="before")
+    @classmethod
+    def _one_module(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
@@ -223,6 +172,12 @@ class Experiment(Section):
             raise ValueError(f"arm {repeated[0]!r} appears twice; write '{repeated[0]}:2' for two draws")
         if "ticket" not in names:
             raise ValueError("arms must include 'ticket': it is the dense baseline and what controls are cut after")
+        if self.pruning.when == "at_initialisation" and not isinstance(self.rewinding, RewindToInit):
+            raise ValueError(f"pruning.when 'at_initialisation' leaves nothing to rewind to but the initial weights; "
+                             f"set rewinding.kind to init, not {self.rewinding.kind!r}")
+        if isinstance(self.rewinding, FineTune) and self.rewinding.duration is not None \
+                and int(self.rewinding.duration[:-2]) == 0:
+            raise ValueError("rewinding.duration must be at least one step; for no retraining at all use kind none")
         if isinstance(self.rewinding, RewindToStep):
             step, whole = self.rewinding.step, self.training.duration
             if comparable(step, whole) and int(step[:-2]) >= int(whole[:-2]):
@@ -233,7 +188,7 @@ class Experiment(Section):
     def deciding(self) -> dict[str, Any]:
         """What decides one training, as plain JSON data: the content of the experiment's id."""
         content = self.model_dump(mode="json", exclude={"name": True, "arms": True, "margin": True,
-                                                        "pruning": {"levels"}})
+                                                        "imports": True, "pruning": {"levels"}})
         return dict(content)
 
     @property

@@ -5,28 +5,26 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from lth.errors import InvalidExperiment
+from lth.errors import InvalidExperiment, in_one_line
+from lth.registry import Registry, import_module
 
 Factory = Callable[..., nn.Module]
-MODELS: dict[str, tuple[Factory, str]] = {}
+MODELS: Registry[Factory] = Registry("model")
 
 
 def register_model(name: str, description: str) -> Callable[[Factory], Factory]:
     """Decorator: make a factory known by `name`."""
 
     def register(factory: Factory) -> Factory:
-        MODELS[name] = (factory, description)
+        MODELS.add(name, factory, description, factory)
         return factory
 
     return register
@@ -34,30 +32,17 @@ def register_model(name: str, description: str) -> Callable[[Factory], Factory]:
 
 def model_names() -> dict[str, str]:
     """Every registered network and its one-line description."""
-    return {name: description for name, (_, description) in sorted(MODELS.items())}
+    return MODELS.names()
 
 
 def _imported(path: str) -> Factory:
     module_name, _, attribute = path.partition(":")
-    # A command started as a program does not search the folder that it is started in; a user's module lies there.
-    here = str(Path.cwd())
-    if here not in sys.path and "" not in sys.path:
-        sys.path.append(here)
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # a script that is imported may well call sys.exit()
-        raise InvalidExperiment(f"model.name {path!r}: importing {module_name!r} failed: {in_one_line(error)}; "
-                                "give package.module:factory, importable from here") from None
+    module = import_module(module_name, f"model.name {path!r}")
     factory = getattr(module, attribute, None)
     if not callable(factory):
         raise InvalidExperiment(f"model.name {path!r}: {module_name!r} has no callable {attribute!r}; "
                                 "name a function or class that returns a torch.nn.Module")
     return factory
-
-
-def in_one_line(error: BaseException) -> str:
-    """The kind of an error and the first line of its text: torch's errors often have many."""
-    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 def build_model(
@@ -68,12 +53,7 @@ def build_model(
     `name` is registered or `package.module:factory`. A user's factory is given `input_shape` and `classes` if it
     takes them. Raises InvalidExperiment naming the model when it cannot be built or is no module.
     """
-    if ":" in name:
-        factory = _imported(name)
-    elif name in MODELS:
-        factory = MODELS[name][0]
-    else:
-        raise InvalidExperiment(f"unknown model {name!r}; known: {', '.join(sorted(MODELS))}")
+    factory = _imported(name) if ":" in name else MODELS[name]
     given: dict[str, Any] = {"input_shape": input_shape, "classes": classes}
     try:
         parameters = inspect.signature(factory).parameters

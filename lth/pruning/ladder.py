@@ -6,11 +6,12 @@ arithmetic from the decimal digits of p, so that 0.275 * 220 is 60.5, which roun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 from lth.errors import InvalidExperiment
 from lth.models.structure import PrunableTensor
+from lth.pruning import allocation
 
 
 def layer_fraction(
@@ -32,26 +33,60 @@ def remaining_per_level(size: int, fraction: Fraction, levels: int) -> list[int]
 
 
 def ladder(
-    tensors: Sequence[PrunableTensor], fractions: Sequence[Fraction], levels: int, scope: str
+    tensors: Sequence[PrunableTensor], fractions: Sequence[Fraction], levels: int, scope: str,
+    densities: Sequence[float] | None = None, allow_empty: bool = False,
 ) -> list[dict[str, int]]:
-    """For each level, the weights that remain: per tensor (scope `layer`), or of the competing tensors together.
+    """For each level, the weights that remain: per tensor, or of the competing tensors together.
 
-    With scope `global` the tensors whose fraction is above 0 form one group, under the key "" (empty); the others
-    keep every weight. Raises InvalidExperiment naming the layer and the level that would be left empty.
+    Tensors whose fraction is 0 are never pruned. Scope `layer`: each tensor by its own fraction. Other scopes: the
+    tensors form one group whose total falls by their fraction, or to `densities[level - 1]` of it (half to even). The
+    group competes under the key "" (scope `global`), or its total is shared out among its tensors (see `allocation`).
+    Raises InvalidExperiment naming the layer and the level that would be left empty, unless that is allowed.
     """
     if scope == "layer":
-        groups = {tensor.name: (tensor.size, fraction) for tensor, fraction in zip(tensors, fractions, strict=True)}
+        series = {tensor.name: remaining_per_level(tensor.size, fraction, levels)
+                  for tensor, fraction in zip(tensors, fractions, strict=True)}
+        levelled = [{name: counts[level] for name, counts in series.items()} for level in range(levels + 1)]
     else:
-        competing = [(t, f) for t, f in zip(tensors, fractions, strict=True) if f > 0]
-        groups = {t.name: (t.size, Fraction(0)) for t, f in zip(tensors, fractions, strict=True) if f == 0}
-        if competing:
-            groups[""] = (sum(t.size for t, _ in competing), competing[0][1])
-    counts = {name: remaining_per_level(size, fraction, levels) for name, (size, fraction) in groups.items()}
-    for name, series in counts.items():
-        if series and series[-1] <= 0:
-            level = series.index(0)
-            raise InvalidExperiment(
-                f"level {level} would leave {f'layer {name!r}' if name else 'all competing layers'} empty "
-                f"(of {series[0]} weights); "
-                f"use at most {level - 1} levels or a smaller pruning.fraction")
-    return [{name: series[level] for name, series in counts.items()} for level in range(levels + 1)]
+        competing = [tensor for tensor, fraction in zip(tensors, fractions, strict=True) if fraction > 0]
+        untouched = {tensor.name: tensor.size for tensor in tensors if tensor not in competing}
+        size = sum(tensor.size for tensor in competing)
+        if densities is None:
+            totals = remaining_per_level(size, max(fractions, default=Fraction(0)), levels)
+        else:
+            totals = [size, *(round(Fraction(str(density)) * size) for density in densities[:levels])]
+        levelled = []
+        for total in totals:
+            levelled.append(_shared_out(competing, scope, total, untouched, levelled[-1] if levelled else None))
+    for level, counts in enumerate(levelled):
+        for name, count in counts.items():
+            if count <= 0 and not allow_empty:
+                raise InvalidExperiment(
+                    f"level {level} would leave {f'layer {name!r}' if name else 'all competing layers'} empty "
+                    f"(of {levelled[0].get(name, 0)} weights); use at most {level - 1} levels, prune less, or set "
+                    "pruning.allow_empty_layers")
+    return levelled
+
+
+def _shared_out(competing: Sequence[PrunableTensor], scope: str, total: int, untouched: dict[str, int],
+                before: Mapping[str, int] | None) -> dict[str, int]:
+    if not competing:
+        return untouched
+    if scope == "global":
+        return {**untouched, "": total}
+    dense = {tensor.name: tensor.size for tensor in competing}
+    shared = dense if total == sum(dense.values()) else allocation.counts(competing, scope, total, before)
+    return {**untouched, **shared}
+
+
+def between(before: Mapping[str, int], after: Mapping[str, int], rounds: int) -> list[dict[str, int]]:
+    """The counts after each of `rounds` inner rounds: n (k / n)^(r / rounds), an exponential ladder from n to k.
+
+    With n = all weights this is the schedule of Tanaka et al. (2020), density rho^(r / rounds) after round r. The last
+    round is `after` itself; an empty target is reached in the last round only.
+    """
+    steps = []
+    for number in range(1, rounds):
+        steps.append({name: round(count * (max(after[name], 1) / count) ** (number / rounds)) if count else 0
+                      for name, count in before.items()})
+    return [*steps, dict(after)]

@@ -20,20 +20,29 @@ def keep_highest(scores: torch.Tensor, mask: torch.Tensor, keep: int) -> torch.T
         raise ValueError(f"cannot keep {keep} weights: only {int(alive.min())} remain")
     if not bool(torch.isfinite(scores[mask]).all()):
         raise ValueError("scores of remaining weights are not finite; a diverged network cannot be pruned")
-    ranked = torch.where(mask, scores, -torch.inf).sort(dim=1, stable=True).indices
-    kept = torch.zeros_like(mask)
-    if keep:
-        kept.scatter_(1, ranked[:, ranked.shape[1] - keep:], True)
-    return kept
+    pruned = mask.shape[1] - keep
+    if pruned == 0 or keep == 0:
+        return mask.clone() if keep else torch.zeros_like(mask)
+    # Linear in the number of weights, which sorting is not: SynFlow comes here a hundred times for one mask.
+    ranked = torch.where(mask, scores, -torch.inf)
+    threshold = ranked.kthvalue(pruned, dim=1, keepdim=True).values
+    kept = ranked > threshold
+    still = keep - kept.sum(1, keepdim=True)
+    if not bool(still.any()):
+        return kept
+    ties = ranked == threshold
+    last_first = ties.flip(1).cumsum(1).flip(1)  # counts ties from the end: the last of them stay
+    return kept | (ties & (last_first <= still) & mask)
 
 
 def select(
-    scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.Tensor], keep: Mapping[str, int]
+    scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.Tensor], keep: Mapping[str, int],
+    allow_empty: bool = False,
 ) -> dict[str, torch.Tensor]:
     """New masks: per tensor named in `keep`, and one competition among all others under the key "" if it is there.
 
     Scores and masks are [seeds, *shape] per tensor. Raises LthError naming a layer that the competition would leave
-    empty.
+    empty, unless `allow_empty`.
     """
     new = {name: keep_highest(scores[name].flatten(1), mask.flatten(1), keep[name]).view_as(mask)
            for name, mask in masks.items() if name in keep}
@@ -42,9 +51,9 @@ def select(
         joined = keep_highest(torch.cat([scores[name].flatten(1) for name in names], 1),
                               torch.cat([masks[name].flatten(1) for name in names], 1), keep[""])
         for name, part in zip(names, joined.split([masks[name][0].numel() for name in names], 1), strict=True):
-            if not bool(part.any(1).all()):
+            if not allow_empty and not bool(part.any(1).all()):
                 raise LthError(f"global pruning to {keep['']} weights would leave layer {name!r} empty; "
-                               "use fewer levels, a smaller pruning.fraction, or pruning.scope=layer")
+                               "prune less, choose another pruning.scope, or set pruning.allow_empty_layers")
             new[name] = part.view_as(masks[name])
     return {name: new[name] for name in masks}
 

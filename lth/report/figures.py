@@ -132,7 +132,9 @@ def _contents(levels: pa.Table) -> tuple[list[Row], str, str]:
     rows = [row for row in summary if row["seeds"]]
     if not rows:
         raise LthError(f"every training of {title} diverged: there is nothing to draw; lower its learning rate")
-    for row in rows:
+    of_level = {row["level"]: row["density"] for row in rows if row["arm"] == "ticket"}
+    for row in rows:  # an unpruned control of a level stands where its ticket does
+        row["density"] = of_level.get(row["level"], row["density"])
         if not row["density"]:
             raise LthError(f"arm {row['arm']!r} has density {row['density']} at level {row['level']}, which has no "
                            "place on a logarithmic axis: leave that level out")
@@ -234,10 +236,13 @@ def _draw(axis: Axes, rows: Sequence[Row], column: str, *, scale: float) -> None
         errors = np.array([means - lows, highs - means])
         errors[:, [row[f"{column}_low"] is None for row in of_arm]] = math.nan  # one seed: no bar rather than a cap
         axis.errorbar(
-            [100 * row["density"] for row in of_arm], means, yerr=errors, label=arm, color=style.colour,
-            marker=style.marker, linestyle=style.line, markersize=5, linewidth=1.4, elinewidth=0.9, capsize=2.5,
-            markeredgecolor="white", markeredgewidth=0.5, transform=beside,
+            [100 * row["density"] for row in of_arm], means, yerr=errors, label=_ARM_LABELS.get(arm, arm),
+            color=style.colour, marker=style.marker, linestyle=style.line, markersize=5, linewidth=1.4,
+            elinewidth=0.9, capsize=2.5, markeredgecolor="white", markeredgewidth=0.5, transform=beside,
         )
+
+
+_ARM_LABELS = {"dense": "dense, same budget"}  # the line of level 0 is called dense
 
 
 def _values(row: Row, column: str, scale: float) -> tuple[float, float, float]:

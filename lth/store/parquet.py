@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lth.errors import DamagedObject
-from lth.store.schemas import SCHEMA_VERSION, SCHEMAS
+from lth.store.columns import SCHEMA_VERSION
+from lth.store.schemas import SCHEMAS
 from lth.store.seal import UNSEALED, holds, put_seal
 
 SEAL = "file_sha256"
@@ -43,9 +44,18 @@ def decode(data: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
         raise DamagedObject(f"it is no readable Parquet ({type(error).__name__}: {lines[0][:160]})") from error
     if table is None:
         raise DamagedObject("its bytes do not match the SHA-256 in its metadata")
-    if metadata.get("schema_version") != SCHEMA_VERSION:
+    if metadata.get("schema_version") == "1":  # before `levels` had parameters, flops and latency
+        table = _with_new_columns(table, SCHEMAS[kind])
+    elif metadata.get("schema_version") != SCHEMA_VERSION:
         raise DamagedObject(f"its schema_version is {metadata.get('schema_version')!r}, this program reads "
                             f"{SCHEMA_VERSION!r}")
     if not table.schema.equals(SCHEMAS[kind]):
         raise DamagedObject(f"its columns are not those of {kind}")
     return table.replace_schema_metadata(SCHEMAS[kind].metadata), metadata
+
+
+def _with_new_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows of an earlier version, null in the columns that it did not have."""
+    columns = [table[field.name].cast(field.type) if field.name in table.column_names
+               else pa.nulls(table.num_rows, field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)

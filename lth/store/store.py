@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from lth.errors import StoreError
-from lth.store import commits, reading
+from lth.store import analyses, commits, reading
 from lth.store.location import parse_location
 from lth.store.objects import Objects, Retries
 from lth.store.reading import Committed
@@ -109,6 +109,17 @@ class Store:
         missing, or that does not match the unit's record or its own checksums.
         """
         return reading.read_masks(self.objects, experiment_id, where)
+
+    # Analyses
+
+    def put_analysis(self, kind: str, experiment_id: str, table: pa.Table) -> str:
+        """Writes rows of `layers`, `overlap` or `connectivity`; returns the object's key, the same for the same rows.
+        Raises StoreError if they do not fit the table's columns or belong to another experiment."""
+        return analyses.put(self.objects, kind, experiment_id, table)
+
+    def read_analysis(self, kind: str, experiment_id: str) -> tuple[pa.Table, dict[str, str]]:
+        """All rows of that analysis, each once, and the damaged objects among them: key -> what is wrong."""
+        return analyses.read(self.objects, kind, experiment_id)
 
     # Checkpoints
 

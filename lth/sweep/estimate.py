@@ -20,6 +20,8 @@ from lth.engine import (
     make_feed,
 )
 from lth.experiment import Experiment
+from lth.store import Unit
+from lth.sweep.planning import keeps_weights, trainings_behind
 from lth.sweep.setup import Setup
 from lth.sweep.stages import blocks
 
@@ -55,6 +57,12 @@ def time_a_step(concrete: Setup, experiment: Experiment, data: ImageData, second
     return step / count, evaluation / count, evaluation / count * whole / experiment.dataset.validation
 
 
+def steps_to_train(concrete: Setup, experiment: Experiment, unit: Unit) -> int:
+    """Optimizer steps of one seed's training in a unit."""
+    recipe = concrete.recipe_of(unit.arm, unit.level, trainings_behind(experiment, unit.level))
+    return recipe.steps - concrete.start_step(unit.arm, unit.level)
+
+
 def entropy(density: float) -> float:
     """Bits a weight that a random mask of this density needs at least: the binary entropy."""
     if density in (0.0, 1.0):
@@ -66,8 +74,10 @@ def estimate_storage(concrete: Setup, experiment: Experiment, trainings: int) ->
     """Bytes that `trainings` trainings land in the store: curves, masks near their entropy, checkpoints kept."""
     recipe, levels = concrete.recipe, len(concrete.counts)
     curve = 2 * (recipe.steps // recipe.evaluate_every + 2) * 14 + 1500
-    masks = sum(1.1 * entropy(sum(counts.values()) / concrete.weights_total) * concrete.weights_total / 8
+    full = sum(concrete.counts[0].values())
+    masks = sum(1.1 * entropy(sum(counts.values()) / full) * concrete.weights_total / 8
                 for counts in concrete.counts) / levels
     seeds = trainings / (1 + experiment.pruning.levels * len(experiment.draws()))
-    kept = concrete.network.layout.width * 4 * (2 + (recipe.rewind_step is not None))
+    kept_levels = 1 + experiment.pruning.levels if keeps_weights(experiment) else 2
+    kept = concrete.network.layout.width * 4 * (kept_levels + (recipe.rewind_step is not None))
     return trainings * (curve + masks) + seeds * kept

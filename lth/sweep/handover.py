@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -13,10 +14,11 @@ from lth.engine import Network
 from lth.errors import DamagedObject
 from lth.experiment import Experiment
 from lth.store import Store
-from lth.sweep.planning import Work
+from lth.sweep.planning import Work, keeps_weights
 from lth.sweep.setup import DataFacts, Setup, setup
 
 Arrays = dict[str, np.ndarray]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,20 +86,26 @@ def kept_for_later(network: Network, work: Work, trained: Arrays | None) -> dict
             saved.update({f"{prefix}buffers/{name}": every_seed(buffer) for name, buffer in
                           named({k: torch.from_numpy(v.copy()) for k, v in trained.items()},
                                  f"{key}buffers/").items()})
+    if "movement" in trained:
+        views = network.layout.views(torch.from_numpy(trained["movement"].copy()))
+        saved.update({f"movement/{tensor.name}": every_seed(views[tensor.name]).contiguous()
+                      for tensor in network.prunable})
     return saved
 
 
 def forget_parents(job: Job, work: Work) -> None:
     """Delete trained weights that nothing needs any more: those of the level before, once all its seeds are here.
 
-    Level 0 stays: it holds the dense networks and the rewind points.
+    Level 0 stays: it holds the dense networks and the rewind points. Where networks go on from trained weights every
+    level stays: its controls start from them, and they could not be had again without all levels before.
     """
-    if work.unit.arm != "ticket" or work.unit.level < 2 or job.experiment.pruning.schedule != "iterative":
+    if work.unit.arm != "ticket" or work.unit.level < 2 or keeps_weights(job.experiment):
         return
-    for name in set(work.trained_from.values()):
+    for name in set(work.trained_from.values()) if job.experiment.pruning.schedule == "iterative" else ():
         if set(job.store.seeds_of(job.experiment.id, name)) <= set(work.unit.seeds):
             job.store.delete_checkpoint(job.experiment.id, name)
 
 
-def named(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+def named(tensors: Mapping[str, T], prefix: str) -> dict[str, T]:
+    """The entries whose names begin with `prefix`, without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

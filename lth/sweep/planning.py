@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lth.experiment import Experiment, RewindToStep
+from lth.experiment import Experiment, FineTune, NoRewinding, RewindLearningRate, RewindToStep
 from lth.store import Committed, Unit
 
 Key = tuple[str, int, int, int]  # arm, draw, level, seed
@@ -77,15 +77,32 @@ def needs(experiment: Experiment, unit: Unit) -> set[tuple[str, int, int]]:
     """The (arm, draw, level) whose commits, for the same seeds, a unit waits for."""
     if unit.level == 0:
         return set()
-    needed = {("ticket", 0, unit.level)} if unit.arm != "ticket" else {("ticket", 0, parent_level(experiment, unit))}
+    parent = parent_level(experiment, unit.level)
+    needed = {("ticket", 0, unit.level)} if unit.arm != "ticket" else set()
+    if parent is not None and (unit.arm == "ticket" or keeps_weights(experiment)):
+        needed.add(("ticket", 0, parent))
     if isinstance(experiment.rewinding, RewindToStep):
         needed.add(("ticket", 0, 0))
     return needed
 
 
-def parent_level(experiment: Experiment, unit: Unit) -> int:
-    """The level whose trained weights a ticket is pruned from: the one before, or the dense network."""
-    return unit.level - 1 if experiment.pruning.schedule == "iterative" else 0
+def parent_level(experiment: Experiment, level: int) -> int | None:
+    """The level that a ticket's mask is cut after: the one before, or the dense network. None: after none at all."""
+    if experiment.pruning.schedule == "iterative":
+        return level - 1
+    return 0 if experiment.pruning.when == "after_training" else None
+
+
+def keeps_weights(experiment: Experiment) -> bool:
+    """Whether pruned networks go on from trained weights, which all arms of a level then read."""
+    return isinstance(experiment.rewinding, RewindLearningRate | FineTune | NoRewinding)
+
+
+def trainings_behind(experiment: Experiment, level: int) -> int:
+    """How many trainings, its own included, lead to a ticket of that level."""
+    if experiment.pruning.when == "at_initialisation":
+        return 1
+    return level + 1 if experiment.pruning.schedule == "iterative" else min(level, 1) + 1
 
 
 def ready(experiment: Experiment, unit: Unit, done: Mapping[Key, Done]) -> bool:
@@ -97,15 +114,21 @@ def work(experiment: Experiment, unit: Unit, done: Mapping[Key, Done]) -> Work:
     """The unit with the names of the units that it reads from; call it when the unit is `ready`."""
     if unit.level == 0:
         return Work(unit, unit.seeds, ())
-    level = unit.level if unit.arm != "ticket" else parent_level(experiment, unit)
-    parents = {seed: done["ticket", 0, level, seed] for seed in unit.seeds}
-    lost = tuple(seed for seed, parent in parents.items()
-                 if (parent.diverged if unit.arm == "ticket" else not parent.has_mask))
+    before = parent_level(experiment, unit.level)
+    level = unit.level if unit.arm != "ticket" else before
+    if level is None:  # the mask comes from nothing but the seed
+        return Work(unit, unit.seeds, ())
+    scored = {seed: done["ticket", 0, level, seed] for seed in unit.seeds}
+    trained = experiment.pruning.when == "after_training"
+    lost = tuple(seed for seed, parent in scored.items()
+                 if not parent.has_mask or (parent.diverged and unit.arm == "ticket" and trained))
     live = tuple(seed for seed in unit.seeds if seed not in lost)
-    names = {seed: parents[seed].unit for seed in live}
     late = isinstance(experiment.rewinding, RewindToStep)
+    reads_trained = trained and (unit.arm == "ticket" or keeps_weights(experiment))
     return Work(
-        unit, live, lost, masks_from=names, trained_from=names if unit.arm == "ticket" else {},
+        unit, live, lost, masks_from={seed: scored[seed].unit for seed in live},
+        trained_from={seed: done["ticket", 0, before, seed].unit for seed in live}
+        if reads_trained and before is not None else {},
         rewind_from={seed: done["ticket", 0, 0, seed].unit for seed in live} if late else {})
 
 

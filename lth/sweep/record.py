@@ -31,8 +31,8 @@ def code_version() -> str:
     return f"{lth.__version__}+{commit.stdout.strip()}"
 
 
-def record(store: Store, experiment: Experiment, seeds: Sequence[int], fingerprint: str) -> None:
-    """Write the experiment and this sweep down; refuse if the experiment began with other data.
+def record(store: Store, experiment: Experiment, seeds: Sequence[int] | None, fingerprint: str) -> None:
+    """Write the experiment and this sweep down (no sweep without seeds); refuse if it began with other data.
 
     `fingerprint` is the data set's SHA-256: the id names the data, this pins its bytes.
     """
@@ -50,9 +50,10 @@ def record(store: Store, experiment: Experiment, seeds: Sequence[int], fingerpri
         raise LthError(
             f"the data set {experiment.dataset.name!r} is not the one that {experiment.id} began with (SHA-256 "
             f"{fingerprint[:12]}, then {began[:12]}); put the old data back, or use another store or experiment name")
-    store.put_sweep(experiment.id, {
-        "seeds": format_seeds(seeds), "levels": experiment.pruning.levels,
-        "arms": [f"{arm.name}:{arm.draws}" for arm in experiment.arms], "margin": experiment.margin})
+    if seeds is not None:
+        store.put_sweep(experiment.id, {
+            "seeds": format_seeds(seeds), "levels": experiment.pruning.levels,
+            "arms": [f"{arm.name}:{arm.draws}" for arm in experiment.arms], "margin": experiment.margin})
 
 
 def described(store: Store, identifier: str) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from lth.experiment import Experiment
 from lth.store import LEVELS, MASKS, METRICS, Unit, mask_sha256, pack
+from lth.structured import alive_units, unit_masks
 from lth.sweep.planning import Work
 from lth.sweep.setup import Setup
 
@@ -41,6 +43,7 @@ def tables(
     masks: Mapping[str, np.ndarray],
     trained: Mapping[str, np.ndarray] | None,
     figures: Figures | None,
+    latency: np.ndarray | None = None,
     *,
     device: str,
     threads: int,
@@ -49,16 +52,15 @@ def tables(
     """The `levels`, `metrics` and `masks` tables of a unit, lost seeds included."""
     unit = work.unit
     common = {"experiment_id": experiment.id, "arm": unit.arm, "draw": unit.draw, "level": unit.level}
-    remaining = sum(setup.counts[unit.level].values())
     total = setup.weights_total
-    density = remaining / total
+    sizes = _sizes(setup, masks, work.seeds)
     mask_table = MASKS.empty_table()
     if masks:  # of the seeds that have one: a lost seed does not
         mask_table = pack(masks, experiment.id, Unit(unit.arm, unit.draw, unit.level, work.seeds))
     mask_of = mask_sha256(mask_table)
     dataset = experiment.dataset
     description = {
-        **common, "density": density, "weights_remaining": remaining, "weights_total": total,
+        **common, "weights_total": total,
         "criterion": experiment.pruning.criterion, "model": experiment.model.name,
         "dataset": dataset.name + (f":{dataset.path}" if dataset.path else ""),
         "device": device, "cohort_size": len(unit.seeds), "threads": threads,
@@ -67,11 +69,16 @@ def tables(
     }
     level_rows, metric_rows = [], []
     for seed in unit.seeds:
-        row: dict[str, Any] = {**description, "seed": seed, "status": "diverged", "steps": 0, "mask_sha256": None}
+        remaining, parameters, flops = sizes.get(seed, (None, None, None))
+        density = None if remaining is None else remaining / total
+        row: dict[str, Any] = {**description, "seed": seed, "weights_remaining": remaining, "density": density,
+                               "parameters": parameters, "flops": flops,
+                               "status": "diverged", "steps": 0, "mask_sha256": None}
         if trained is not None and figures is not None and seed in work.seeds:
             position = work.seeds.index(seed)
             row.update(_level_row(trained, figures, position, setup))
             row["mask_sha256"] = mask_of[seed]
+            row["latency_seconds"] = None if latency is None else float(latency[position])
             metric_rows += [{**common, "seed": seed, "density": density, **metric}
                             for metric in _metric_rows(trained, figures, position)]
         level_rows.append(row)
@@ -80,6 +87,27 @@ def tables(
         pa.Table.from_pylist(metric_rows, METRICS),
         mask_table,
     )
+
+
+def _sizes(setup: Setup, masks: Mapping[str, np.ndarray], seeds: Sequence[int]) -> dict[int, tuple[int, int, int]]:
+    """Of each seed that has a mask: prunable weights that remain, all parameters that do, operations per example."""
+    if not masks:
+        return {}
+    network = setup.network
+    kept = {name: mask.reshape(len(mask), -1).sum(1) for name, mask in masks.items()}
+    remaining = sum(kept.values(), np.zeros(len(seeds), np.int64))
+    gone: dict[str, np.ndarray] = {}
+    if setup.groups:  # with removed units go their biases and norms, and what reads them in layers never pruned
+        bits = {name: torch.from_numpy(mask) for name, mask in masks.items()}
+        others = {slot.name: slot.shape for slot in network.layout.slots if slot.name not in masks}
+        gone = {name: (~mask).flatten(1).sum(1).numpy() for name, mask in
+                unit_masks(setup.groups, alive_units(setup.groups, bits), others).items()}
+    parameters = remaining + sum(slot.size - gone.get(slot.name, 0) for slot in network.layout.slots
+                                 if slot.name not in masks)
+    flops = sum((2 * kept[tensor.name] * tensor.positions for tensor in network.prunable),
+                np.zeros(len(seeds), np.int64))
+    flops += sum(2 * (tensor.size - gone.get(tensor.name, 0)) * tensor.positions for tensor in setup.elsewhere)
+    return {seed: (int(remaining[row]), int(parameters[row]), int(flops[row])) for row, seed in enumerate(seeds)}
 
 
 def _level_row(trained: Mapping[str, np.ndarray], figures: Figures, position: int, setup: Setup) -> dict[str, Any]:

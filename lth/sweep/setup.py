@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
+import torch
+
+from lth.arms import ARMS
 from lth.data import ImageData
-from lth.engine import Network, Optimizer, Recipe, Schedule, describe
+from lth.engine import Network, Optimizer, Recipe, Sample, Schedule, describe
 from lth.errors import InvalidExperiment
 from lth.experiment import Experiment, RewindToStep, to_steps
-from lth.models import build_model, prunable_tensors
-from lth.pruning import ladder, layer_fraction
+from lth.models import PrunableTensor, build_model, prunable_tensors
+from lth.pruning import CRITERIA, Criterion, ladder, layer_fraction
+from lth.rewinding import Retraining, resolve_rewinding, stretched
+from lth.structured import UnitGroup, alive_units, unit_groups, unit_masks, unit_scores
 
 
 @dataclass(frozen=True)
@@ -28,16 +34,49 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Setup:
-    """An experiment made concrete for a data set. `counts[level]` is what remains, by tensor or group."""
+    """An experiment made concrete for a data set.
+
+    `recipe` is how the dense network and fresh weights are trained, `retraining` how a ticket is. `counts[level]` is
+    what remains, by tensor or group: weights, or units where whole units are removed. `rounds` and `sample` are how
+    the criterion scores. `groups` are the network's units where whole units are removed, else there are none.
+    `elsewhere` are the weights of dense and convolutional layers that are never pruned.
+    """
 
     network: Network
     recipe: Recipe
+    retraining: Retraining
     counts: tuple[dict[str, int], ...]
+    rounds: int
+    sample: Sample
+    input_shape: tuple[int, int, int]
+    groups: tuple[UnitGroup, ...]
+    elsewhere: tuple[PrunableTensor, ...]
 
     @property
     def weights_total(self) -> int:
         """Prunable weights of the dense network."""
-        return sum(self.counts[0].values())
+        return sum(tensor.size for tensor in self.network.prunable)
+
+    def mask_rows(self, masks: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """bool [seeds, width] of masks [seeds, *shape]; of removed units biases and norms are masked, too."""
+        if self.groups:
+            shapes = {slot.name: slot.shape for slot in self.network.layout.slots}
+            masks = {**unit_masks(self.groups, alive_units(self.groups, masks), shapes), **masks}
+        return self.network.masks(masks)
+
+    def start_step(self, arm: str, level: int) -> int:
+        """The step at which an arm's training begins: not 0 after late rewinding, the last where nothing is trained."""
+        return 0 if level == 0 or ARMS[arm].fresh else self.retraining.step
+
+    def recipe_of(self, arm: str, level: int, behind: int) -> Recipe:
+        """How an arm is trained at a level; `behind` trainings led to the ticket of that level."""
+        how = ARMS[arm]
+        if level == 0 or how.fresh:
+            recipe = stretched(self.recipe, behind) if how.whole_budget else self.recipe
+        else:
+            recipe = self.retraining.recipe
+        return replace(recipe, rewind_step=self.recipe.rewind_step if level == 0 else None,
+                       movement=self.recipe.movement and arm == "ticket")
 
 
 def setup(experiment: Experiment, facts: DataFacts) -> Setup:
@@ -52,14 +91,65 @@ def _setup(text: str, facts: DataFacts) -> Setup:
     tensors = prunable_tensors(build(), facts.input_shape, facts.classes, experiment.model.prunable,
                                experiment.model.output_layer)
     network = describe(build, facts.input_shape, facts.classes, tensors, experiment.model.initialisation)
+    recipe = resolve_recipe(experiment, facts.examples)
+    per_epoch = (facts.examples - experiment.dataset.validation) // experiment.training.batch_size
+    retraining = resolve_rewinding(experiment.rewinding, recipe, per_epoch)
     pruning = experiment.pruning
     fractions = [layer_fraction(tensor, pruning.fraction.dense, pruning.fraction.conv, pruning.output_factor)
                  for tensor in tensors]
     if pruning.levels and not any(fractions):
         raise InvalidExperiment("pruning.fraction prunes nothing in this network: its layers are "
                                 f"{', '.join(sorted({tensor.kind for tensor in tensors}))}; set their fraction")
-    return Setup(network, resolve_recipe(experiment, facts.examples),
-                 tuple(ladder(tensors, fractions, pruning.levels, pruning.scope)))
+    elsewhere = tuple(tensor for tensor in prunable_tensors(build(), facts.input_shape, facts.classes)
+                      if tensor.name not in {chosen.name for chosen in tensors})
+    if pruning.remove == "units":
+        groups, counts = _units(experiment, network, facts.input_shape)
+        return Setup(network, recipe, retraining, tuple(counts), 1, Sample(), facts.input_shape, groups,
+                     elsewhere)
+    counts = ladder(tensors, fractions, pruning.levels, pruning.scope, pruning.densities, pruning.allow_empty_layers)
+    criterion = CRITERIA[pruning.criterion]
+    return Setup(network, recipe, retraining, tuple(counts), pruning.rounds or criterion.rounds,
+                 _sample(experiment, criterion), facts.input_shape, (), elsewhere)
+
+
+def _units(
+    experiment: Experiment, network: Network, input_shape: tuple[int, int, int]
+) -> tuple[tuple[UnitGroup, ...], list[dict[str, int]]]:
+    """The groups of units that can be removed, and how many remain at each level."""
+    pruning = experiment.pruning
+    kinds = {tensor.name: tensor.kind for tensor in network.prunable}
+    found = unit_groups(network.module, input_shape, list(kinds))
+    as_tensors = [PrunableTensor(group.name, (group.units,), kinds[group.name], False) for group in found]
+    fractions = [layer_fraction(tensor, pruning.fraction.dense, pruning.fraction.conv, 1.0) for tensor in as_tensors]
+    groups = tuple(group for group, fraction in zip(found, fractions, strict=True) if fraction)
+    if pruning.levels and not groups:
+        raise InvalidExperiment("pruning.fraction removes no unit of this network; set the fraction of its layers")
+    if pruning.scope == "global" and len({fraction for fraction in fractions if fraction}) > 1:
+        raise InvalidExperiment("pruning.scope 'global' lets the units of all layers compete, so they need one "
+                                "fraction: give dense and conv the same one, or leave one empty")
+    chosen = [tensor for tensor, fraction in zip(as_tensors, fractions, strict=True) if fraction]
+    counts = ladder(chosen, [fraction for fraction in fractions if fraction], pruning.levels, pruning.scope,
+                    allow_empty=True)
+    for level, kept in enumerate(counts):
+        for name, count in kept.items():
+            if count < (1 if name else len(groups)):
+                left = f"no unit of {name!r}" if name else f"{count} units for {len(groups)} groups, each needing one"
+                raise InvalidExperiment(f"level {level} would leave {left}; use at most {level - 1} levels or a "
+                                        "smaller pruning.fraction")
+    if pruning.criterion == "bn_scale":
+        unit_scores(groups, [torch.ones(1, group.units, dtype=torch.bool) for group in groups],
+                    network.layout.views(torch.zeros(1, network.layout.width)), "bn_scale")
+    return groups, counts
+
+
+def _sample(experiment: Experiment, criterion: Criterion) -> Sample:
+    """The published sample of the criterion, with what the experiment says instead."""
+    scoring = experiment.pruning.scoring
+    sample = criterion.sample
+    if scoring.examples is not None or scoring.per_class is not None:
+        sample = replace(sample, examples=scoring.examples, per_class=scoring.per_class)
+    return replace(sample, temperature=scoring.temperature or sample.temperature,
+                   batch_size=scoring.batch_size or sample.batch_size)
 
 
 def resolve_recipe(experiment: Experiment, examples: int) -> Recipe:
@@ -82,7 +172,8 @@ def resolve_recipe(experiment: Experiment, examples: int) -> Recipe:
         schedule=Schedule(schedule.kind, to_steps(schedule.warmup, per_epoch), milestones,
                           getattr(schedule, "factor", 0.1)),
         batch_size=training.batch_size, steps=steps, evaluate_every=to_steps(training.evaluate_every, per_epoch),
-        precision=training.precision, crop_padding=dataset.crop_padding, flip=dataset.flip, rewind_step=rewind)
+        precision=training.precision, crop_padding=dataset.crop_padding, flip=dataset.flip, rewind_step=rewind,
+        movement=experiment.pruning.remove == "weights" and CRITERIA[experiment.pruning.criterion].needs_training)
     _check_order("training.evaluate_every", recipe.evaluate_every, steps)
     _check_order("training.schedule.warmup", recipe.schedule.warmup, steps)
     if list(milestones) != sorted(set(milestones)):

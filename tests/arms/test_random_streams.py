@@ -23,7 +23,8 @@ def test_a_stream_starts_from_the_digest_of_its_name() -> None:
 
 
 def test_seeds_names_and_counters_tell_streams_apart() -> None:
-    names = ["init", "order", "augment", "split", "reinit/level 1", "reinit/level 1/own", "random_mask/1.weight"]
+    names = ["init", "order", "augment", "split", "reinit/level 1", "reinit/level 1/own", "random_mask/1.weight",
+             "shuffled_mask/1.weight", "shuffled_weights/1.weight", "noise/1.weight", "scoring", "scoring/dropout"]
     started = [stream_seed(seed, name, *counters)
                for seed in range(20) for name in names for counters in ((), (0,), (1,), (0, 1), (1, 0), (10,))]
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lth.data import AugmentationDraw, augment, draw_augmentation
-from lth.data.torchvision_import import import_torchvision
 from lth.errors import DataError
 from lth.streams import stream
+from lth.torchvision_import import import_torchvision
 
 
 def random_images(*shape: int) -> torch.Tensor:

@@ -17,8 +17,8 @@ import scipy.io
 import torch
 
 from lth.data import load_dataset
-from lth.data.torchvision_import import import_torchvision
 from lth.errors import DataError
+from lth.torchvision_import import import_torchvision
 
 datasets = import_torchvision().datasets
 

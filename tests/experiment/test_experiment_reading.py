@@ -89,7 +89,10 @@ def test_published_presets_say_what_was_published(name: str) -> None:
 
 
 def test_the_presets_that_there_are() -> None:
-    assert preset_names() == ["conv2-cifar10", "conv4-cifar10", "conv6-cifar10", "digits", "lenet-mnist", "smoke"]
+    assert preset_names() == [
+        "conv2-cifar10", "conv4-cifar10", "conv6-cifar10", "digits", "lenet-mnist", "lenet-mnist-snip",
+        "resnet20-cifar10", "resnet20-cifar10-late", "resnet20-cifar10-low", "resnet20-cifar10-warmup", "smoke",
+        "vgg16-cifar10", "vgg16-cifar10-late", "vgg19-cifar10", "vgg19-cifar10-warmup"]
     for name in preset_names():
         assert load_experiment(name).name == name
         assert preset_text(name).startswith("# ")  # says of itself what it is

@@ -11,13 +11,27 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from lth.errors import InvalidExperiment
-from lth.experiment import Execution, Experiment, RewindToStep, canonical_json, digest, load_experiment, preset_names
+from lth.experiment import (
+    Execution,
+    Experiment,
+    FineTune,
+    NoRewinding,
+    RewindLearningRate,
+    RewindToStep,
+    canonical_json,
+    digest,
+    load_experiment,
+    preset_names,
+)
 from lth.experiment.reading import build_experiment, field_paths
 
 SGD = "training.optimizer={kind: sgd, learning_rate: 0.1, momentum: 0.9}"
 STEP = "training.schedule={kind: step, milestones: [100it]}"
 LATE = "rewinding={kind: step, step: 10it}"
 PARQUET = "dataset={name: parquet, path: birds, validation: 240}"
+DENSITIES = ["pruning.scope=global", "pruning.fraction=0.2", "pruning.output_factor=1", "pruning.levels=1",
+             "pruning.densities=[0.5]"]
+FINE_TUNE = "rewinding={kind: fine_tune, duration: 10it}"
 
 # For every field that decides a training: settings in which it exists, and settings that differ in it alone.
 DECIDING: dict[str, tuple[list[str], list[str]]] = {
@@ -48,15 +62,28 @@ DECIDING: dict[str, tuple[list[str], list[str]]] = {
     "training.duration": ([], ["training.duration=601it"]),
     "training.evaluate_every": ([], ["training.evaluate_every=21it"]),
     "training.precision": ([], ["training.precision=bf16"]),
-    "pruning.criterion": ([], []),  # only one is registered; see the test that registers another
+    "pruning.remove": ([], ["pruning.remove=units", "pruning.criterion=l1"]),  # units have criteria of their own
+    "pruning.criterion": ([], ["pruning.criterion=magnitude_init"]),
+    "pruning.when": ([], ["pruning.when=at_initialisation"]),
     "pruning.scope": (["pruning.fraction=0.2", "pruning.output_factor=1"],
                       ["pruning.fraction=0.2", "pruning.output_factor=1", "pruning.scope=global"]),
     "pruning.schedule": ([], ["pruning.schedule=one_shot"]),
     "pruning.fraction.dense": ([], ["pruning.fraction.dense=0.28"]),
     "pruning.fraction.conv": ([], ["pruning.fraction.conv=0.2"]),
     "pruning.output_factor": ([], ["pruning.output_factor=0.6"]),
+    "pruning.densities": (DENSITIES, [*DENSITIES, "pruning.densities=[0.4]"]),
+    "pruning.rounds": ([], ["pruning.rounds=2"]),
+    "pruning.scoring.examples": (["pruning.criterion=snip"], ["pruning.criterion=snip", "pruning.scoring.examples=64"]),
+    "pruning.scoring.per_class": (["pruning.criterion=grasp"],
+                                  ["pruning.criterion=grasp", "pruning.scoring.per_class=5"]),
+    "pruning.scoring.batch_size": (["pruning.criterion=taylor"],
+                                   ["pruning.criterion=taylor", "pruning.scoring.batch_size=50"]),
+    "pruning.scoring.temperature": (["pruning.criterion=grasp"],
+                                    ["pruning.criterion=grasp", "pruning.scoring.temperature=1"]),
+    "pruning.allow_empty_layers": ([], ["pruning.allow_empty_layers=true"]),
     "rewinding.kind": ([], [LATE]),
     "rewinding.step": ([LATE], [LATE.replace("10it", "11it")]),
+    "rewinding.duration": ([FINE_TUNE], [FINE_TUNE.replace("10it", "11it")]),
 }
 # The same trainings, more or fewer of them, or judged otherwise.
 NOT_DECIDING = {
@@ -64,6 +91,7 @@ NOT_DECIDING = {
     "arms": ["arms=[ticket]"],
     "arms.name": ["arms=[ticket, random_mask]"],
     "arms.draws": ["arms=[ticket, 'reinit:3', random_mask]"],
+    "imports": ["imports=[colorsys]"],  # of what a module registers, the names that are used count
     "margin": ["margin=0.01"],
 }
 
@@ -76,7 +104,7 @@ def test_every_field_is_known_to_decide_a_training_or_not() -> None:
     assert leaves(field_paths(Experiment)) - {"name"} == set(DECIDING) | set(NOT_DECIDING) - {"arms"}
 
 
-@pytest.mark.parametrize("field", sorted(set(DECIDING) - {"pruning.criterion"}))
+@pytest.mark.parametrize("field", sorted(DECIDING))
 def test_the_id_changes_with_every_field_that_decides(field: str) -> None:
     before, after = (load_experiment("digits", settings) for settings in DECIDING[field])
 
@@ -92,12 +120,13 @@ def test_the_id_stays_when_a_sweep_is_extended_or_judged_otherwise(field: str) -
     assert before.id == after.id
 
 
-def test_the_id_changes_with_the_criterion(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lth.pruning import CRITERIA
+@pytest.mark.parametrize("kind", ["init", "step, step: 10it", "learning_rate", "fine_tune", "none"])
+def test_every_way_of_rewinding_has_an_id_of_its_own(kind: str) -> None:
+    others = [f"rewinding={{kind: {other}}}" for other in ("init", "step, step: 10it", "learning_rate", "fine_tune",
+                                                           "none") if other != kind]
 
-    monkeypatch.setitem(CRITERIA, "other", CRITERIA["magnitude"])
-
-    assert load_experiment("digits", ["pruning.criterion=other"]).id != load_experiment("digits").id
+    assert load_experiment("digits", [f"rewinding={{kind: {kind}}}"]).id not in {
+        load_experiment("digits", [other]).id for other in others}
 
 
 def test_the_id_is_the_name_and_ten_hex_digits_of_the_deciding_content() -> None:
@@ -110,12 +139,21 @@ def test_the_id_is_the_name_and_ten_hex_digits_of_the_deciding_content() -> None
 def test_presets_keep_their_ids() -> None:
     """A changed default orphans every result that lies in somebody's store: change an id here only on purpose."""
     assert {name: load_experiment(name).id for name in preset_names()} == {
-        "conv2-cifar10": "conv2-cifar10-dbe97ab96d",
-        "conv4-cifar10": "conv4-cifar10-5bdb51efed",
-        "conv6-cifar10": "conv6-cifar10-61e4713191",
-        "digits": "digits-a7f9773000",
-        "lenet-mnist": "lenet-mnist-d595b51762",
-        "smoke": "smoke-247c87e19d",
+        "conv2-cifar10": "conv2-cifar10-38a3034a14",
+        "conv4-cifar10": "conv4-cifar10-3b9d9cecbc",
+        "conv6-cifar10": "conv6-cifar10-1bffd09698",
+        "digits": "digits-caa6ab014e",
+        "lenet-mnist": "lenet-mnist-e6316fa4ca",
+        "lenet-mnist-snip": "lenet-mnist-snip-f660aea1ee",
+        "resnet20-cifar10": "resnet20-cifar10-6c51fa14ae",
+        "resnet20-cifar10-late": "resnet20-cifar10-late-6f26128105",
+        "resnet20-cifar10-low": "resnet20-cifar10-low-3163147849",
+        "resnet20-cifar10-warmup": "resnet20-cifar10-warmup-b6d6414bce",
+        "smoke": "smoke-97a7f05e9b",
+        "vgg16-cifar10": "vgg16-cifar10-4dc46d39f5",
+        "vgg16-cifar10-late": "vgg16-cifar10-late-2a2d03c127",
+        "vgg19-cifar10": "vgg19-cifar10-7c25c2cbbf",
+        "vgg19-cifar10-warmup": "vgg19-cifar10-warmup-b064fa8e1a",
     }
 
 
@@ -131,8 +169,11 @@ def test_what_decides_the_smoke_experiment_field_by_field() -> None:
                           "weight_decay": 0.0},
             "schedule": {"kind": "constant", "warmup": "0it"}, "batch_size": 32, "duration": "40it",
             "evaluate_every": "10it", "precision": "float32"},
-        "pruning": {"criterion": "magnitude", "scope": "layer", "schedule": "iterative",
-                    "fraction": {"dense": 0.3, "conv": 0.1}, "output_factor": 0.5},
+        "pruning": {"remove": "weights", "criterion": "magnitude", "when": "after_training", "scope": "layer",
+                    "schedule": "iterative", "fraction": {"dense": 0.3, "conv": 0.1}, "output_factor": 0.5,
+                    "densities": None, "rounds": None,
+                    "scoring": {"examples": None, "per_class": None, "batch_size": None, "temperature": None},
+                    "allow_empty_layers": False},
         "rewinding": {"kind": "init"},
     }
 
@@ -180,10 +221,11 @@ def sections(part: BaseModel) -> Iterator[BaseModel]:
 
 
 def test_every_part_is_frozen_and_refuses_unknown_fields() -> None:
-    parts = [*sections(load_experiment("digits", [LATE])), Execution()]
+    parts = [*sections(load_experiment("digits", [LATE])), Execution(), RewindLearningRate(), FineTune(), NoRewinding()]
 
-    assert {type(part).__name__ for part in parts} >= {"Experiment", "Dataset", "Model", "Training", "Adam", "Constant",
-                                                       "Pruning", "PruningFraction", "RewindToStep", "Arm", "Execution"}
+    assert {type(part).__name__ for part in parts} >= {
+        "Experiment", "Dataset", "Model", "Training", "Adam", "Constant", "Pruning", "PruningFraction", "Scoring",
+        "RewindToStep", "Arm", "Execution"}
     for part in parts:
         with pytest.raises(ValidationError, match="frozen"):
             setattr(part, next(iter(type(part).model_fields)), "x")
@@ -213,7 +255,8 @@ def test_every_field_of_every_part_has_a_description(model: type[BaseModel]) -> 
     if model is Experiment:
         titles = {title for title, _, _ in described}
         assert titles == {"Experiment", "Dataset", "Model", "Training", "Adam", "SGD", "Constant", "Step", "Cosine",
-                          "Pruning", "PruningFraction", "RewindToInit", "RewindToStep", "Arm"}
+                          "Pruning", "PruningFraction", "Scoring", "RewindToInit", "RewindToStep",
+                          "RewindLearningRate", "FineTune", "NoRewinding", "Arm"}
 
 
 def test_every_number_has_bounds() -> None:
@@ -239,7 +282,8 @@ def test_the_form_takes_its_choices_from_a_valid_json_schema() -> None:
     wrong = load_experiment("digits").model_dump(mode="json")
     wrong["pruning"]["levels"] = -1
     assert [list(error.path) for error in validator.iter_errors(wrong)] == [["pruning", "levels"]]
-    assert schema["$defs"]["Pruning"]["properties"]["scope"]["enum"] == ["layer", "global"]
+    assert schema["$defs"]["Pruning"]["properties"]["scope"]["enum"] == [
+        "layer", "global", "uniform", "uniform_plus", "erk", "smart_ratio"]
 
 
 @pytest.mark.parametrize(
@@ -292,15 +336,15 @@ def test_the_form_takes_its_choices_from_a_valid_json_schema() -> None:
         (["pruning.fraction.conv=1.5"], ["pruning.fraction.conv", "got 1.5", "above 0 and below 1"]),
         (["pruning.fraction={dense: null, conv: null}"], ["pruning.fraction", "set dense, conv or both"]),
         (["pruning.scope=global"], ["pruning.scope", "'global'", "output_factor to 1"]),
-        (["pruning.scope=everywhere"], ["pruning.scope", "'everywhere'", "'layer' or 'global'"]),
-        (["pruning.criterion=magnitud"], ["pruning.criterion", "'magnitud'", "did you mean 'magnitude'?"]),
+        (["pruning.scope=everywhere"], ["pruning.scope", "'everywhere'", "'layer', 'global'"]),
+        (["pruning.criterion=magnitud"], ["pruning", "criterion 'magnitud'", "did you mean 'magnitude'?"]),
         (["pruning.output_factor=-0.5"], ["pruning.output_factor", "got -0.5"]),
         ([LATE.replace("10it", "601it")], ["rewinding.step", "601it", "600it", "earlier"]),
         ([LATE.replace("10it", "600it")], ["rewinding.step", "600it", "earlier"]),
         (["rewinding.step=5it"], ["rewinding.step", "kind 'init' has no such field", "'step' has"]),
-        (["rewinding.kind=late"], ["rewinding", "'late'", "init, step"]),
+        (["rewinding.kind=late"], ["rewinding", "'late'", "init, step, learning_rate, fine_tune, none"]),
         (["arms=[ticket, tickets]"], ["arms.1", "'tickets'", "did you mean 'ticket'?"]),
-        (["arms=[ticket, lucky]"], ["arms.1", "'lucky'", "known: random_mask, reinit, ticket"]),
+        (["arms=[ticket, lucky]"], ["arms.1", "'lucky'", "known: dense, random_mask, reinit, "]),
         (["arms=[reinit]"], ["arms", "'ticket'"]),
         (["arms=[]"], ["arms", "[]", "[ticket, reinit]"]),
         (["arms=ticket"], ["arms", "'ticket'", "[ticket, reinit]"]),

@@ -6,6 +6,7 @@ import datetime
 
 import pyarrow as pa
 import pytest
+from at_init_claims import small_vgg_claims, snip_claims
 from lenet_claims import claims
 
 from lth.store import LEVELS
@@ -48,3 +49,46 @@ def test_each_claim_can_fail(
 ) -> None:
     found = claims(table(*values))
     assert [position for position, claim in enumerate(found) if not claim.holds] == failing
+
+
+def finals(values: dict[tuple[str, int], float]) -> pa.Table:
+    """Three seeds with the given final test accuracies by arm and level, each seed a little off."""
+    rows = []
+    for (arm, level), value in values.items():
+        for seed in range(3):
+            found = dict.fromkeys(LEVELS.names)
+            found.update(experiment_id="made-up", arm=arm, seed=seed, draw=0, level=level, weights_total=1,
+                         dataset="mnist", model="mlp", steps=1, test_accuracy=value + 0.0001 * seed, status="ok",
+                         device="cpu", cohort_size=3, threads=1, precision="float32", code_version="0",
+                         finished_at=datetime.datetime.now(datetime.UTC))
+            rows.append(found)
+    return pa.Table.from_pylist(rows, LEVELS)
+
+
+@pytest.mark.parametrize(("at_95", "at_98", "holds"), [
+    (0.982, 0.976, [True, True]), (0.979, 0.976, [False, True]), (0.982, 0.971, [True, False]),
+    (0.982, 0.981, [True, False])])
+def test_snip_must_be_near_dense_at_95_and_near_its_published_error_at_98(
+    at_95: float, at_98: float, holds: list[bool]
+) -> None:
+    found = snip_claims(finals({("ticket", 0): 0.983, ("ticket", 1): at_95, ("ticket", 2): at_98}))
+    assert [claim.holds for claim in found] == holds
+
+
+def test_the_claims_about_criteria_can_fail_one_by_one() -> None:
+    def holds(synflow: float = 0.6, snip: float = 0.55, random: float = 0.3, magnitude: float = 0.7,
+              moved: tuple[float, float, float] = (0.65, 0.695, 0.695)) -> list[bool]:
+        ones, tens = {"synflow": synflow, "snip": snip}, {"synflow": 0.7, "snip": 0.7}
+        shuffled = dict(zip(("magnitude", "snip", "synflow"), moved, strict=True))
+        tables = {name: finals({("ticket", 1): tens[name], ("ticket", 2): ones[name],
+                                ("shuffled_mask", 1): shuffled[name]}) for name in ("synflow", "snip")}
+        tables["random"] = finals({("ticket", 1): random})
+        tables["magnitude"] = finals({("ticket", 1): magnitude, ("shuffled_mask", 1): shuffled["magnitude"]})
+        return [claim.holds for claim in small_vgg_claims(tables)]
+
+    assert holds() == [True] * 5
+    assert holds(synflow=0.54) == [False, True, True, True, True]
+    assert holds(random=0.55) == [True, False, True, True, True]
+    assert holds(magnitude=0.65) == [True, True, False, True, True]
+    assert holds(moved=(0.65, 0.68, 0.695)) == [True, True, True, False, True]
+    assert holds(moved=(0.65, 0.695, 0.68)) == [True, True, True, True, False]

@@ -94,5 +94,6 @@ def test_images_too_small_for_a_network_are_refused(name: str, side: int) -> Non
 
 
 def test_every_network_is_described_in_one_line() -> None:
-    assert set(model_names()) == {"conv2", "conv4", "conv6", "lenet5", "mlp"}
+    assert set(model_names()) == {"conv2", "conv4", "conv6", "lenet5", "mlp", "resnet", "resnet20", "resnet32",
+                                  "resnet56", "torchvision", "vgg11", "vgg16", "vgg19"}
     assert all(len(text) > 20 and "\n" not in text for text in model_names().values())

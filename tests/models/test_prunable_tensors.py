@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from lth.errors import InvalidExperiment
-from lth.models import prunable_tensors
+from lth.models import build_model, prunable_tensors
 
 SHAPE = (1, 2, 2)  # flat: 4
 
@@ -186,3 +186,59 @@ def test_looking_leaves_the_module_as_it_was() -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert torch.equal(generator, torch.get_rng_state())
     assert not module[1]._forward_hooks
+
+
+def positions(module: nn.Module, shape: tuple[int, ...], classes: int, **overrides: object) -> dict[str, int]:
+    tensors = prunable_tensors(module, shape, classes, **overrides)  # type: ignore[arg-type]
+    return {tensor.name: tensor.positions for tensor in tensors}
+
+
+def test_a_convolution_is_applied_at_every_position_of_its_output() -> None:
+    assert list(positions(build_model("conv2", (3, 32, 32), 10), (3, 32, 32), 10).values()) == [1024, 1024, 1, 1, 1]
+    strided = nn.Sequential(
+        nn.Conv2d(1, 4, 3, stride=2, padding=1),  # 9x7 -> 5x4
+        nn.Conv2d(4, 6, 2, groups=2),  # -> 4x3
+        nn.Conv2d(6, 2, 3, dilation=2, padding=1),  # -> 2x1
+        nn.Flatten(1, 2), nn.Conv1d(4, 3, 1), nn.Flatten(), nn.Linear(3, 2))
+    assert list(positions(strided, (1, 9, 7), 2).values()) == [20, 12, 2, 1, 1]
+
+
+def test_a_transposed_convolution_is_applied_at_every_position_of_its_input() -> None:
+    class ByName(nn.ConvTranspose2d):
+        def forward(self, input: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return super().forward(input)
+
+    class Upwards(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.ConvTranspose2d(1, 3, 2, stride=2), ByName(3, 5, 3)
+            self.head = nn.Linear(5 * 8 * 10, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.second(input=self.first(x)).flatten(1))
+
+    # 3x4 -> 6x8 -> 8x10
+    assert positions(Upwards(), (1, 3, 4), 2) == {"first.weight": 12, "second.weight": 48, "head.weight": 1}
+
+
+def test_a_dense_layer_is_applied_at_every_position_of_a_sequence_and_at_every_run() -> None:
+    class Sequence(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows, self.rounds, self.head = nn.Linear(4, 5), nn.Linear(5, 5), nn.Linear(5, 3)
+            self.tied = nn.Linear(5, 5)
+            self.tied.weight = self.rounds.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.rows(x)  # [batch, 2, 6, 4]: two rows of six
+            for _ in range(3):
+                x = self.rounds(x.flatten(1, 2))[:, :7].unsqueeze(1)  # of 12 positions, then of 7, then of 7
+            return self.head(self.tied(x.flatten(0, 2)).view(len(x), -1, 5).sum(1))  # 7 more, as one long batch
+
+    found = positions(Sequence(), (2, 6, 4), 3)
+    assert found == {"rows.weight": 12, "rounds.weight": 12 + 7 + 7 + 7, "head.weight": 1}
+
+
+def test_a_tensor_that_no_layer_runs_counts_once() -> None:
+    assert positions(Declared("ab"), SHAPE, 4, prunable=["a.weight", "c.weight"]) == {"a.weight": 1, "c.weight": 1}
+    assert positions(Declared("aaab"), SHAPE, 4) == {"a.weight": 3, "b.weight": 1}

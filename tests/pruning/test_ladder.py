@@ -131,10 +131,24 @@ def test_a_layer_that_would_be_emptied_is_named_with_its_level(size: int, fracti
     with pytest.raises(InvalidExperiment) as caught:
         ladder(tensors, rates, 5, "layer")
     assert str(caught.value) == (f"level {empty_at} would leave layer 'thin.weight' empty (of {size} weights); "
-                                 f"use at most {empty_at - 1} levels or a smaller pruning.fraction")
-    assert len(ladder(tensors, rates, empty_at - 1, "layer")) == empty_at  # the remedy works
+                                 f"use at most {empty_at - 1} levels, prune less, or set pruning.allow_empty_layers")
+    assert len(ladder(tensors, rates, empty_at - 1, "layer")) == empty_at  # the remedies work
+    assert ladder(tensors, rates, 5, "layer", allow_empty=True)[empty_at]["thin.weight"] == 0
 
 
 def test_a_global_competition_that_would_leave_nothing_is_refused_with_its_level() -> None:
     with pytest.raises(InvalidExperiment, match=r"^level 3 would leave all competing layers empty \(of 210 weights\)"):
         ladder(TENSORS, [Fraction("0.9")] * 2, 3, "global")  # 210 -> 21 -> 2 -> 0
+
+
+def test_densities_instead_of_a_fraction_are_of_all_competing_layers_together() -> None:
+    rates = [Fraction(1, 5), Fraction(1, 5)]
+
+    assert ladder(TENSORS, rates, 2, "global", (0.5, 0.05)) == [{"": 210}, {"": 105}, {"": 10}]  # 10.5: half to even
+    assert ladder(TENSORS, rates, 1, "global", (0.5, 0.05)) == [{"": 210}, {"": 105}]
+    assert ladder(TENSORS, [Fraction(1, 5), Fraction(0)], 1, "global", (0.1,)) == [
+        {"last.weight": 90, "": 120}, {"last.weight": 90, "": 12}]
+    # In exact arithmetic of the digits: 0.35 * 90 is 31.5, in floating point 31.499999999999996.
+    assert ladder(TENSORS, [Fraction(0), Fraction(1, 5)], 1, "global", (0.35,))[1] == {"first.weight": 120, "": 32}
+    with pytest.raises(InvalidExperiment, match=r"^level 2 would leave all competing layers empty \(of 210 weights\)"):
+        ladder(TENSORS, rates, 2, "global", (0.5, 0.001))

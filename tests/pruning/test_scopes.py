@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lth.errors import LthError
-from lth.pruning import CRITERIA, criterion_names, keep_highest, magnitude, random_like, select
+from lth.pruning import CRITERIA, criterion_names, keep_highest, random_like, select
+from lth.pruning.criteria.magnitude import magnitude
 from lth.streams import stream
 
 
@@ -161,12 +162,18 @@ def test_a_layer_that_a_competition_empties_is_named() -> None:
     assert "\n" not in text
     assert "'weak.weight'" in text
     assert "to 4 weights" in text
-    assert "pruning.scope=layer" in text
+    assert "another pruning.scope" in text
+    assert "pruning.allow_empty_layers" in text
+    # The remedy works: the seed whose layer is lost goes on without it.
+    new = select(scores, masks, {"": 4}, allow_empty=True)
+    assert new["weak.weight"].sum(1).tolist() == [3, 0]
+    assert new["strong.weight"].sum(1).tolist() == [1, 4]
 
 
 def test_magnitude_is_the_absolute_value() -> None:
     assert magnitude(torch.tensor([[-3.0, 0.0, 2.0]])).tolist() == [[3.0, 0.0, 2.0]]
-    assert CRITERIA["magnitude"][0] is magnitude
+    assert CRITERIA["magnitude"].score is magnitude
+    assert CRITERIA["magnitude"].needs == ("weights",)
     assert "Han et al. 2015" in criterion_names()["magnitude"]
 
 

@@ -8,7 +8,17 @@ from hypothesis import strategies as st
 
 from lth.experiment import Experiment, load_experiment
 from lth.store import Unit
-from lth.sweep.planning import Done, Key, choose_cohort_size, needs, plan, planned_count, ready, work
+from lth.sweep.planning import (
+    Done,
+    Key,
+    choose_cohort_size,
+    needs,
+    plan,
+    planned_count,
+    ready,
+    trainings_behind,
+    work,
+)
 
 
 def experiment(*settings: str) -> Experiment:
@@ -47,10 +57,16 @@ def test_exactly_what_is_missing_is_planned(seeds: int, size: int, levels: int, 
     assert planned_count(spec, seeds) == len(wanted)
 
 
-@given(st.integers(1, 9), st.integers(1, 4), st.sampled_from(["iterative", "one_shot"]), st.booleans())
-def test_every_unit_becomes_ready_and_never_before_its_needs(seeds: int, size: int, schedule: str, late: bool) -> None:
-    settings = [f"pruning.schedule={schedule}"] + (["rewinding={kind: step, step: 5it}"] if late else [])
-    spec = experiment(*settings)
+KEEPING = ["learning_rate", "fine_tune", "none"]  # trained weights stay
+KINDS = ["init", "step, step: 5it", *KEEPING]
+
+
+@given(st.integers(1, 9), st.integers(1, 4), st.sampled_from(["iterative", "one_shot"]),
+       st.sampled_from([*KINDS, "at_initialisation"]))
+def test_every_unit_becomes_ready_and_never_before_its_needs(seeds: int, size: int, schedule: str, kind: str) -> None:
+    early = kind == "at_initialisation"
+    spec = experiment(f"pruning.schedule={schedule}", *(
+        ["pruning.when=at_initialisation"] if early else [f"rewinding={{kind: {kind}}}"]))
     waiting, done = plan(spec, tuple(range(seeds)), (), size), {}
     while waiting:
         able = [unit for unit in waiting if ready(spec, unit, done)]
@@ -59,12 +75,32 @@ def test_every_unit_becomes_ready_and_never_before_its_needs(seeds: int, size: i
         todo = work(spec, unit, done)
         assert todo.seeds == unit.seeds and not todo.lost
         if unit.level:
-            assert set(todo.masks_from) == set(unit.seeds)
-            assert bool(todo.trained_from) == (unit.arm == "ticket")
-            assert bool(todo.rewind_from) == late
+            ticket = unit.arm == "ticket"
+            # A mask is cut from the one before, or from nothing but the seed.
+            assert set(todo.masks_from) == (set() if early and ticket and schedule == "one_shot" else set(unit.seeds))
+            assert bool(todo.trained_from) == (not early and (ticket or kind in KEEPING))
+            assert bool(todo.rewind_from) == (kind == "step, step: 5it")
+            parent = unit.level - 1 if schedule == "iterative" else 0
+            assert all(f"L{parent:02}" in name for name in todo.trained_from.values())
         waiting.remove(unit)
         done.update({(unit.arm, unit.draw, unit.level, seed): Done(unit.name, False, True) for seed in unit.seeds})
     assert set(done) == everything(spec, range(seeds))
+
+
+@pytest.mark.parametrize(("schedule", "parent"), [("iterative", 2), ("one_shot", 0)])
+@pytest.mark.parametrize("kind", KEEPING)
+def test_where_trained_weights_stay_controls_wait_for_them_too(kind: str, schedule: str, parent: int) -> None:
+    spec = experiment(f"pruning.schedule={schedule}", f"rewinding={{kind: {kind}}}", "pruning.levels=3")
+
+    assert needs(spec, Unit("random_mask", 0, 3, (0,))) == {("ticket", 0, 3), ("ticket", 0, parent)}
+    assert needs(spec, Unit("ticket", 0, 3, (0,))) == {("ticket", 0, parent)}
+
+
+def test_how_many_trainings_lead_to_a_ticket() -> None:
+    spec = experiment()
+    assert [trainings_behind(spec, level) for level in (0, 1, 2)] == [1, 2, 3]
+    assert [trainings_behind(experiment("pruning.schedule=one_shot"), level) for level in (0, 1, 2)] == [1, 2, 2]
+    assert [trainings_behind(experiment("pruning.when=at_initialisation"), level) for level in (0, 1, 2)] == [1, 1, 1]
 
 
 def test_one_shot_levels_need_the_dense_network_only() -> None:

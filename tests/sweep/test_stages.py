@@ -175,10 +175,10 @@ def test_rewinding_to_step_zero_is_rewinding_to_init(digits: ImageData, tmp_path
 
 
 def test_a_diverged_seed_is_recorded_at_every_level_and_the_others_go_on(digits: ImageData, tmp_path: Path) -> None:
-    from lth.sweep import stages
+    from lth.sweep.stages import starting, training
 
     experiment, store = smoke(), Store(tmp_path)
-    make_feed = stages.make_feed
+    make_feed = training.make_feed
 
     def poisoned(*arguments, **options):  # type: ignore[no-untyped-def]
         feed = make_feed(*arguments, **options)
@@ -188,7 +188,8 @@ def test_a_diverged_seed_is_recorded_at_every_level_and_the_others_go_on(digits:
         return feed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "make_feed", poisoned)
+        for stage in (starting, training):
+            patch.setattr(stage, "make_feed", poisoned)
         run_here(experiment, SEEDS, store, digits)
     found, clean = rows(store, experiment), Store(tmp_path / "clean")
     run_here(experiment, SEEDS, clean, digits)

@@ -34,7 +34,7 @@ def import_torchvision() -> ModuleType:
         except ModuleNotFoundError as error:
             if error.name != "torchvision":
                 raise
-            raise DataError("torchvision is not installed, and this data set is read with it: install it") from error
+            raise DataError("torchvision is not installed, and this comes from it: install it") from error
         except RuntimeError as error:
             if "operator torchvision::nms does not exist" not in str(error):
                 raise

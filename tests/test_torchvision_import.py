@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from lth.data.torchvision_import import import_torchvision
 from lth.errors import DataError
+from lth.torchvision_import import import_torchvision
 
 
 def test_data_sets_transforms_and_models_work_afterwards() -> None:
@@ -19,7 +19,7 @@ try:
     import torchvision
 except RuntimeError:
     pass
-from lth.data.torchvision_import import import_torchvision
+from lth.torchvision_import import import_torchvision
 first = import_torchvision()
 import torch, torchvision
 assert import_torchvision() is first is torchvision

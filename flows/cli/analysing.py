@@ -1,0 +1,152 @@
+"""`lth overlap` and `lth connectivity`: compute what is missing into the store, and print it in short."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from flows.cli.starting import facts_before_start, run_flow
+from lth.analysis import mean_interval
+from lth.errors import InvalidExperiment, LthError
+from lth.experiment import Execution, Experiment, load_experiment, parse_seeds
+from lth.experiment.reading import build_experiment
+from lth.store import Store
+
+STABLE = 0.02
+"""The barrier below which Frankle et al. (2020) call a training stable (fraction of errors)."""
+
+
+def experiment_in(source: str, store: Store, settings: list[str]) -> Experiment:
+    """The experiment of a preset, a file, or an id that the store holds."""
+    from lth.sweep.record import described
+
+    if source not in store.experiments():
+        return load_experiment(source, settings)
+    content = described(store, source).get("experiment")
+    if not isinstance(content, dict):
+        raise LthError(f"{store.url} does not say what {source} is; give its preset or file instead of its id")
+    return build_experiment(content, settings)
+
+
+def numbers(text: str, field: str) -> list[int]:
+    """`0,3,7` or `0-4` as numbers, in order."""
+    try:
+        return list(parse_seeds(text))
+    except InvalidExperiment:
+        raise InvalidExperiment(f"{field} {text!r} cannot be read; write every number once, as 0,3,7 or 0-4") from None
+
+
+def names(text: str) -> list[str]:
+    """`ticket,reinit` as a list."""
+    return [part.strip() for part in text.split(",")]
+
+
+def print_overlap(
+    source: str, store_url: str, settings: list[str], between: str, levels: str | None, arms: str | None,
+    by_layer: bool,
+) -> None:
+    """Jaccard indices against chance, means over pairs."""
+    from lth.sweep.comparing import compare
+
+    store, console = Store(store_url), Console(highlight=False)
+    experiment = experiment_in(source, store, settings)
+    rows = compare(store, experiment.id, between, numbers(levels, "--levels") if levels else None,  # type: ignore[arg-type]
+                   names(arms) if arms else None)
+    key = store.put_analysis("overlap", experiment.id, rows)
+    console.print(f"[bold]{experiment.id}[/]: overlap of masks between {between}")
+    texts, figures = {"seeds": (["arm"], ["level"]), "arms": (["arm a", "arm b"], ["level"]),
+                      "levels": (["arm"], ["levels"])}[between]
+    table = _table([*texts, *(["tensor"] if by_layer else [])], [*figures, "pairs", "Jaccard", "chance", "ratio"])
+    keys = ("arm_a", "draw_a", "level_a", "arm_b", "draw_b", "level_b", "tensor")
+    for place, group in _groups(rows.to_pylist(), keys):
+        values = [row["jaccard"] for row in group if row["jaccard"] is not None]
+        if bool(place[-1]) != by_layer or not values:
+            continue
+        arms_ = [_arm(*place[:2]), _arm(*place[3:5])][: len(texts)]
+        which = f"{place[2]}, {place[5]}" if between == "levels" else str(place[2])
+        chance = _mean([row["chance"] for row in group if row["jaccard"] is not None])
+        table.add_row(*arms_, *([place[6]] if by_layer else []), which, str(len(values)), _interval(values, 1, 4),
+                      f"{chance:.4f}", f"{_mean(values) / chance:.2f}x" if chance else "")
+    console.print(table)
+    console.print("Jaccard index of kept weights: mean ± half the 95% t interval over pairs (pairs that share a "
+                  "seed are not independent); chance: random masks of the same counts.")
+    console.print(f"{rows.num_rows:,} rows in {store.url}/{key}", soft_wrap=True)
+
+
+def print_connectivity(
+    source: str, store_url: str, settings: list[str], seeds: str, levels: str, arms: str, steps: str | None,
+    copies: int, points: int, batch_norm: str, splits: str, execution: Execution,
+) -> None:
+    """Barriers by arm, level, step and split: means over the pairs of a seed, then over seeds."""
+    from lth.sweep.connecting import Measure, missing
+    from lth.sweep.handover import Job
+
+    store, console = Store(store_url), Console(highlight=False)
+    replicates, wanted, among = parse_seeds(seeds), numbers(levels, "--levels"), names(arms)
+    measure = Measure(copies, points, batch_norm, tuple(names(splits)))  # type: ignore[arg-type]
+    experiment = experiment_in(source, store, settings)
+    at = names(steps) if steps else [getattr(experiment.rewinding, "step", "0it")]
+    facts = facts_before_start(experiment)
+
+    def start() -> int:
+        from flows.connectivity import connectivity
+
+        options = {"levels": wanted, "arms": among, "steps": at, "copies": copies, "points": points,
+                   "batch_norm": batch_norm, "splits": measure.splits, "execution": execution}
+        return int(connectivity(experiment, seeds, store.url, **options))  # type: ignore[call-overload]
+
+    if facts is None or missing(Job(experiment, facts, store.url), replicates, wanted, among, at, measure, 1):
+        run_flow(start, experiment, console, "Every path that was measured is kept.")
+    rows, _ = store.read_analysis("connectivity", experiment.id)
+    if not rows.num_rows:
+        raise LthError(f"nothing could be measured for {experiment.id}; check --levels, --arms and --steps")
+    for (split, norm, shown), group in _groups(rows.to_pylist(), ("split", "batch_norm", "points")):
+        console.print(f"[bold]{experiment.id}[/]: linear mode connectivity, {split} errors, {shown} points, batch "
+                      f"norm: {norm}", soft_wrap=True)
+        table = _table(["arm"], ["level", "step", "seeds", "pairs", "barrier", "error", "stable"])
+        for place, some in _groups(group, ("arm", "draw", "level", "step")):
+            by_seed = [_mean([row["barrier"] for row in some if row["seed"] == seed])
+                       for seed in sorted({row["seed"] for row in some})]
+            error = _mean([(row["error_a"] + row["error_b"]) / 2 for row in some])
+            table.add_row(_arm(*place[:2]), str(place[2]), str(place[3]), str(len(by_seed)), str(len(some)),
+                          _interval(by_seed, 100, 2), f"{error:.2%}", "yes" if _mean(by_seed) < STABLE else "no")
+        console.print(table)
+    console.print("Barrier: the highest error on the line above the mean of its ends, in percentage points, mean ± "
+                  f"half the 95% t interval over seeds; stable below {STABLE * 100:g} (Frankle et al. 2020). Error: at "
+                  "the ends.")
+
+
+def _table(texts: Sequence[str], figures: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    for name in texts:
+        table.add_column(name, no_wrap=True)
+    for name in figures:
+        table.add_column(name, no_wrap=True, justify="right")
+    return table
+
+
+Rows = list[dict[str, Any]]
+
+
+def _groups(rows: Rows, keys: Sequence[str]) -> list[tuple[tuple[Any, ...], Rows]]:
+    found: dict[tuple[Any, ...], Rows] = {}
+    for row in rows:
+        found.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return sorted(found.items())
+
+
+def _arm(arm: str, draw: int) -> str:
+    return f"{arm}.{draw}" if draw else arm
+
+
+def _interval(values: Sequence[float], scale: float, digits: int) -> str:
+    interval = mean_interval([scale * value for value in values])
+    return f"{interval.mean:.{digits}f}" + (f" ±{interval.high - interval.mean:.{digits}f}" if len(values) > 1 else "")
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,71 @@
+"""Running a flow from the command line: a live display, an own server where none is named, a clean stop."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from rich.console import Console
+
+from flows.cli.live import Display
+from lth.errors import LthError
+from lth.experiment import Experiment
+
+if TYPE_CHECKING:
+    from lth.sweep.setup import DataFacts
+
+T = TypeVar("T")
+
+
+def facts_before_start(experiment: Experiment) -> DataFacts | None:
+    """What mistakes can be found with before Prefect and Ray are started; None where reading the data takes long."""
+    from lth.data import load_dataset
+    from lth.sweep.setup import DataFacts
+
+    if experiment.dataset.name == "parquet" or os.environ.get("RAY_ADDRESS", "local") != "local":
+        return None
+    return DataFacts.of(load_dataset(experiment.dataset.name, path=experiment.dataset.path))
+
+
+def run_flow(start: Callable[[], T], experiment: Experiment, console: Console, kept: str) -> T:
+    """What `start` returns, under a display. Ctrl-C says what is `kept` and how to resume, and is raised again."""
+    display = Display(console, experiment)
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with display:
+            display.phase("starting Prefect and Ray")
+            from flows.local_server import own_session
+            from flows.progress import LISTENER
+
+            LISTENER.set(display.listen)
+            with own_session():
+                return _with_server(start)
+    except KeyboardInterrupt:
+        console.print(f"\n[bold]Stopped.[/] {kept} Resume with:")
+        console.print("  " + shlex.join(["lth", *sys.argv[1:]]), soft_wrap=True, markup=False)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _with_server(run: Callable[[], T]) -> T:
+    """Run the flow; a Prefect server that cannot be reached is a mistake to be mended, not a crash."""
+    import httpx
+
+    try:
+        return run()
+    except (RuntimeError, httpx.HTTPError) as error:
+        if "Failed to reach API" not in str(error) and not isinstance(error, httpx.HTTPError):
+            raise
+        where = os.environ.get("PREFECT_API_URL", "its own temporary server")
+        raise LthError(f"Prefect's API does not answer at {_without_secrets(where)}; start the server, mend "
+                       "PREFECT_API_URL, or unset it") from None
+
+
+def _without_secrets(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return scheme + separator + rest.rpartition("@")[2]

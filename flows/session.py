@@ -1,0 +1,86 @@
+"""What every flow over an experiment begins with: its share of a machine, its data, and what the store holds."""
+
+from __future__ import annotations
+
+import ray
+from prefect.logging import get_run_logger
+
+from lth.errors import LthError, StoreError
+from lth.experiment import Execution, Experiment
+from lth.store import Store, unit_name_of
+from lth.sweep.handover import Job
+from lth.sweep.planning import Done, Key, done_of
+from lth.sweep.record import code_version, record
+from lth.sweep.setup import setup
+from tasks import stages
+from tasks.ray_door import Cluster, Share
+
+DEFAULT_STORE = "./lth-store"
+
+
+class Session:
+    """An experiment, its seeds and store, on a cluster. `connect` first, then `prepare`."""
+
+    share: Share
+    job: Job
+    data: ray.ObjectRef
+
+    def __init__(self, experiment: Experiment, seeds: tuple[int, ...], store: Store, execution: Execution) -> None:
+        self.experiment = experiment
+        self.seeds = seeds
+        self.store = store
+        self.execution = execution
+        self.done: dict[Key, Done] = {}
+        self.log = get_run_logger()
+
+    def connect(self, cluster: Cluster) -> int:
+        """Choose the share of a machine that one unit takes, and say how many such units fit side by side."""
+        self.share = self._share_of(cluster)
+        return self._slots(cluster)
+
+    def _share_of(self, cluster: Cluster) -> Share:
+        gpus = ray.cluster_resources().get("GPU", 0)
+        if self.execution.device == "cuda" and not gpus:
+            raise LthError("device 'cuda' was asked for, but Ray has no GPU; use --device cpu or a cluster with GPUs")
+        on_gpu = bool(gpus) and self.execution.device != "cpu"
+        if self.experiment.training.precision == "tf32" and not on_gpu:
+            raise LthError("training.precision 'tf32' exists on CUDA devices only; use float32 on a CPU")
+        return Share(self.execution.threads, self.execution.gpu_share if on_gpu else 0)
+
+    def _slots(self, cluster: Cluster) -> int:
+        """How many units fit side by side; refuses a share that no node has room for, for which Ray would wait."""
+        slots = cluster.slots(self.share)
+        if slots < 1:
+            gpu = f" and {self.share.gpus:g} of a GPU" if self.share.gpus else ""
+            raise LthError(f"a unit needs {self.share.cpus} cores{gpu} on one machine, but Ray has no machine with "
+                           "that much; lower --threads, raise --cores, or add nodes")
+        return slots
+
+    def stacked_floats(self) -> int:
+        concrete = self.job.setup
+        return concrete.network.activation_floats * concrete.recipe.batch_size if self.share.gpus else 0
+
+    def prepare(self, cluster: Cluster, sweep: bool = True) -> None:
+        """Check store, data and experiment; find out what is committed; set aside what is damaged.
+
+        A `sweep` is written down as planned.
+        """
+        self.store.check_writable()
+        facts, fingerprint, self.data = stages.prepare_named(self.experiment)(cluster, self.share, self.experiment)
+        device = "cuda" if self.share.gpus else "cpu"
+        self.job = Job(self.experiment, facts, self.store.url, device, self.execution.threads, code_version())
+        setup(self.experiment, facts)
+        record(self.store, self.experiment, self.seeds if sweep else None, fingerprint)
+        committed = self.store.committed(self.experiment.id)
+        for damaged, reason in committed.damaged.items():
+            self.log.warning("damaged object %s (%s): its unit is set aside and done again", damaged, reason)
+            self.set_aside(damaged)
+        if committed.damaged:
+            committed = self.store.committed(self.experiment.id)
+        self.done = done_of(self.experiment, self.seeds, committed)
+
+    def set_aside(self, key: str) -> None:
+        try:
+            self.store.quarantine_unit(self.experiment.id, unit_name_of(key))
+        except StoreError as error:  # a stray file, whose name is no unit's: nothing of ours, and in nobody's way
+            self.log.warning("%s is left where it is: %s", key, error)

@@ -1,0 +1,69 @@
+"""The stage `prune`: from the weights of a level to the masks of the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from lth.data import ImageData
+from lth.engine import choose_device, exact_arithmetic, initial_buffers, initialise
+from lth.errors import LthError
+from lth.experiment import format_seeds
+from lth.pruning import CRITERIA, Scored
+from lth.pruning import prune as scored_and_cut
+from lth.structured import alive_units, keep_units, unit_masks, unit_scores
+from lth.sweep.handover import Job
+from lth.sweep.planning import Work
+from lth.sweep.stages.clock import Clock, Stage
+from lth.sweep.stages.starting import feed_of, masks_of, trained_before
+
+Masks = dict[str, torch.Tensor]
+
+
+def prune(job: Job, work: Work, data: ImageData) -> Stage:
+    """The masks of a ticket unit: weights or units scored, the lowest removed, round after round.
+
+    Trained weights that are no longer in the store are trained again from the mask of their level: on a CPU to the bit.
+    """
+    clock = Clock()
+    with clock.time("storage"):
+        masks = masks_of(job, work, work.masks_from)
+    with exact_arithmetic(job.threads, "float32"):
+        cut = _units_cut if job.setup.groups else _weights_cut
+        try:
+            masks = cut(job, work, data, masks, clock)
+        except LthError as error:
+            raise type(error)(f"level {work.unit.level}, seeds {format_seeds(work.seeds)}: {error}") from None
+    return Stage({f"masks/{name}": mask.cpu().numpy() for name, mask in masks.items()}, clock.seconds)
+
+
+def _weights_cut(job: Job, work: Work, data: ImageData, masks: Mapping[str, torch.Tensor], clock: Clock) -> Masks:
+    concrete, pruning, seeds = job.setup, job.experiment.pruning, work.seeds
+    network, criterion = concrete.network, CRITERIA[pruning.criterion]
+    initial, movement = initialise(network, seeds), None
+    if pruning.when == "after_training":
+        weights, buffers, movement = trained_before(job, work, data, clock)
+    else:
+        weights, buffers = initial, initial_buffers(network, seeds)
+    device = choose_device(job.device, "float32")
+    with clock.time("pruning"):
+        cohort = Scored(network, seeds, weights.to(device), {name: b.to(device) for name, b in buffers.items()},
+                        initial.to(device), None if movement is None else movement.to(device),
+                        feed_of(job, data, seeds, device) if criterion.needs_data else None, concrete.input_shape)
+        return scored_and_cut(cohort, criterion, {name: mask.to(device) for name, mask in masks.items()},
+                              concrete.counts[work.unit.level], rounds=concrete.rounds, sample=concrete.sample,
+                              level=work.unit.level, allow_empty=pruning.allow_empty_layers)
+
+
+def _units_cut(job: Job, work: Work, data: ImageData, masks: Mapping[str, torch.Tensor], clock: Clock) -> Masks:
+    """Whole units: every prunable weight that a removed unit writes or reads goes with it."""
+    concrete = job.setup
+    weights, _, _ = trained_before(job, work, data, clock)
+    with clock.time("pruning"):
+        alive = alive_units(concrete.groups, masks)
+        scores = unit_scores(concrete.groups, alive, concrete.network.layout.views(weights),
+                             job.experiment.pruning.criterion)  # type: ignore[arg-type]
+        kept = keep_units(concrete.groups, scores, alive, concrete.counts[work.unit.level])
+        shapes = {tensor.name: tensor.shape for tensor in concrete.network.prunable}
+        return {**masks, **unit_masks(concrete.groups, kept, shapes)}

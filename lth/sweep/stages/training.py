@@ -1,0 +1,111 @@
+"""The stage `train`: a unit's cohort, block after block, without the units that are removed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+
+from lth.data import ImageData
+from lth.engine import CohortTraining, Network, Start, Trained, choose_device, exact_arithmetic, make_feed
+from lth.structured import SmallCohort, alive_units, same_counts
+from lth.sweep.handover import Arrays, Job, named
+from lth.sweep.planning import Work, trainings_behind
+from lth.sweep.stages.clock import Clock, Stage
+
+# Bytes of one block's weights, gradient, moments and mask: what a core keeps close. A cohort on a CPU trains block
+# after block; results do not depend on it.
+CPU_BLOCK_BYTES = 11 * 2**20
+
+
+def train(
+    job: Job, work: Work, ticket: Arrays, data: ImageData, on_progress: Callable[[int], None] | None = None
+) -> Stage:
+    """Train the unit's cohort from its ticket; `on_progress` is given the seed-steps done since its last call."""
+    unit, concrete = work.unit, job.setup
+    recipe = concrete.recipe_of(unit.arm, unit.level, trainings_behind(job.experiment, unit.level))
+    start_step = concrete.start_step(unit.arm, unit.level)
+    device = choose_device(job.device, recipe.precision)
+    dataset = job.experiment.dataset
+    clock, parts, seconds, order = Clock(), [], [], []
+    with exact_arithmetic(job.threads, recipe.precision):
+        for rows, small in _blocks(job, ticket, device):
+            begun = time.perf_counter()
+            seeds = tuple(work.seeds[row] for row in rows)
+            feed = make_feed(data, seeds, dataset.validation, dataset.standardise, device)
+            network, start = _start(job, ticket, rows, small, start_step)
+            training = CohortTraining(network, recipe, feed, start)
+            reached = start_step
+
+            def report(step: int, size: int = len(rows)) -> None:
+                nonlocal reached
+                if on_progress:
+                    on_progress((step - reached) * size)
+                reached = step
+
+            result = training.advance(on_progress=report).result()
+            parts.append(_arrays(result, small))
+            order += rows
+            spent = time.perf_counter() - begun
+            seconds += [spent / len(rows)] * len(rows)
+            clock.add("evaluation", training.evaluation_seconds)
+            clock.add("training", spent - training.evaluation_seconds)
+    back = np.argsort(order)
+    arrays = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0] if name != "steps"}
+    return Stage({**arrays, "steps": parts[0]["steps"], "seconds": np.array(seconds)[back]}, clock.seconds)
+
+
+def blocks(network: Network, seeds: int, device: torch.device) -> list[slice]:
+    """How a cohort is cut for training: whole on a GPU, by cache on a CPU."""
+    size = seeds if device.type == "cuda" else max(1, CPU_BLOCK_BYTES // (network.layout.width * 4 * 5))
+    return [slice(start, min(start + size, seeds)) for start in range(0, seeds, size)]
+
+
+def _blocks(job: Job, ticket: Arrays, device: torch.device) -> Iterator[tuple[list[int], SmallCohort | None]]:
+    """Rows of the cohort that train side by side; where units are removed, with the smaller network of these rows."""
+    network, groups = job.setup.network, job.setup.groups
+    every = list(range(len(ticket["weights"])))
+    if not groups:
+        yield from ((every[block], None) for block in blocks(network, len(every), device))
+        return
+    alive = alive_units(groups, {name: torch.from_numpy(mask) for name, mask in named(ticket, "masks/").items()})
+    for part in same_counts(alive):
+        first = SmallCohort(network, groups, [units[part[:1]] for units in alive])
+        for block in blocks(first.network, len(part), device):
+            rows = part[block]
+            yield rows, SmallCohort(network, groups, [units[rows] for units in alive])
+
+
+def _start(
+    job: Job, ticket: Arrays, rows: list[int], small: SmallCohort | None, step: int
+) -> tuple[Network, Start]:
+    """The network and the start of a block; indexing by a list copies, so that nothing shared is written to."""
+    taken = {name: torch.from_numpy(array[rows]) for name, array in ticket.items()}
+    network = job.setup.network
+    weights, buffers = taken["weights"], named(taken, "buffers/")
+    if small is None:
+        return network, Start(weights, buffers, network.masks(named(taken, "masks/")), step)
+    weights, buffers = small.cut(weights, buffers)
+    return small.network, Start(weights, buffers, torch.ones_like(weights, dtype=torch.bool), step)
+
+
+def _arrays(result: Trained, small: SmallCohort | None) -> Arrays:
+    """A finished training in the coordinates of the whole network."""
+    def whole(rows: torch.Tensor, buffers: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return (rows, buffers) if small is None else small.paste(rows, buffers)
+
+    arrays = {"early_stop/step": result.early_stop_step, "diverged": result.diverged}
+    for prefix, rows, buffers in (("", result.weights, result.buffers),
+                                  ("early_stop/", result.early_stop_weights, result.early_stop_buffers),
+                                  ("rewind/", result.rewind_weights, result.rewind_buffers or {})):
+        if rows is not None:
+            arrays[f"{prefix}weights"], full = whole(rows, buffers)
+            arrays.update({f"{prefix}buffers/{name}": buffer for name, buffer in full.items()})
+    if result.movement is not None:
+        arrays["movement"] = result.movement
+    curves = result.curves
+    for name in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
+        arrays["curves/" + name] = getattr(curves, name).T.contiguous()  # [seeds, evaluations]
+    return {"steps": np.array(curves.steps), **{name: tensor.numpy() for name, tensor in arrays.items()}}

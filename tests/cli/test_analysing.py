@@ -1,0 +1,161 @@
+"""`lth overlap` and `lth connectivity`: what they compute, print and refuse."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lth.data import load_dataset
+from lth.experiment import Experiment, load_experiment
+from lth.results import open as results_in
+from lth.store import Store
+from lth.sweep.here import run_here
+
+CONNECTIVITY = ("connectivity", "smoke", "--seeds", "0-1", "--copies", "2", "--points", "5", "--levels", "0",
+                "--steps", "0it,20it")
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    return load_experiment("smoke")
+
+
+@pytest.fixture(scope="module")
+def made(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made") / "lth-store"
+    run_here(experiment, (0, 1, 2), Store(folder), load_dataset("digits"))
+    return folder
+
+
+@pytest.fixture
+def store(made: Path, tmp_path: Path) -> Path:
+    shutil.copytree(made, tmp_path / "lth-store")
+    return tmp_path / "lth-store"
+
+
+@pytest.fixture
+def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("Ray was started for a command that has nothing to run")
+
+    import ray
+
+    monkeypatch.setattr(ray, "init", refuse)
+
+
+def cells(out: str, *start: str) -> list[list[str]]:
+    """The rows of the printed tables that begin with these words."""
+    return [line.split() for line in out.splitlines() if line.split()[: len(start)] == list(start)]
+
+
+def test_overlap_prints_the_means_of_the_rows_that_it_writes(lth, store: Path, experiment: Experiment) -> None:  # type: ignore[no-untyped-def]
+    status, out, errors = lth("overlap", "smoke")
+    assert status == 0 and not errors and experiment.id in out
+    rows = results_in(store).overlap
+    assert rows.num_rows == 3 * 2 * 3 * 3  # arms, levels, pairs of seeds, two tensors and the network
+    for arm in ("ticket", "reinit", "random_mask"):
+        printed = {row[1]: row[2:] for row in cells(out, arm)}
+        assert set(printed) == {"1", "2"}
+        for level, row in printed.items():
+            values = [found for found in rows.to_pylist() if found["arm_a"] == arm and found["tensor"] == ""
+                      and found["level_a"] == int(level)]
+            jaccard, chance = (sum(found[name] for found in values) / 3 for name in ("jaccard", "chance"))
+            assert row[0] == "3" and float(row[1]) == pytest.approx(jaccard, abs=5e-5)
+            assert row[-2] == f"{chance:.4f}" and row[-1] == f"{jaccard / chance:.2f}x"
+    assert lth("overlap", experiment.id)[1] == out  # by its id, and nothing is added
+    assert results_in(store).overlap.num_rows == rows.num_rows
+
+
+def test_overlap_of_arms_and_levels_and_by_layer(lth, store: Path) -> None:  # type: ignore[no-untyped-def]
+    out = lth("overlap", "smoke", "--between", "arms", "--levels", "1", "--arms", "ticket, reinit")[1]
+    (row,) = cells(out, "reinit", "ticket")
+    assert row[2:5] == ["1", "3", "1.0000"]  # the same mask
+    out = lth("overlap", "smoke", "--between", "levels", "--arms", "ticket", "--by-layer")[1]
+    # level 2 keeps 502 of the 717 weights of level 1, and 116 of 136
+    assert [(row[1], row[5]) for row in cells(out, "ticket")] == [("1.weight", f"{502 / 717:.4f}"),
+                                                                  ("3.weight", f"{116 / 136:.4f}")]
+
+
+def test_a_layer_that_one_mask_leaves_empty_has_no_ratio(lth, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    settings = ["pruning.fraction=0.9", "pruning.levels=3", "pruning.output_factor=1", "arms=[ticket]",
+                "pruning.allow_empty_layers=true"]
+    run_here(load_experiment("smoke", settings), (0,), Store(tmp_path / "lth-store"), load_dataset("digits"))
+    options = [word for setting in settings for word in ("--set", setting)]
+    status, out, _ = lth("overlap", "smoke", "--between", "levels", "--by-layer", *options)
+    assert status == 0 and "0.0000" in [word for row in cells(out, "ticket", "3.weight") for word in row]
+
+
+def test_connectivity_runs_once_prints_barriers_and_finds_them_again(  # type: ignore[no-untyped-def]
+    lth, store: Path, tmp_path: Path, experiment: Experiment, nothing_starts: None
+) -> None:
+    """The first run has Prefect, its server and Ray to itself, as a person starts it."""
+    command = [str(Path(sys.executable).parent / "lth"), *CONNECTIVITY, "--cores", "2"]
+    environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "COLUMNS": "200"}
+    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280,
+                           check=False)
+    assert found.returncode == 0, found.stderr
+    table = results_in(store).connectivity
+    rows = table.to_pylist()
+    assert sorted((row["step"], row["seed"], row["copy_a"], row["copy_b"]) for row in rows) == [
+        (step, seed, 1, 2) for step in (0, 20) for seed in (0, 1)]
+    assert all(row["points"] == 5 and len(row["errors"]) == 5 and row["split"] == "test" for row in rows)
+    printed = cells(found.stdout, "ticket", "0")
+    assert [row[2:5] for row in printed] == [["0", "2", "2"], ["20", "2", "2"]]  # step, seeds, pairs
+    for row, step in zip(printed, (0, 20), strict=True):
+        barrier = sum(one["barrier"] for one in rows if one["step"] == step) / 2
+        assert float(row[5]) == pytest.approx(100 * barrier, abs=0.006)
+        assert row[-1] == ("yes" if barrier < 0.02 else "no")
+
+    status, out, errors = lth(*CONNECTIVITY)  # in this process, where Ray cannot start
+    assert status == 0 and not errors
+    assert cells(out, "ticket", "0") == printed
+    assert lth(*CONNECTIVITY, "--set", "arms=[ticket]")[0] == 0
+    assert lth("connectivity", experiment.id, *CONNECTIVITY[2:])[1] == out
+    assert results_in(store).connectivity.equals(table)
+
+
+@pytest.mark.parametrize(("arguments", "expected"), [
+    (["connectivity", "smoke", "--arms", "tickets"], ["'tickets'", "random_mask, reinit, ticket"]),
+    (["connectivity", "smoke", "--arms", "dense"], ["'dense'", "add it to arms"]),
+    (["connectivity", "smoke", "--levels", "0,7"], ["level 7", "no masks", "run the sweep first"]),
+    (["connectivity", "smoke", "--levels", "1", "--seeds", "8-9"], ["level 1", "no masks"]),
+    (["connectivity", "smoke", "--levels", "x"], ["--levels 'x'", "0,3,7"]),
+    (["connectivity", "smoke", "--levels", "3-1"], ["--levels '3-1'"]),
+    (["connectivity", "smoke", "--seeds", "2-0"], ["2-0", "0-2"]),
+    (["connectivity", "smoke", "--copies", "1"], ["two copies", "copies 1"]),
+    (["connectivity", "smoke", "--points", "2"], ["three points", "points 2"]),
+    (["connectivity", "smoke", "--splits", "foo"], ["'foo'", "train, test"]),
+    (["connectivity", "smoke", "--splits", "test,val"], ["'val'", "train, test"]),
+    (["connectivity", "smoke", "--steps", "0it,40it"], ["step 40it", "40 steps"]),
+    (["connectivity", "smoke", "--steps", "twenty"], ["'twenty'", "500it"]),
+    (["connectivity", "smoke", "--steps", "5ep"], ["step 5ep", "40 steps"]),
+    (["connectivity", "smoke", "--device", "tpu"], ["'tpu'", "auto, cpu or cuda"]),
+    (["connectivity", "smokes"], ["'smokes'", "did you mean 'smoke'"]),
+    (["connectivity", "smoke", "--store", "ftp://somewhere/else"], ["ftp"]),
+    (["overlap", "smoke", "--arms", "tickets"], ["no two masks", "other levels or arms"]),
+    (["overlap", "smoke", "--levels", "7"], ["no two masks", "other levels or arms"]),
+    (["overlap", "smoke", "--levels", "one"], ["--levels 'one'"]),
+    (["overlap", "digits"], ["digits-", "no two masks"]),
+    (["overlap", "smoke-0000000000"], ["'smoke-0000000000'", "neither a preset nor a file"]),
+], ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None)
+def test_one_clear_line_before_anything_starts(  # type: ignore[no-untyped-def]
+    lth, store: Path, nothing_starts: None, arguments: list[str], expected: list[str]
+) -> None:
+    status, _, errors = lth(*arguments)
+    assert status == 1
+    lines = [line for line in errors.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("error: "), errors
+    for part in expected:
+        assert part in lines[0]
+
+
+@pytest.mark.parametrize("arguments", [["overlap", "smoke", "--between", "draws"], ["connectivity"],
+                                       ["connectivity", "smoke", "--batch-norm", "fresh"]], ids=" ".join)
+def test_wrong_calls_are_answered_with_usage(lth, store: Path, nothing_starts: None, arguments: list[str]) -> None:  # type: ignore[no-untyped-def]
+    status, _, errors = lth(*arguments)
+    assert status == 2 and "Usage" in errors and "Traceback" not in errors

@@ -1,0 +1,580 @@
+"""What criteria look at, against finite differences, loops and closed forms; and the scores made of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from scored_networks import (
+    BUILDS,
+    CLASSES,
+    SHAPE,
+    cohort_of,
+    convolutional,
+    images,
+    masks_of,
+    network_of,
+    perceptron,
+    trained_rows,
+)
+from torch import nn
+from torch.func import functional_call
+from torch.nn import functional
+
+from lth.data import ImageData
+from lth.engine import EVIDENCE, CohortTraining, Optimizer, Recipe, Sample, Schedule, Start, initialise, make_feed
+from lth.engine import evidence as room
+from lth.engine.evidence import fisher_diagonal, flow, gather, gradient, hessian_gradient
+from lth.errors import InvalidExperiment
+from lth.pruning import CRITERIA, Scored, criterion_names, prune, register_criterion
+from lth.streams import stream
+
+EVERYTHING = frozenset(EVIDENCE)
+Tensors = dict[str, torch.Tensor]
+
+
+class Double:
+    """A small network in float64 with a batch: its loss computed in the plainest way, on a module of its own."""
+
+    def __init__(self, build: Callable[[], nn.Module], examples: int = 6) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(3)
+            self.module = build().double()
+            self.images = torch.randn(examples, *SHAPE, dtype=torch.float64)
+            self.labels = torch.randint(0, CLASSES, (examples,))
+            for parameter in self.module.parameters():
+                parameter.data += 0.05 * torch.randn(parameter.shape, dtype=torch.float64)
+            for buffer in self.module.buffers():
+                if buffer.is_floating_point():
+                    buffer += 0.3 * torch.rand(buffer.shape, dtype=torch.float64)
+        self.parameters = {name: parameter.detach().clone() for name, parameter in self.module.named_parameters()}
+        self.buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
+        self.names = [name for name, parameter in self.parameters.items()
+                      if parameter.ndim > 1]  # dense and convolutional weights
+
+    def loss(self, changed: Tensors, temperature: float = 1.0, train: bool = True,
+             batch: slice = slice(None)) -> torch.Tensor:
+        """Mean cross-entropy of (part of) the batch at other weights."""
+        module = copy.deepcopy(self.module)
+        module.load_state_dict({**self.parameters, **self.buffers, **changed})
+        with torch.no_grad():
+            logits = module.train(train)(self.images[batch]) / temperature
+        return (torch.logsumexp(logits, 1) - logits.gather(1, self.labels[batch].unsqueeze(1)).squeeze(1)).mean()
+
+    def autograd(self, changed: Tensors, temperature: float = 1.0, train: bool = True,
+                 batch: slice = slice(None)) -> Tensors:
+        """The gradient by torch's own, of a module's own parameters."""
+        module = copy.deepcopy(self.module)
+        module.load_state_dict({**self.parameters, **self.buffers, **changed})
+        module.train(train).zero_grad()
+        functional.cross_entropy(module(self.images[batch]) / temperature, self.labels[batch]).backward()
+        return {name: dict(module.named_parameters())[name].grad for name in self.names}  # type: ignore[misc]
+
+    def given(self) -> tuple[nn.Module, Tensors, Tensors]:
+        return self.module, self.parameters, self.buffers
+
+
+NETWORKS = pytest.mark.parametrize("build", [convolutional, perceptron])
+
+
+@NETWORKS
+def test_the_gradient_is_that_of_the_mean_cross_entropy_in_training_mode(build: Callable[[], nn.Module]) -> None:
+    double, step = Double(build), 1e-6
+    found = gradient(*double.given(), double.images, double.labels, double.names)
+
+    assert list(found) == double.names
+    for name in double.names:
+        for position in range(0, found[name].numel(), 7 if build is perceptron else 2):
+            losses = []
+            for sign in (1, -1):
+                weights = double.parameters[name].clone()
+                weights.view(-1)[position] += sign * step
+                losses.append(float(double.loss({name: weights})))
+            assert float(found[name].view(-1)[position]) == pytest.approx(
+                (losses[0] - losses[1]) / (2 * step), rel=1e-5, abs=1e-8)
+    if build is convolutional:  # batch statistics, not the running ones
+        evaluated = double.autograd({}, train=False)
+        assert float((found["0.weight"] - evaluated["0.weight"]).abs().max()) > 1e-3
+
+
+@NETWORKS
+@pytest.mark.parametrize("temperature", [1.0, 200.0])
+def test_the_hessian_product_is_the_derivative_of_the_gradient_along_itself(
+    build: Callable[[], nn.Module], temperature: float
+) -> None:
+    """H g = d/de grad(w + e g), both over the prunable weights alone; logits divided by the temperature."""
+    double = Double(build)
+    found = hessian_gradient(*double.given(), double.images, double.labels, double.names, temperature)
+    first = double.autograd({}, temperature)
+    norm = float(sum((g**2).sum() for g in first.values())) ** 0.5
+    step = 1e-5 / norm
+    ahead, behind = (double.autograd({name: double.parameters[name] + sign * step * first[name]
+                                      for name in double.names}, temperature) for sign in (1, -1))
+    largest = max(float(product.abs().max()) for product in found.values())
+
+    assert largest > 0
+    for name in double.names:
+        torch.testing.assert_close(found[name], (ahead[name] - behind[name]) / (2 * step), rtol=1e-5,
+                                   atol=1e-7 * largest)
+
+
+def test_the_hessian_product_of_a_linear_classifier_is_the_closed_form() -> None:
+    """With logits W x, H of the cross-entropy is mean (diag p - p p^T) x x^T, block by class."""
+    generator = torch.Generator().manual_seed(1)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(72, CLASSES, bias=False)).double()
+    inputs = torch.randn(5, *SHAPE, dtype=torch.float64, generator=generator)
+    labels, temperature = torch.tensor([0, 1, 2, 3, 1]), 2.0
+    weights = torch.randn(CLASSES, 72, dtype=torch.float64, generator=generator)
+    found = hessian_gradient(module, {"1.weight": weights}, {}, inputs, labels, ["1.weight"], temperature)["1.weight"]
+
+    x = inputs.flatten(1)
+    p = torch.softmax(x @ weights.T / temperature, 1)
+    g = (p - functional.one_hot(labels, CLASSES)).T @ x / (5 * temperature)
+    expected = torch.zeros_like(weights)
+    for example in range(5):
+        curvature = torch.diag(p[example]) - torch.outer(p[example], p[example])
+        expected += torch.outer(curvature @ (g @ x[example]), x[example]) / (5 * temperature**2)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+
+
+@NETWORKS
+@pytest.mark.parametrize("stackable", [True, False])
+def test_the_fisher_diagonal_is_the_mean_of_every_examples_squared_gradient(
+    build: Callable[[], nn.Module], stackable: bool
+) -> None:
+    double = Double(build, examples=35)  # more than are computed at a time
+    found = fisher_diagonal(*double.given(), double.images, double.labels, double.names, stackable)
+    expected = {name: torch.zeros_like(double.parameters[name]) for name in double.names}
+    for example in range(35):
+        for name, g in double.autograd({}, train=False, batch=slice(example, example + 1)).items():
+            expected[name] += g**2 / 35
+
+    for name in double.names:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-10, atol=1e-15)
+
+
+def test_the_flow_of_a_perceptron_is_a_product_of_matrices() -> None:
+    """R = 1^T |W3| |W2| |W1| 1 where biases are zero, and its derivative by each |W| in NumPy."""
+    network = network_of(perceptron)
+    weights = {name: view[0] for name, view in network.layout.views(initialise(network, (3,))).items()}
+    found = flow(network.module, weights, {}, SHAPE, ["1.weight", "3.weight", "5.weight"])
+
+    first, second, third = (np.abs(weights[name].double().numpy()) for name in ("1.weight", "3.weight", "5.weight"))
+    ones, out = np.ones(72), np.ones(CLASSES)
+    expected = {"1.weight": np.outer(second.T @ third.T @ out, ones),
+                "3.weight": np.outer(third.T @ out, first @ ones), "5.weight": np.outer(out, second @ first @ ones)}
+    for name, flowed in expected.items():
+        np.testing.assert_allclose(found[name].numpy(), flowed, rtol=1e-12)
+        assert float((found[name] * weights[name].double().abs()).sum()) == pytest.approx(
+            float(out @ third @ second @ first @ ones), rel=1e-12)  # R itself, in every layer
+
+
+def test_the_flow_through_biases_norms_and_pools_by_differences() -> None:
+    """R is linear in each weight, so that a difference is its derivative without error. A running mean counts as 0."""
+    double = Double(convolutional)
+    found = flow(*double.given(), SHAPE, double.names)
+
+    def total(changed: Tensors) -> float:
+        absolute = {name: tensor.abs() for name, tensor in {**double.parameters, **changed}.items()}
+        still = {name: torch.zeros_like(buffer) if name.endswith("mean") else buffer
+                 for name, buffer in double.buffers.items()}
+        module = copy.deepcopy(double.module).eval()
+        return float(functional_call(module, {**absolute, **still}, (torch.ones(1, *SHAPE).double(),)).sum())
+
+    for name in double.names:
+        for position in range(0, found[name].numel(), 3):
+            weights = double.parameters[name].abs()
+            weights.view(-1)[position] += 1.0
+            assert float(found[name].view(-1)[position]) == pytest.approx(
+                total({name: weights}) - total({}), rel=1e-9)
+
+
+def examples_of(data: ImageData, seed: int, held_out: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The documented draw of a seed's sample, standardised in float64."""
+    train = make_feed(data, (seed,), held_out, "none").train[0]
+    chosen = train[torch.randperm(len(train), generator=stream(seed, "scoring", 0))[:count]]
+    pixels = data.train_inputs[train].double()
+    mean, deviation = pixels.mean((0, 2, 3), keepdim=True), pixels.std((0, 2, 3), correction=0, keepdim=True)
+    return (data.train_inputs[chosen].double() - mean) / deviation, data.train_labels[chosen]
+
+
+@pytest.mark.parametrize("need", ["gradient", "squared_gradient"])
+def test_evidence_over_several_batches_is_a_loop_over_them(need: str) -> None:
+    """Gradients: the mean over examples, whatever the last batch holds. Squares: the mean over batches."""
+    data, seeds = images(), (3, 7)
+    network = network_of(convolutional)
+    cohort, sample = cohort_of(network, seeds, data), Sample(examples=50, batch_size=20)
+    found = gather({need}, network, seeds, cohort.weights, cohort.buffers, network.masks(masks_of(network, seeds)),
+                   feed=cohort.feed, sample=sample)[need]
+
+    weights = cohort.weights.masked_fill(~network.masks(masks_of(network, seeds)), 0.0)
+    for row, seed in enumerate(seeds):
+        inputs, labels = examples_of(data, seed, 40, 50)
+        expected = {tensor.name: torch.zeros(tensor.shape, dtype=torch.float64) for tensor in network.prunable}
+        for start, size in ((0, 20), (20, 20), (40, 10)):
+            module = convolutional().double()
+            module.load_state_dict({name: view[row].double() for name, view in network.layout.views(weights).items()},
+                                   strict=False)
+            functional.cross_entropy(module(inputs[start: start + size]), labels[start: start + size]).backward()
+            for name in expected:
+                g = dict(module.named_parameters())[name].grad
+                assert g is not None
+                expected[name] += g * size / 50 if need == "gradient" else g**2 / 3
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name][row].double(), value, rtol=2e-4,
+                                       atol=1e-5 * float(value.abs().max()))
+
+
+@pytest.mark.parametrize("density", [1.0, 0.5, 0.2])
+@pytest.mark.parametrize("build", [convolutional, perceptron])
+def test_movement_is_minus_the_sum_over_steps_of_weight_times_gradient(
+    build: Callable[[], nn.Module], density: float
+) -> None:
+    """Against SGD with momentum and weight decay written out, in float64; the penalty is no part of dL/dw."""
+    data, seeds = images(), (3, 7)
+    network = network_of(build)
+    plan = Recipe(Optimizer("sgd", 0.05, momentum=0.9, weight_decay=1e-2), Schedule("step", 0, (4,), 0.5), 24, 7, 7,
+                  movement=True)
+    mask = network.masks(masks_of(network, seeds, density))
+    buffers = cohort_of(network, seeds, data).buffers
+    start = Start(initialise(network, seeds), buffers, mask)
+    training = CohortTraining(network, plan, make_feed(data, seeds, 40, "channel"), start)
+    batches = CohortTraining(network, plan, make_feed(data, seeds, 40, "channel"), start).batches
+    result = training.advance().result()
+    assert result.movement is not None
+
+    alive = network.layout.views(mask)
+    for row in range(2):
+        module = build().double()
+        module.load_state_dict({name: view[row].double() for name, view in network.layout.views(
+            initialise(network, seeds).masked_fill(~mask, 0)).items()}, strict=False)
+        parameters = dict(module.named_parameters())
+        expected = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+        velocity = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+        for step in range(7):
+            inputs, labels = batches(step)
+            module.zero_grad()
+            functional.cross_entropy(module(inputs[row].double()), labels[row]).backward()
+            for name, parameter in parameters.items():
+                assert parameter.grad is not None
+                keep = alive[name][row]
+                expected[name] -= parameter.detach() * parameter.grad
+                velocity[name] = 0.9 * velocity[name] + parameter.grad + 1e-2 * parameter.detach()
+                parameter.data = (parameter.data - (0.05 if step < 4 else 0.025) * velocity[name]) * keep
+        for tensor in network.prunable:
+            moved = network.layout.views(result.movement)[tensor.name][row]
+            value = expected[tensor.name].detach()
+            torch.testing.assert_close(moved.double(), value, rtol=1e-3, atol=1e-4 * float(value.abs().max()))
+            assert not moved[~alive[tensor.name][row]].any()  # pruned weights do not move
+
+
+def test_movement_survives_a_restart_to_the_bit_and_changes_no_training() -> None:
+    data, seeds = images(), (3, 7)
+    network = network_of(perceptron)
+    feed = make_feed(data, seeds, 40, "channel")
+    mask = network.masks(masks_of(network, seeds))
+    plan = Recipe(Optimizer(learning_rate=0.01), Schedule(), 24, 9, 3, movement=True)
+
+    def training(movement: bool = True) -> CohortTraining:
+        recipe = Recipe(plan.optimizer, plan.schedule, 24, 9, 3, movement=movement)
+        return CohortTraining(network, recipe, feed, Start(initialise(network, seeds), {}, mask))
+
+    through = training().advance().result()
+    resumed = training().restore(training().advance(4).checkpoint()).advance().result()
+    assert through.movement is not None and resumed.movement is not None
+    assert torch.equal(through.movement, resumed.movement)
+    plain = training(False).advance().result()
+    assert plain.movement is None and torch.equal(plain.weights, through.weights)
+
+
+def everything(network_name: str, seeds: tuple[int, ...], sample: Sample | None = None, round_: int = 0
+               ) -> dict[str, Tensors]:
+    network, data = network_of(BUILDS[network_name]), images()
+    cohort = cohort_of(network, seeds, data)
+    return gather(EVERYTHING, network, seeds, cohort.weights, cohort.buffers, network.masks(masks_of(network, seeds)),
+                  initial=cohort.initial, movement=cohort.movement, feed=cohort.feed, sample=sample,
+                  input_shape=SHAPE, level=2, round_=round_)
+
+
+@pytest.mark.parametrize("name", BUILDS)
+@pytest.mark.parametrize("sample", [Sample(), Sample(90, batch_size=40), Sample(None, 6, 200.0)], ids=[
+    "one batch", "three batches", "per class"])
+def test_a_seeds_evidence_is_the_same_to_the_bit_in_any_cohort(name: str, sample: Sample) -> None:
+    together = everything(name, (3, 7, 11), sample)
+
+    assert together.keys() == EVERYTHING
+    for cohort in ((7,), (11, 3), (3, 7)):
+        other = everything(name, cohort, sample)
+        for need in EVERYTHING:
+            for tensor, value in other[need].items():
+                for row, seed in enumerate(cohort):
+                    assert torch.equal(value[row], together[need][tensor][(3, 7, 11).index(seed)]), (need, tensor)
+    # and another seed has other evidence
+    assert all(not torch.equal(found[0], found[1]) for evidence in together.values() for found in evidence.values())
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_looking_at_a_network_changes_nothing(name: str) -> None:
+    network, data, seeds = network_of(BUILDS[name]), images(), (3, 7)
+    cohort, mask = cohort_of(network, seeds, data), network.masks(masks_of(network, seeds))
+    assert cohort.movement is not None and cohort.feed is not None
+    watched = {"weights": cohort.weights, "initial": cohort.initial, "movement": cohort.movement, "mask": mask,
+               "inputs": cohort.feed.inputs, "labels": cohort.feed.labels, **cohort.buffers,
+               **dict(network.module.named_parameters()), **dict(network.module.named_buffers())}
+    before = {key: tensor.detach().clone() for key, tensor in watched.items()}
+    state = torch.get_rng_state()
+    gather(EVERYTHING, network, seeds, cohort.weights, cohort.buffers, mask, initial=cohort.initial,
+           movement=cohort.movement, feed=cohort.feed, input_shape=SHAPE)
+
+    assert [key for key, tensor in watched.items() if not torch.equal(tensor, before[key])] == []
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(parameter.grad is None for parameter in network.module.parameters())
+
+
+def test_pruned_weights_count_as_zero() -> None:
+    network, data, seeds = network_of(convolutional), images(), (3, 7)
+    cohort, mask = cohort_of(network, seeds, data), network.masks(masks_of(network, seeds))
+    needs = EVERYTHING - {"movement", "initial_weights"}
+    options = {"feed": cohort.feed, "input_shape": SHAPE}
+    left, zeroed = (gather(needs, network, seeds, rows, cohort.buffers, mask, **options)  # type: ignore[arg-type]
+                    for rows in (cohort.weights, cohort.weights.masked_fill(~mask, 0.0)))
+
+    assert all(torch.equal(left[need][name], zeroed[need][name]) for need in needs for name in left[need])
+    for name, weights in left["weights"].items():
+        assert not weights[~masks_of(network, seeds)[name]].any()
+
+
+class Branching(nn.Module):
+    """A module that looks at values, which vmap cannot run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.spare = nn.Linear(72, CLASSES), nn.Linear(72, CLASSES)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        flat = pixels.flatten(1)
+        return self.layer(flat) + (self.spare(flat) if flat.sum().item() > 1e9 else 0)
+
+
+def test_every_evidence_can_be_had_of_a_module_that_vmap_cannot_run() -> None:
+    network = network_of(Branching)
+    assert not network.stackable
+    cohort = cohort_of(network, (3, 7), images())
+    found = gather(EVERYTHING, network, (3, 7), cohort.weights, {}, torch.ones_like(cohort.weights, dtype=torch.bool),
+                   initial=cohort.initial, movement=cohort.movement, feed=cohort.feed, input_shape=SHAPE)
+    for need in ("gradient", "squared_gradient", "fisher_diagonal", "hessian_gradient", "flow"):
+        assert found[need]["layer.weight"].shape == (2, CLASSES, 72)
+        assert bool(found[need]["layer.weight"].any())
+
+
+def test_evidence_that_is_not_given_is_named() -> None:
+    network, data, seeds = network_of(perceptron), images(), (3,)
+    cohort, mask = cohort_of(network, seeds, data), network.masks(masks_of(network, seeds))
+    for need, message in (("movement", "'movement' was not given"), ("initial_weights", "'initial_weights' was not"),
+                          ("gradient", "no feed")):
+        with pytest.raises(ValueError, match=message):
+            gather({need}, network, seeds, cohort.weights, {}, mask)
+
+
+def seen(monkeypatch: pytest.MonkeyPatch, sample: Sample, seeds: tuple[int, ...] = (3, 7), round_: int = 0,
+         examples: int = 300) -> tuple[list[list[int]], ImageData, torch.Tensor]:
+    """Which training images each seed is scored on; pixels spell their numbers out."""
+    number = torch.arange(examples)
+    inputs = torch.stack([number // 256, number % 256], 1).to(torch.uint8).view(-1, 2, 1, 1)
+    inputs = inputs.expand(-1, *SHAPE).contiguous()
+    labels = (number * 7 % 10).clamp(max=CLASSES - 1)  # classes 0, 1, 2 of a tenth each, 3 of the rest
+    data = ImageData("numbered", inputs, labels, inputs[:10], labels[:10], CLASSES)
+    network, calls = network_of(perceptron), []
+
+    def watching(module: nn.Module, parameters: Tensors, buffers: Tensors, pixels: torch.Tensor, wanted: torch.Tensor,
+                 names: Sequence[str]) -> Tensors:
+        numbers = (pixels[:, :, 0, 0] * 255).round().long()
+        calls.append((numbers[:, 0] * 256 + numbers[:, 1]).tolist())
+        assert torch.equal(data.train_labels[calls[-1]], wanted)
+        return {name: parameters[name] for name in names}
+
+    monkeypatch.setattr(room, "gradient", watching)
+    feed = make_feed(data, seeds, 60, "none")
+    rows = trained_rows(network, seeds)
+    gather({"gradient"}, network, seeds, rows, {}, torch.ones_like(rows, dtype=torch.bool), feed=feed, sample=sample,
+           round_=round_)
+    return calls, data, feed.train
+
+
+def test_examples_are_drawn_without_replacement_from_the_seeds_training_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, _, train = seen(monkeypatch, Sample(examples=128))
+
+    assert [len(examples) for examples in drawn] == [128, 128]
+    for row in range(2):
+        assert len(set(drawn[row])) == 128
+        assert set(drawn[row]) <= set(train[row].tolist())  # never one that validates
+    assert drawn[0] != drawn[1]
+    assert seen(monkeypatch, Sample(examples=128))[0] == drawn
+    # Every inner round looks at other examples.
+    assert not set(map(tuple, seen(monkeypatch, Sample(examples=128), round_=1)[0])) & set(map(tuple, drawn))
+    # A larger sample begins with the smaller one, and there are no more than there are.
+    assert [examples[:128] for examples in seen(monkeypatch, Sample(examples=200, batch_size=999))[0]] == drawn
+    assert [len(examples) for examples in seen(monkeypatch, Sample(examples=999, batch_size=999))[0]] == [240, 240]
+
+
+def test_so_many_of_every_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn, data, train = seen(monkeypatch, Sample(examples=None, per_class=10))
+
+    for row in range(2):
+        assert torch.bincount(data.train_labels[drawn[row]], minlength=CLASSES).tolist() == [10] * CLASSES
+        assert len(set(drawn[row])) == 10 * CLASSES
+        assert set(drawn[row]) <= set(train[row].tolist())
+        # In mixed order, so that batches hold several classes.
+        assert len(set(data.train_labels[drawn[row][:10]].tolist())) > 1
+    assert set(drawn[0]) != set(drawn[1])
+    assert seen(monkeypatch, Sample(examples=None, per_class=10), round_=1)[0] != drawn
+
+
+@pytest.mark.parametrize(("size", "batches"), [(128, [100]), (30, [30, 30, 30, 10])])
+def test_samples_come_in_batches(monkeypatch: pytest.MonkeyPatch, size: int, batches: list[int]) -> None:
+    drawn, _, _ = seen(monkeypatch, Sample(examples=100, batch_size=size), seeds=(3,))
+    assert [len(batch) for batch in drawn] == batches
+
+
+def test_noise_is_uniform_and_of_its_seed_tensor_level_and_round() -> None:
+    network = network_of(lambda: nn.Sequential(nn.Flatten(), nn.Linear(72, 72), nn.ReLU(), nn.Linear(72, 72),
+                                               nn.ReLU(), nn.Linear(72, CLASSES)))
+    rows = initialise(network, (3, 7))
+    mask = torch.ones_like(rows, dtype=torch.bool)
+    drawn = [gather({"noise"}, network, (3, 7), rows, {}, mask, level=level, round_=number)["noise"]
+             for level, number in ((1, 0), (2, 0), (2, 1), (1, 2))]
+    every = [noise[name][row].flatten() for noise in drawn for name in ("1.weight", "3.weight") for row in range(2)]
+
+    for values in every:
+        assert float(values.min()) >= 0 and float(values.max()) < 1
+        ordered = values.double().sort().values
+        gap = (ordered - torch.arange(len(values)) / len(values)).abs().max()
+        assert float(gap) < 1.95 / len(values) ** 0.5  # Kolmogorov & Smirnov, 1 in 1,000
+    assert len({float(values[0]) for values in every}) == len(every)
+    correlation = torch.corrcoef(torch.stack(every)) - torch.eye(len(every))
+    assert float(correlation.abs().max()) < 5 / len(every[0]) ** 0.5
+
+
+def scores(criterion: str, seeds: tuple[int, ...] = (3, 7)) -> tuple[Tensors, dict[str, Tensors]]:
+    """A criterion's scores, and everything that it could have looked at."""
+    found = everything("convolutional", seeds, CRITERIA[criterion].sample)
+    return {name: CRITERIA[criterion].score(**{need: found[need][name] for need in CRITERIA[criterion].needs})
+            for name in found["weights"]}, found
+
+
+@pytest.mark.parametrize(("criterion", "formula"), [
+    ("magnitude", lambda e: e["weights"].abs()),
+    ("magnitude_init", lambda e: e["initial_weights"].abs()),
+    ("magnitude_increase", lambda e: e["weights"].abs() - e["initial_weights"].abs()),
+    ("random", lambda e: e["noise"]),
+    ("snip", lambda e: (e["weights"] * e["gradient"]).abs()),
+    ("grasp", lambda e: -(-e["weights"] * e["hessian_gradient"])),  # removed are the highest S = -w Hg
+    ("synflow", lambda e: (e["flow"] * e["weights"].abs()).abs()),
+    ("taylor", lambda e: e["weights"] ** 2 * e["squared_gradient"]),
+    ("fisher", lambda e: 0.5 * e["fisher_diagonal"] * e["weights"] ** 2),
+    ("movement", lambda e: e["movement"]),
+])
+def test_a_score_is_what_its_paper_says(criterion: str, formula: Callable[[Tensors], torch.Tensor]) -> None:
+    found, every = scores(criterion)
+    for name, score in found.items():
+        expected = formula({need: every[need][name] for need in EVERYTHING})
+        torch.testing.assert_close(score, expected, rtol=1e-6, atol=0)
+
+
+def test_the_criteria_that_there_are_with_their_published_settings() -> None:
+    assert list(criterion_names()) == ["fisher", "grasp", "magnitude", "magnitude_increase", "magnitude_init",
+                                       "movement", "random", "snip", "synflow", "taylor"]
+    assert {name: criterion.rounds for name, criterion in CRITERIA.items() if criterion.rounds != 1} == {"synflow": 100}
+    grasp = CRITERIA["grasp"].sample
+    assert (grasp.examples, grasp.per_class, grasp.temperature) == (None, 10, 200.0)
+    assert CRITERIA["snip"].sample.examples == 128
+    assert {name for name in CRITERIA if CRITERIA[name].needs_data} == {"fisher", "grasp", "snip", "taylor"}
+    assert {name for name in CRITERIA if CRITERIA[name].needs_training} == {"movement"}
+    assert {name for name in CRITERIA if CRITERIA[name].needs_temperature} == {"grasp"}
+
+
+def pruned(criterion: str, seeds: tuple[int, ...], keep: dict[str, int], rounds: int = 1) -> Tensors:
+    network = network_of(convolutional)
+    cohort = cohort_of(network, seeds, images())
+    return prune(cohort, CRITERIA[criterion], masks_of(network, seeds), keep, rounds=rounds)
+
+
+def test_grasp_removes_the_highest_of_its_published_score() -> None:
+    """All layers compete; what goes are the weights with the highest S = -w * Hg, at T = 200 and 10 of every class."""
+    network, seeds = network_of(convolutional), (3, 7)
+    masks = masks_of(network, seeds)
+    every = everything("convolutional", seeds, Sample(None, 10, 200.0))
+    s = torch.cat([(-every["weights"][name] * every["hessian_gradient"][name]).flatten(1) for name in masks], 1)
+    alive = torch.cat([mask.flatten(1) for mask in masks.values()], 1)
+    keep = int(alive[0].sum()) - 60
+    kept = torch.cat([mask.flatten(1) for mask in pruned("grasp", seeds, {"": keep}).values()], 1)
+
+    for row in range(2):
+        gone = alive[row] & ~kept[row]
+        assert int(gone.sum()) == 60
+        assert float(s[row][gone].min()) > float(s[row][kept[row]].max())
+
+
+@pytest.mark.parametrize("criterion", sorted(CRITERIA))
+def test_masks_are_exact_nested_and_the_same_in_any_cohort(criterion: str) -> None:
+    network = network_of(convolutional)
+    keep = {"0.weight": 20, "4.weight": 60, "8.weight": 9}
+    together = pruned(criterion, (3, 7), keep, rounds=3)
+    alone = pruned(criterion, (7,), keep, rounds=3)
+
+    for name, mask in together.items():
+        assert mask.flatten(1).sum(1).tolist() == [keep[name]] * 2
+        assert not bool((mask & ~masks_of(network, (3, 7))[name]).any())
+        assert torch.equal(mask[1], alone[name][0])
+
+
+def test_rounds_score_what_is_left_in_the_network_that_it_makes() -> None:
+    """Three rounds are three single ones on the ladder 100 -> 46 -> 22 -> 10 percent, scored anew each time."""
+    network, seeds, data = network_of(perceptron), (3, 7), images()
+    cohort = cohort_of(network, seeds, data)
+    full = masks_of(network, seeds, 1.0)
+    total = sum(mask[0].numel() for mask in full.values())
+    once = prune(cohort, CRITERIA["synflow"], full, {"": total // 10}, rounds=1)
+    masks = dict(full)
+    for number in (1, 2, 3):
+        keep = round(total * ((total // 10) / total) ** (number / 3)) if number < 3 else total // 10
+        masks = prune(cohort, CRITERIA["synflow"], masks, {"": keep}, rounds=1)
+    thrice = prune(cohort, CRITERIA["synflow"], full, {"": total // 10}, rounds=3)
+
+    assert all(torch.equal(masks[name], thrice[name]) for name in masks)
+    assert any(not torch.equal(once[name], thrice[name]) for name in once)
+
+
+def test_a_users_criterion_names_its_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CRITERIA, "_entries", dict(CRITERIA._entries))
+
+    @register_criterion("signed", "w dL/dw, signed", per_class=3, rounds=2)
+    def signed(weights: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        return weights * gradient
+
+    criterion = CRITERIA["signed"]
+    assert criterion.needs == ("weights", "gradient") and criterion.needs_data and not criterion.needs_temperature
+    assert (criterion.rounds, criterion.sample) == (2, Sample(None, 3))
+    assert criterion_names()["signed"] == "w dL/dw, signed"
+    with pytest.raises(InvalidExperiment, match=r"criterion 'bad' asks for 'weight', which is no evidence; there is "
+                                                r"weights, initial_weights, gradient"):
+        @register_criterion("bad", "…")
+        def bad(weight: torch.Tensor) -> torch.Tensor:
+            return weight
+
+    with pytest.raises(InvalidExperiment, match="a criterion named 'signed' is registered already, by"):
+        @register_criterion("signed", "another")
+        def other(weights: torch.Tensor) -> torch.Tensor:
+            return weights
+
+
+def test_scores_that_are_not_finite_stop_the_pruning() -> None:
+    network, seeds = network_of(perceptron), (3,)
+    cohort = cohort_of(network, seeds, images())
+    cohort.weights[0, 5] = float("nan")
+    broken = Scored(network, seeds, cohort.weights, {}, cohort.initial, None, cohort.feed, SHAPE)
+    with pytest.raises(ValueError, match="not finite"):
+        prune(broken, CRITERIA["snip"], masks_of(network, seeds, 1.0), {"": 100})
