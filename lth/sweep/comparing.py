@@ -16,7 +16,8 @@ from lth.store.schemas import OVERLAP
 
 Between = Literal["seeds", "arms", "levels"]
 
-SEEDS_AT_ONCE = 256
+WEIGHTS_AT_ONCE = 2**28
+"""Weights of all masks of a block of seeds, a byte each."""
 Place = tuple[str, int, int]  # arm, draw, level
 
 
@@ -37,9 +38,10 @@ def compare(
         wanted = level in levels if levels is not None else level > 0
         if wanted and (arms is None or arm in arms) and (arm, draw, level, seed) in masked:
             where.setdefault((arm, draw, level), {})[seed] = unit
+    weights = max(committed.rows["weights_total"].to_pylist(), default=1)
     tables = [OVERLAP.empty_table()]
     for a, b in _pairs(list(where), between):
-        tables += _compared(store, experiment_id, a, b, where)
+        tables += _compared(store, experiment_id, a, b, where, weights)
     rows = pa.concat_tables(tables)
     if not rows.num_rows:
         raise LthError(f"{experiment_id} has no two masks to compare between {between} in {store.url}; commit more "
@@ -54,14 +56,14 @@ def _pairs(places: list[Place], between: Between) -> list[tuple[Place, Place]]:
     return [(a, b) for a, b in combinations(places, 2) if same(a, b)]
 
 
-def _compared(store: Store, experiment_id: str, a: Place, b: Place, where: dict[Place, dict[int, str]]
-              ) -> list[pa.Table]:
+def _compared(store: Store, experiment_id: str, a: Place, b: Place, where: dict[Place, dict[int, str]],
+              weights: int) -> list[pa.Table]:
     """Blocks of seeds against blocks of seeds, or, where every seed is compared with itself, one block at a time."""
     def masks(place: Place, seeds: tuple[int, ...]) -> dict[str, torch.Tensor]:
         read = store.read_masks(experiment_id, {seed: where[place][seed] for seed in seeds})
         return {name: torch.from_numpy(mask) for name, mask in read.items()}
 
-    blocks_a = _blocks(sorted(where[a] if a == b else where[a].keys() & where[b].keys()))
+    blocks_a = _blocks(sorted(where[a] if a == b else where[a].keys() & where[b].keys()), weights)
     found = []
     for number, seeds_a in enumerate(blocks_a):
         of_a = masks(a, seeds_a)
@@ -71,5 +73,6 @@ def _compared(store: Store, experiment_id: str, a: Place, b: Place, where: dict[
     return found
 
 
-def _blocks(seeds: list[int]) -> list[tuple[int, ...]]:
-    return [tuple(seeds[start: start + SEEDS_AT_ONCE]) for start in range(0, len(seeds), SEEDS_AT_ONCE)]
+def _blocks(seeds: list[int], weights: int) -> list[tuple[int, ...]]:
+    size = max(1, WEIGHTS_AT_ONCE // weights)
+    return [tuple(seeds[start: start + size]) for start in range(0, len(seeds), size)]

@@ -103,10 +103,11 @@ def test_blocks_of_seeds_give_the_same_rows(
     swept: tuple[Experiment, Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment, store = swept
+    weights = store.committed(experiment.id).rows["weights_total"][0].as_py()
     for between in ("seeds", "arms", "levels"):
         whole = compare(store, experiment.id, between)
         for size in (1, 2):
-            monkeypatch.setattr(comparing, "SEEDS_AT_ONCE", size)
+            monkeypatch.setattr(comparing, "WEIGHTS_AT_ONCE", size * weights)
             parts = compare(store, experiment.id, between)
             order = [(name, "ascending") for name in whole.column_names]
             assert parts.sort_by(order) == whole.sort_by(order)
