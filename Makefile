@@ -27,7 +27,7 @@ test: lint
 
 # Published numbers on real MNIST (LTH_DATA_DIR, or downloaded): under an hour on two cores.
 gates: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m gates tests/gates -s
+	$(BIN)/python -m pytest -m gates tests -s
 
 benchmarks: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/engine.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow.compute as pc
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -62,9 +63,11 @@ def print_overlap(
                       "levels": (["arm"], ["levels"])}[between]
     table = _table([*texts, *(["tensor"] if by_layer else [])], [*figures, "pairs", "Jaccard", "chance", "ratio"])
     keys = ("arm_a", "draw_a", "level_a", "arm_b", "draw_b", "level_b", "tensor")
-    for place, group in _groups(rows.to_pylist(), keys):
+    whole = pc.equal(rows["tensor"], "")
+    shown = rows.filter(pc.invert(whole) if by_layer else whole).select([*keys, "jaccard", "chance"]).to_pylist()
+    for place, group in _groups(shown, keys):
         values = [row["jaccard"] for row in group if row["jaccard"] is not None]
-        if bool(place[-1]) != by_layer or not values:
+        if not values:
             continue
         arms_ = [_arm(*place[:2]), _arm(*place[3:5])][: len(texts)]
         which = f"{place[2]}, {place[5]}" if between == "levels" else str(place[2])
@@ -104,7 +107,10 @@ def print_connectivity(
     rows, _ = store.read_analysis("connectivity", experiment.id)
     if not rows.num_rows:
         raise LthError(f"nothing could be measured for {experiment.id}; check --levels, --arms and --steps")
-    for (split, norm, shown), group in _groups(rows.to_pylist(), ("split", "batch_norm", "points")):
+    found = [row for row in rows.to_pylist() if row["status"] == "ok"]
+    if lost := rows.num_rows - len(found):
+        console.print(f"[yellow]{lost} pairs of copies diverged[/]; they are recorded and left out of the means.")
+    for (split, norm, shown), group in _groups(found, ("split", "batch_norm", "points")):
         console.print(f"[bold]{experiment.id}[/]: linear mode connectivity, {split} errors, {shown} points, batch "
                       f"norm: {norm}", soft_wrap=True)
         table = _table(["arm"], ["level", "step", "seeds", "pairs", "barrier", "error", "stable"])

@@ -130,27 +130,31 @@ def recompute_batch_norm(
 
 def connectivity_rows(
     errors: torch.Tensor, losses: torch.Tensor, experiment_id: str, unit: Unit, *, step: int, copies: tuple[int, int],
-    split: str, batch_norm: BatchNorm,
+    split: str, batch_norm: BatchNorm, diverged: torch.Tensor | None = None,
 ) -> pa.Table:
     """The rows of CONNECTIVITY, one per seed of `unit`, from what `path_errors` gives: [points, seeds] each.
 
-    `step` is the one from which both copies were trained and `copies` says which they are: (a, b).
+    `step` is the one from which both copies were trained and `copies` says which they are: (a, b). Of seeds in
+    `diverged` (bool [seeds]), one of whose copies diverged, nothing is told but that.
     """
     if errors.shape != losses.shape or errors.ndim != 2 or errors.shape[1] != len(unit.seeds):
         raise LthError(f"errors {list(errors.shape)} and losses {list(losses.shape)} must be [points, seeds] for the "
                        f"{len(unit.seeds)} seeds of {unit.name}")
     heights, at = barrier(errors)
     loss_heights = barrier(losses).height.tolist()
-    rows = [
-        {
+    rows = []
+    for row, seed in enumerate(unit.seeds):
+        lost = diverged is not None and bool(diverged[row])
+        rows.append({
             "experiment_id": experiment_id, "arm": unit.arm, "draw": unit.draw, "level": unit.level, "seed": seed,
             "step": step, "copy_a": copies[0], "copy_b": copies[1], "split": split, "batch_norm": batch_norm,
-            "points": len(errors), "barrier": float(heights[row]), "alpha": float(at[row]),
-            "error_a": float(errors[-1, row]), "error_b": float(errors[0, row]), "errors": errors[:, row].tolist(),
-            "losses": _finite(losses[:, row].tolist()), "loss_barrier": _finite([loss_heights[row]])[0],
-        }
-        for row, seed in enumerate(unit.seeds)
-    ]
+            "points": len(errors), "status": "diverged" if lost else "ok",
+            "errors": [] if lost else errors[:, row].tolist(),
+            "losses": [] if lost else _finite(losses[:, row].tolist()),
+            **({} if lost else {
+                "barrier": float(heights[row]), "alpha": float(at[row]), "error_a": float(errors[-1, row]),
+                "error_b": float(errors[0, row]), "loss_barrier": _finite([loss_heights[row]])[0]}),
+        })
     return pa.Table.from_pylist(rows, schema=CONNECTIVITY)
 
 

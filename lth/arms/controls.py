@@ -71,7 +71,8 @@ def random_mask(ticket: Ticket, draw: Draw) -> Ticket:
     return replace(ticket, masks=_moved(ticket, draw, "random_mask", random_like))
 
 
-@register_arm("shuffled_mask", "the ticket's weights, its mask permuted within each layer (Frankle et al. 2021)")
+@register_arm("shuffled_mask",
+              "the ticket's mask permuted within each layer: random_mask under another name (Frankle et al. 2021)")
 def shuffled_mask(ticket: Ticket, draw: Draw) -> Ticket:
     """The ticket's mask moved: the check of "Pruning at initialization: why are we missing the mark?".
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from lth.engine.network import Network
+from lth.errors import LthError
 from lth.registry import Registry
 from lth.structured.units import UnitGroup
 
@@ -48,7 +49,8 @@ class Arm:
 
     `random`: there can be several draws of it for a seed. `fresh`: its weights have not been trained, so it is trained
     like the dense network, from step 0 and for the whole duration, whatever the rewinding. `whole_budget`: it is
-    trained once for as many steps as all trainings that led to the ticket took together, its schedule stretched.
+    trained once for as many steps as the dense training and all retrainings up to the ticket took together, its
+    schedule stretched.
     """
 
     make: ArmFunction
@@ -82,3 +84,19 @@ def register_arm(
 def arm_names() -> dict[str, str]:
     """Every registered arm and its one-line description."""
     return ARMS.names()
+
+
+def checked(name: str, ticket: Ticket, draw: Draw) -> Ticket:
+    """What an arm has made, if it can be trained. Raises LthError naming the arm and what is wrong with it."""
+    width = (len(draw.seeds), draw.network.layout.width)
+    if not isinstance(ticket, Ticket):
+        raise LthError(f"arm {name!r} returned {type(ticket).__name__}; it must return the Ticket to train")
+    if tuple(ticket.weights.shape) != width:
+        raise LthError(f"arm {name!r} returned weights {list(ticket.weights.shape)}; they must be rows {list(width)}")
+    for tensor in draw.network.prunable:
+        mask, shape = ticket.masks.get(tensor.name), (len(draw.seeds), *tensor.shape)
+        if mask is None or mask.dtype != torch.bool or tuple(mask.shape) != shape:
+            found = "none" if mask is None else f"{mask.dtype} {list(mask.shape)}"
+            raise LthError(f"arm {name!r} returned a mask of {tensor.name!r} that is {found}; it must be bool "
+                           f"{list(shape)}")
+    return ticket

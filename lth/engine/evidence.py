@@ -73,13 +73,19 @@ def gradient(
 
 def hessian_gradient(
     module: nn.Module, parameters: Tensors, buffers: Tensors, images: torch.Tensor, labels: torch.Tensor,
-    names: Sequence[str], temperature: float = 1.0,
+    names: Sequence[str], temperature: float = 1.0, masks: Tensors | None = None,
 ) -> dict[str, torch.Tensor]:
-    """Hg over `names`, by differentiating sum <stopgrad(g), g> once more (Wang et al. 2020, algorithm 2)."""
+    """Hg over `names`, by differentiating sum <stopgrad(g), g> once more (Wang et al. 2020, algorithm 2).
+
+    With `masks`, g is that of the network that is left: a pruned weight has no gradient.
+    """
     wanted = _requiring_grad(parameters, names)
     loss = _loss(module.train(), {**parameters, **wanted}, buffers, images, labels, temperature)
     first = torch.autograd.grad(loss, list(wanted.values()), create_graph=True, allow_unused=True)
-    product = sum(((g.detach() * g).sum() for g in first if g is not None), torch.zeros((), device=loss.device))
+    product = torch.zeros((), device=loss.device)
+    for name, g in zip(wanted, first, strict=True):
+        if g is not None:
+            product = product + ((g.detach() if masks is None else g.detach() * masks[name]) * g).sum()
     return _grad(product, wanted)
 
 
@@ -137,7 +143,8 @@ def gather(
     """Evidence by name and prunable tensor, [seeds, *shape] each.
 
     `weights`, `initial`, `movement` and `mask` are rows [seeds, width]; pruned weights are taken as zero. `level` and
-    `round_` tell the draws of noise and of examples apart. Raises ValueError if something that is needed is not given.
+    `round_` tell the draws of noise apart, `round_` those of examples. Raises ValueError if something that is needed is
+    not given.
     """
     names = [tensor.name for tensor in network.prunable]
     masked = weights.masked_fill(~mask, 0.0)
@@ -152,10 +159,11 @@ def gather(
     computed = needs - rows.keys()
     if not computed:
         return found
-    views, each = network.layout.views(masked), []
+    views, kept, each = network.layout.views(masked), network.layout.views(mask), []
     for row, seed in enumerate(seeds):
         one = _OneSeed(network, seed, row, {name: view[row] for name, view in views.items()},
-                       {name: buffer[row] for name, buffer in buffers.items()}, names, feed, sample or Sample(),
+                       {name: buffer[row] for name, buffer in buffers.items()},
+                       {name: kept[name][row] for name in names}, names, feed, sample or Sample(),
                        input_shape, level, round_)
         each.append({need: one.evidence(need) for need in computed})
     for need in computed:
@@ -172,6 +180,7 @@ class _OneSeed:
     row: int
     parameters: Tensors
     buffers: Tensors
+    masks: Tensors
     names: Sequence[str]
     feed: Feed | None
     sample: Sample
@@ -191,7 +200,7 @@ class _OneSeed:
         network = (module, self.parameters, self.buffers)
         with _own_randomness(self.network, self.seed, self.round_, images.device):
             if need == "hessian_gradient":
-                return hessian_gradient(*network, images, labels, self.names, self.sample.temperature)
+                return hessian_gradient(*network, images, labels, self.names, self.sample.temperature, self.masks)
             if need == "fisher_diagonal":
                 return fisher_diagonal(*network, images, labels, self.names, self.network.stackable)
             size = self.sample.batch_size

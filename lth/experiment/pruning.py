@@ -79,11 +79,12 @@ class Pruning(Section):
     )
     output_factor: float = Field(
         0.5, ge=0, le=1, description="The output layer's fraction is this factor times the others'; 0 leaves it dense. "
-        "Where scores compete across layers it is 1, unless you say 0."
+        "Where scores compete across layers it is 1, unless you say 0; units have none."
     )
     densities: tuple[Fraction, ...] | None = Field(
         None, min_length=1, max_length=200, description="Instead of a fraction per level: the density of each level, "
-        "falling, of all layers that are pruned, e.g. [0.05, 0.02]. Not with scope `layer`."
+        "falling, of all layers that are pruned, e.g. [0.05, 0.02]. Not with scope `layer`. They are part of the "
+        "experiment's id, and `fraction` then only tells which kinds of layers are pruned."
     )
     levels: int = Field(20, ge=0, le=200, description="Pruning levels after the dense network (level 0).")
     rounds: int | None = Field(
@@ -121,7 +122,7 @@ class Pruning(Section):
         if isinstance(fields.get("densities"), list | tuple):
             filled.setdefault("levels", len(fields["densities"]))
             filled.setdefault("fraction", 0.2)
-        if fields.get("scope", "layer") != "layer":
+        if fields.get("scope", "layer") != "layer" or fields.get("remove") == "units":
             filled.setdefault("output_factor", 1.0)
         return filled
 
@@ -160,16 +161,19 @@ class Pruning(Section):
             if self.scope not in ("layer", "global") or self.when != "after_training":
                 raise ValueError("pruning.remove 'units' goes with scope layer or global, after training; "
                                  f"got {self.scope!r}, {self.when!r}")
-            refused: dict[str, object] = {"rounds": self.rounds, "scoring": self.scoring != Scoring()}
+            refused: dict[str, object] = {
+                "rounds": self.rounds, "scoring": self.scoring != Scoring(), "output_factor": self.output_factor != 1,
+                "allow_empty_layers": self.allow_empty_layers}
         else:
             from lth.pruning import CRITERIA
 
             criterion = CRITERIA[known("criterion", self.criterion, list(CRITERIA))]
-            if criterion.needs_training and self.when == "at_initialisation":
-                raise ValueError(f"criterion {self.criterion!r} scores what a training gathers; set pruning.when to "
+            if criterion.trained and self.when == "at_initialisation":
+                raise ValueError(f"criterion {self.criterion!r} scores what a training did; set pruning.when to "
                                  "after_training")
-            data = self.scoring.examples or self.scoring.per_class or self.scoring.batch_size
-            refused = {"scoring.examples, per_class and batch_size": data if not criterion.needs_data else None,
+            data = self.scoring.examples or self.scoring.per_class
+            refused = {"scoring.examples and per_class": data if not criterion.needs_data else None,
+                       "scoring.batch_size": self.scoring.batch_size if not criterion.needs_batches else None,
                        "scoring.temperature": None if criterion.needs_temperature else self.scoring.temperature}
         for field, value in refused.items():
             if value:

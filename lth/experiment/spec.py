@@ -14,7 +14,7 @@ from lth.errors import InvalidExperiment
 from lth.experiment.durations import comparable
 from lth.experiment.identity import digest
 from lth.experiment.pruning import Pruning
-from lth.experiment.rewinding import FineTune, Rewinding, RewindToInit, RewindToStep
+from lth.experiment.rewinding import FineTune, NoRewinding, Rewinding, RewindToInit, RewindToStep
 from lth.experiment.section import Section, default_kind, known
 from lth.experiment.training import Training
 from lth.registry import import_module
@@ -175,6 +175,13 @@ class Experiment(Section):
         if self.pruning.when == "at_initialisation" and not isinstance(self.rewinding, RewindToInit):
             raise ValueError(f"pruning.when 'at_initialisation' leaves nothing to rewind to but the initial weights; "
                              f"set rewinding.kind to init, not {self.rewinding.kind!r}")
+        if self.pruning.when == "at_initialisation" and "dense" in names:
+            raise ValueError("arm 'dense' would repeat level 0: at initialisation a ticket costs one training, as the "
+                             "dense network does; leave it out and compare with level 0")
+        if isinstance(self.rewinding, NoRewinding) and self.pruning.criterion == "movement" \
+                and self.pruning.schedule == "iterative" and self.pruning.levels > 1:
+            raise ValueError("criterion 'movement' needs a training before every level, and rewinding 'none' has none; "
+                             "set pruning.schedule to one_shot, or another rewinding")
         if isinstance(self.rewinding, FineTune) and self.rewinding.duration is not None \
                 and int(self.rewinding.duration[:-2]) == 0:
             raise ValueError("rewinding.duration must be at least one step; for no retraining at all use kind none")

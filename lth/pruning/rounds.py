@@ -10,6 +10,7 @@ import torch
 from lth.engine.evidence import Sample, gather
 from lth.engine.feed import Feed
 from lth.engine.network import Network
+from lth.errors import LthError
 from lth.pruning.criteria import Criterion
 from lth.pruning.ladder import between
 from lth.pruning.scopes import select
@@ -52,5 +53,10 @@ def prune(
                        feed=cohort.feed, sample=sample or criterion.sample, input_shape=cohort.input_shape,
                        level=level, round_=number)
         scores = {name: criterion.score(**{need: found[need][name] for need in criterion.needs}) for name in masks}
+        for name, score in scores.items():
+            if not isinstance(score, torch.Tensor) or score.shape != masks[name].shape:
+                shape = list(score.shape) if isinstance(score, torch.Tensor) else type(score).__name__
+                raise LthError(f"criterion {criterion.score.__name__!r} answers {shape} for {name!r}; it must give a "
+                               f"score for every weight, {list(masks[name].shape)}")
         masks = select(scores, masks, keep, allow_empty)
     return masks

@@ -9,17 +9,27 @@ import torch
 from lth.errors import LthError
 
 
+class PruningFailed(LthError):
+    """Some seeds cannot be pruned so. `rows` are their places in the cohort."""
+
+    def __init__(self, message: str, rows: list[int]) -> None:
+        super().__init__(message)
+        self.rows = rows
+
+
 def keep_highest(scores: torch.Tensor, mask: torch.Tensor, keep: int) -> torch.Tensor:
     """The `keep` highest-scored weights of those still in `mask`, for every seed.
 
     `scores` and `mask` are [seeds, weights]. Among equal scores the one that comes first is pruned first. A pruned
-    weight never returns. Raises ValueError on scores that are not finite, or when fewer than `keep` remain.
+    weight never returns. Raises PruningFailed on scores that are not finite, ValueError when fewer than `keep` remain.
     """
     alive = mask.sum(1)
     if bool((alive < keep).any()):
         raise ValueError(f"cannot keep {keep} weights: only {int(alive.min())} remain")
-    if not bool(torch.isfinite(scores[mask]).all()):
-        raise ValueError("scores of remaining weights are not finite; a diverged network cannot be pruned")
+    broken = (mask & ~torch.isfinite(scores)).any(1)
+    if bool(broken.any()):
+        raise PruningFailed("the scores of remaining weights are not finite; lower the learning rate, or mend the "
+                            "criterion", broken.nonzero().flatten().tolist())
     pruned = mask.shape[1] - keep
     if pruned == 0 or keep == 0:
         return mask.clone() if keep else torch.zeros_like(mask)
@@ -41,8 +51,8 @@ def select(
 ) -> dict[str, torch.Tensor]:
     """New masks: per tensor named in `keep`, and one competition among all others under the key "" if it is there.
 
-    Scores and masks are [seeds, *shape] per tensor. Raises LthError naming a layer that the competition would leave
-    empty, unless `allow_empty`.
+    Scores and masks are [seeds, *shape] per tensor. Raises PruningFailed naming a layer that the competition would
+    leave empty, unless `allow_empty`.
     """
     new = {name: keep_highest(scores[name].flatten(1), mask.flatten(1), keep[name]).view_as(mask)
            for name, mask in masks.items() if name in keep}
@@ -51,9 +61,11 @@ def select(
         joined = keep_highest(torch.cat([scores[name].flatten(1) for name in names], 1),
                               torch.cat([masks[name].flatten(1) for name in names], 1), keep[""])
         for name, part in zip(names, joined.split([masks[name][0].numel() for name in names], 1), strict=True):
-            if not allow_empty and not bool(part.any(1).all()):
-                raise LthError(f"global pruning to {keep['']} weights would leave layer {name!r} empty; "
-                               "prune less, choose another pruning.scope, or set pruning.allow_empty_layers")
+            empty = ~part.any(1)
+            if not allow_empty and bool(empty.any()):
+                raise PruningFailed(f"global pruning to {keep['']} weights would leave layer {name!r} empty; "
+                               "prune less, choose another pruning.scope, or set pruning.allow_empty_layers",
+                                    empty.nonzero().flatten().tolist())
             new[name] = part.view_as(masks[name])
     return {name: new[name] for name in masks}
 

@@ -48,7 +48,7 @@ def _at_rate(recipe: Recipe, step: int) -> Optimizer:
     return replace(recipe.optimizer, learning_rate=learning_rate(recipe, step))
 
 
-def stretched(recipe: Recipe, times: int) -> Recipe:
-    """The same training `times` as long: milestones move with it, the warm-up stays, a cosine spans the whole."""
-    schedule = replace(recipe.schedule, milestones=tuple(times * step for step in recipe.schedule.milestones))
-    return replace(recipe, steps=times * recipe.steps, schedule=schedule)
+def stretched(recipe: Recipe, steps: int) -> Recipe:
+    """The same training over `steps`: milestones move with it, the warm-up stays, a cosine spans the whole."""
+    milestones = tuple(round(step * steps / recipe.steps) for step in recipe.schedule.milestones)
+    return replace(recipe, steps=steps, schedule=replace(recipe.schedule, milestones=milestones))

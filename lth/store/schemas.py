@@ -17,7 +17,8 @@ LEVELS = schema(
     column("flops", pa.int64(), "multiplications and additions of the forward pass of one example in dense and "
            "convolutional layers, zeros skipped (count)", nullable=True),
     column("latency_seconds", pa.float64(), "median wall-clock time of the forward pass of 64 examples through the "
-           "network without its removed units (seconds); null where single weights are pruned", nullable=True),
+           "network without its removed units (seconds), while other units may train beside it; null where single "
+           "weights are pruned", nullable=True),
     column("criterion", pa.string(), "what scored the weights that were pruned", nullable=True),
     column("dataset", pa.string(), "the data set's name"),
     column("model", pa.string(), "the network's name"),

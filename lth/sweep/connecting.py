@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 
 from lth.analysis.connectivity import BatchNorm, Copy, connectivity_rows, path_errors
-from lth.arms import ARMS, Draw, Ticket
+from lth.arms import ARMS, Draw, Ticket, checked
 from lth.data import ImageData
 from lth.engine import (
     CohortTraining,
@@ -153,14 +153,15 @@ def _connected(
         whole = Start(weights, buffers, torch.ones_like(weights, dtype=torch.bool))
         dense = CohortTraining(network, recipe, feed, whole).advance(until=connection.step)
         weights, buffers = dense.weights.cpu(), {name: buffer.cpu() for name, buffer in dense.buffers.items()}
-    ticket = ARMS[unit.arm].make(Ticket(masks, weights, buffers),
-                                 Draw(network, unit.seeds, unit.level, unit.draw, concrete.groups))
+    draw = Draw(network, unit.seeds, unit.level, unit.draw, concrete.groups)
+    ticket = checked(unit.arm, ARMS[unit.arm].make(Ticket(masks, weights, buffers), draw), draw)
     start = Start(ticket.weights, ticket.buffers, concrete.mask_rows(ticket.masks), connection.step)
     copies: dict[int, Copy] = {}
+    lost: dict[int, torch.Tensor] = {}
     for number in range(1, measure.copies + 1):
         branch = replace(recipe, copy=number)
         trained = CohortTraining(network, branch, feed, start).advance()
-        copies[number] = (trained.weights, trained.buffers)
+        copies[number], lost[number] = (trained.weights, trained.buffers), trained.result().diverged
     program = choose_program(network, unit.seeds, device, recipe.precision)
     tables = []
     for a, b in combinations(copies, 2):
@@ -168,5 +169,6 @@ def _connected(
             errors, losses = path_errors(network, program, feed, copies[a], copies[b], points=measure.points,
                                          batch_norm=measure.batch_norm, split=split)
             tables.append(connectivity_rows(errors, losses, job.experiment.id, unit, step=connection.step,
-                                            copies=(a, b), split=split, batch_norm=measure.batch_norm))
+                                            copies=(a, b), split=split, batch_norm=measure.batch_norm,
+                                            diverged=lost[a] | lost[b]))
     return tables

@@ -21,6 +21,7 @@ from lth.engine import (
 )
 from lth.experiment import Experiment
 from lth.store import Unit
+from lth.sweep.handover import read_later
 from lth.sweep.planning import keeps_weights, trainings_behind
 from lth.sweep.setup import Setup
 from lth.sweep.stages import blocks
@@ -78,6 +79,8 @@ def estimate_storage(concrete: Setup, experiment: Experiment, trainings: int) ->
     masks = sum(1.1 * entropy(sum(counts.values()) / full) * concrete.weights_total / 8
                 for counts in concrete.counts) / levels
     seeds = trainings / (1 + experiment.pruning.levels * len(experiment.draws()))
-    kept_levels = 1 + experiment.pruning.levels if keeps_weights(experiment) else 2
+    kept_levels = sum(read_later(experiment, level) for level in range(experiment.pruning.levels + 1))
+    if not keeps_weights(experiment):  # a level's weights go when the next is there
+        kept_levels = min(kept_levels, 2)
     kept = concrete.network.layout.width * 4 * (kept_levels + (recipe.rewind_step is not None))
     return trainings * (curve + masks) + seeds * kept

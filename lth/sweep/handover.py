@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from lth.engine import Network
-from lth.errors import DamagedObject
 from lth.experiment import Experiment
 from lth.store import Store
 from lth.sweep.planning import Work, keeps_weights
@@ -46,17 +45,14 @@ def _store(url: str) -> Store:
     return Store(url)
 
 
-def gathered(job: Job, names: Mapping[int, str], prefix: str) -> dict[str, torch.Tensor] | None:
-    """Tensors [seeds, ...] under `prefix`, gathered seed by seed from the units that hold them; None if one is gone.
+def gathered(job: Job, names: Mapping[int, str], prefix: str) -> dict[str, torch.Tensor]:
+    """Tensors [seeds, ...] under `prefix`, gathered seed by seed from the units that hold them.
 
-    A checkpoint can be gone because a deeper level needed it no more when this one was set aside as damaged.
+    Raises DamagedObject naming the first checkpoint that is gone or damaged. It can be gone because a deeper level
+    needed it no more when this one was set aside.
     """
-    try:
-        loaded = {name: (job.store.seeds_of(job.experiment.id, name),
-                         job.store.read_checkpoint(job.experiment.id, name))
-                  for name in dict.fromkeys(names.values())}
-    except DamagedObject:
-        return None
+    loaded = {name: (job.store.seeds_of(job.experiment.id, name), job.store.read_checkpoint(job.experiment.id, name))
+              for name in dict.fromkeys(names.values())}
     gathered: dict[str, list[torch.Tensor]] = {}
     for seed, name in names.items():
         seeds, tensors = loaded[name]
@@ -66,9 +62,11 @@ def gathered(job: Job, names: Mapping[int, str], prefix: str) -> dict[str, torch
     return {key: torch.stack(parts) for key, parts in gathered.items()}
 
 
-def kept_for_later(network: Network, work: Work, trained: Arrays | None) -> dict[str, torch.Tensor] | None:
+def kept_for_later(
+    experiment: Experiment, network: Network, work: Work, trained: Arrays | None
+) -> dict[str, torch.Tensor] | None:
     """What later levels need: trained weights of a ticket, and at level 0 the rewind point. Lost seeds hold NaN."""
-    if trained is None or work.unit.arm != "ticket":
+    if trained is None or work.unit.arm != "ticket" or not read_later(experiment, work.unit.level):
         return None
     saved: dict[str, torch.Tensor] = {}
     position = {seed: row for row, seed in enumerate(work.seeds)}
@@ -91,6 +89,13 @@ def kept_for_later(network: Network, work: Work, trained: Arrays | None) -> dict
         saved.update({f"movement/{tensor.name}": every_seed(views[tensor.name]).contiguous()
                       for tensor in network.prunable})
     return saved
+
+
+def read_later(experiment: Experiment, level: int) -> bool:
+    """Whether a deeper level reads the trained weights (or the rewind point) of this one."""
+    if experiment.pruning.when == "at_initialisation":
+        return False
+    return level == 0 or experiment.pruning.schedule == "iterative"
 
 
 def forget_parents(job: Job, work: Work) -> None:

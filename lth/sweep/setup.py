@@ -72,7 +72,8 @@ class Setup:
         """How an arm is trained at a level; `behind` trainings led to the ticket of that level."""
         how = ARMS[arm]
         if level == 0 or how.fresh:
-            recipe = stretched(self.recipe, behind) if how.whole_budget else self.recipe
+            again = (behind - 1) * (self.retraining.recipe.steps - self.retraining.step)
+            recipe = stretched(self.recipe, self.recipe.steps + again) if how.whole_budget else self.recipe
         else:
             recipe = self.retraining.recipe
         return replace(recipe, rewind_step=self.recipe.rewind_step if level == 0 else None,
@@ -109,7 +110,7 @@ def _setup(text: str, facts: DataFacts) -> Setup:
     counts = ladder(tensors, fractions, pruning.levels, pruning.scope, pruning.densities, pruning.allow_empty_layers)
     criterion = CRITERIA[pruning.criterion]
     return Setup(network, recipe, retraining, tuple(counts), pruning.rounds or criterion.rounds,
-                 _sample(experiment, criterion), facts.input_shape, (), elsewhere)
+                 _sample(experiment, criterion, facts), facts.input_shape, (), elsewhere)
 
 
 def _units(
@@ -142,12 +143,17 @@ def _units(
     return groups, counts
 
 
-def _sample(experiment: Experiment, criterion: Criterion) -> Sample:
+def _sample(experiment: Experiment, criterion: Criterion, facts: DataFacts) -> Sample:
     """The published sample of the criterion, with what the experiment says instead."""
     scoring = experiment.pruning.scoring
     sample = criterion.sample
     if scoring.examples is not None or scoring.per_class is not None:
         sample = replace(sample, examples=scoring.examples, per_class=scoring.per_class)
+    left = facts.examples - experiment.dataset.validation
+    if criterion.needs_data and (sample.examples or 0) > left:
+        if scoring.examples is not None:
+            raise InvalidExperiment(f"pruning.scoring.examples is {sample.examples}, but the training split has {left}")
+        sample = replace(sample, examples=left)
     return replace(sample, temperature=scoring.temperature or sample.temperature,
                    batch_size=scoring.batch_size or sample.batch_size)
 
@@ -173,7 +179,7 @@ def resolve_recipe(experiment: Experiment, examples: int) -> Recipe:
                           getattr(schedule, "factor", 0.1)),
         batch_size=training.batch_size, steps=steps, evaluate_every=to_steps(training.evaluate_every, per_epoch),
         precision=training.precision, crop_padding=dataset.crop_padding, flip=dataset.flip, rewind_step=rewind,
-        movement=experiment.pruning.remove == "weights" and CRITERIA[experiment.pruning.criterion].needs_training)
+        movement=experiment.pruning.remove == "weights" and "movement" in CRITERIA[experiment.pruning.criterion].needs)
     _check_order("training.evaluate_every", recipe.evaluate_every, steps)
     _check_order("training.schedule.warmup", recipe.schedule.warmup, steps)
     if list(milestones) != sorted(set(milestones)):

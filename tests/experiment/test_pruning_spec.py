@@ -35,6 +35,12 @@ def refusal(*settings: str) -> str:
     ("settings", "wanted"),
     [
         (["pruning.criterion=sinp"], ["criterion 'sinp'", "did you mean 'snip'?", "magnitude_increase"]),
+        (["pruning.criterion=magnitude_increase", "pruning.when=at_initialisation"], ["_increase", "after_train"]),
+        (["pruning.criterion=movement", "rewinding.kind=none"], ["'movement'", "'none'", "one_shot"]),
+        (["pruning.when=at_initialisation", "arms=[ticket, dense]"], ["'dense'", "level 0"]),
+        (["pruning.criterion=fisher", "pruning.scoring.batch_size=10"], ["'fisher'", "scoring.batch_size"]),
+        (["pruning.remove=units", "pruning.criterion=l1", "pruning.output_factor=0.3"], ["'l1'", "output_factor"]),
+        (["pruning.remove=units", "pruning.criterion=l1", "pruning.allow_empty_layers=true"], ["allow_empty_layers"]),
         (["pruning.criterion=magnitude_inti"], ["'magnitude_inti'", "did you mean 'magnitude_init'?"]),
         (["pruning.criterion=l1"], ["criterion 'l1'", "known: fisher, grasp"]),  # one of units
         (["pruning.remove=units"], ["criterion for units 'magnitude'", "known: bn_scale, l1, l2"]),

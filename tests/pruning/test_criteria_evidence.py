@@ -29,7 +29,7 @@ from lth.engine import EVIDENCE, CohortTraining, Optimizer, Recipe, Sample, Sche
 from lth.engine import evidence as room
 from lth.engine.evidence import fisher_diagonal, flow, gather, gradient, hessian_gradient
 from lth.errors import InvalidExperiment
-from lth.pruning import CRITERIA, Scored, criterion_names, prune, register_criterion
+from lth.pruning import CRITERIA, PruningFailed, Scored, criterion_names, prune, register_criterion, select
 from lth.streams import stream
 
 EVERYTHING = frozenset(EVIDENCE)
@@ -492,7 +492,7 @@ def test_the_criteria_that_there_are_with_their_published_settings() -> None:
     assert (grasp.examples, grasp.per_class, grasp.temperature) == (None, 10, 200.0)
     assert CRITERIA["snip"].sample.examples == 128
     assert {name for name in CRITERIA if CRITERIA[name].needs_data} == {"fisher", "grasp", "snip", "taylor"}
-    assert {name for name in CRITERIA if CRITERIA[name].needs_training} == {"movement"}
+    assert {name for name in CRITERIA if CRITERIA[name].trained} == {"magnitude_increase", "movement"}
     assert {name for name in CRITERIA if CRITERIA[name].needs_temperature} == {"grasp"}
 
 
@@ -548,6 +548,24 @@ def test_rounds_score_what_is_left_in_the_network_that_it_makes() -> None:
     assert any(not torch.equal(once[name], thrice[name]) for name in once)
 
 
+def test_every_round_draws_anew() -> None:
+    """Noise, and the examples of a criterion that looks at data: `round_` tells their streams apart."""
+    network, seeds, data = network_of(perceptron), (3, 7), images()
+    cohort, full = cohort_of(network, seeds, data), masks_of(network, seeds, 1.0)
+    total = sum(mask[0].numel() for mask in full.values())
+    middle, end = round(total * 0.25**0.5), round(0.25 * total)
+    for criterion in ("random", "snip"):
+        masks = full
+        for number, keep in enumerate((middle, end)):
+            needs = CRITERIA[criterion].needs
+            found = gather(frozenset(needs), network, seeds, cohort.weights, cohort.buffers, network.masks(masks),
+                           feed=cohort.feed, sample=Sample(20), level=4, round_=number)
+            masks = select({name: CRITERIA[criterion].score(**{need: found[need][name] for need in needs})
+                            for name in masks}, masks, {"": keep})
+        twice = prune(cohort, CRITERIA[criterion], full, {"": end}, rounds=2, sample=Sample(20), level=4)
+        assert all(torch.equal(masks[name], twice[name]) for name in masks)
+
+
 def test_a_users_criterion_names_its_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CRITERIA, "_entries", dict(CRITERIA._entries))
 
@@ -576,5 +594,33 @@ def test_scores_that_are_not_finite_stop_the_pruning() -> None:
     cohort = cohort_of(network, seeds, images())
     cohort.weights[0, 5] = float("nan")
     broken = Scored(network, seeds, cohort.weights, {}, cohort.initial, None, cohort.feed, SHAPE)
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(PruningFailed, match="not finite"):
         prune(broken, CRITERIA["snip"], masks_of(network, seeds, 1.0), {"": 100})
+
+
+def test_grasp_of_a_pruned_network_is_that_of_the_network_that_is_left() -> None:
+    """H and g of the surviving weights alone, by differentiating a function of nothing but them."""
+    generator = torch.Generator().manual_seed(5)
+    module = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    parameters = {name: torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+                  for name, tensor in module.named_parameters()}
+    names = ["0.weight", "2.weight"]
+    masks = {name: torch.rand(parameters[name].shape, generator=generator) < 0.5 for name in names}
+    parameters.update({name: parameters[name] * masks[name] for name in names})
+    inputs = torch.randn(8, 4, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, 3, (8,), generator=generator)
+    found = hessian_gradient(module, parameters, {}, inputs, labels, names, 2.0, masks)
+
+    def loss(survivors: torch.Tensor) -> torch.Tensor:
+        parts = survivors.split([int(masks[name].sum()) for name in names])
+        places = {name: torch.eye(masks[name].numel(), dtype=torch.float64)[:, masks[name].flatten()] for name in names}
+        filled = {name: (places[name] @ part).view_as(masks[name]) for name, part in zip(names, parts, strict=True)}
+        logits = torch.func.functional_call(module, {**parameters, **filled}, (inputs,))
+        return torch.nn.functional.cross_entropy(logits / 2.0, labels)
+
+    survivors = torch.cat([parameters[name][masks[name]] for name in names])
+    gradient_left = torch.func.grad(loss)(survivors)
+    expected = torch.func.hessian(loss)(survivors) @ gradient_left
+    assert torch.allclose(torch.cat([found[name][masks[name]] for name in names]), expected, rtol=1e-9, atol=1e-14)
+    whole = hessian_gradient(module, parameters, {}, inputs, labels, names, 2.0)
+    assert not torch.allclose(torch.cat([whole[name][masks[name]] for name in names]), expected, rtol=1e-2)

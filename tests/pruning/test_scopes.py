@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lth.errors import LthError
-from lth.pruning import CRITERIA, criterion_names, keep_highest, random_like, select
+from lth.pruning import CRITERIA, PruningFailed, criterion_names, keep_highest, random_like, select
 from lth.pruning.criteria.magnitude import magnitude
 from lth.streams import stream
 
@@ -97,8 +97,9 @@ def test_scores_and_masks_are_left_alone() -> None:
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -math.inf])
 def test_scores_that_are_not_finite_are_refused(wrong: float) -> None:
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(PruningFailed, match="not finite") as refused:
         keep_highest(torch.tensor([[1.0, 2.0], [1.0, wrong]]), torch.ones(2, 2, dtype=torch.bool), 1)
+    assert refused.value.rows == [1]
 
 
 def test_more_than_there_is_cannot_be_kept() -> None:

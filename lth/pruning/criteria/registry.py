@@ -20,13 +20,15 @@ class Criterion:
     """A score and what it is made of.
 
     `score` maps its evidence, tensors [seeds, *shape] of one prunable weight tensor, to scores of that shape. `needs`
-    names the evidence: the parameters of the function. `rounds` and `sample` are the published settings.
+    names the evidence: the parameters of the function. `rounds` and `sample` are the published settings. `trained`: it
+    scores what a training did, so that there is nothing to score at initialisation.
     """
 
     score: Score
     needs: tuple[str, ...]
     rounds: int
     sample: Sample
+    trained: bool
 
     @property
     def needs_data(self) -> bool:
@@ -38,9 +40,9 @@ class Criterion:
         return any(EVIDENCE[need].temperature for need in self.needs)
 
     @property
-    def needs_training(self) -> bool:
-        """Whether it needs something that only a training gathers."""
-        return "movement" in self.needs
+    def needs_batches(self) -> bool:
+        """Whether it matters into which batches the examples are cut."""
+        return "gradient" in self.needs or "squared_gradient" in self.needs
 
 
 CRITERIA: Registry[Criterion] = Registry("criterion")
@@ -48,7 +50,7 @@ CRITERIA: Registry[Criterion] = Registry("criterion")
 
 def register_criterion(
     name: str, description: str, *, rounds: int = 1, examples: int | None = None, per_class: int | None = None,
-    temperature: float = 1.0,
+    temperature: float = 1.0, trained: bool = False,
 ) -> Callable[[Score], Score]:
     """Decorator: make a score known by `name`. The parameters of the function say what it needs.
 
@@ -70,7 +72,8 @@ def register_criterion(
                 raise InvalidExperiment(f"criterion {name!r} asks for {need!r}, which is no evidence; "
                                         f"there is {', '.join(EVIDENCE)}")
         count = 128 if examples is None and per_class is None else examples
-        CRITERIA.add(name, Criterion(score, needs, rounds, Sample(count, per_class, temperature)), description, score)
+        criterion = Criterion(score, needs, rounds, Sample(count, per_class, temperature), trained)
+        CRITERIA.add(name, criterion, description, score)
         return score
 
     return register

@@ -53,7 +53,7 @@ def evaluate_and_commit(
                 unit = Unit(work.unit.arm, work.unit.draw, work.unit.level, work.seeds)
                 layers = layer_table(network, masks, job.setup.input_shape, job.experiment.id, unit)
     with clock.time("storage"):
-        checkpoint = kept_for_later(network, work, trained)
+        checkpoint = kept_for_later(job.experiment, network, work, trained)
         tables = rows.tables(job.experiment, job.setup, work, {name: mask.numpy() for name, mask in masks.items()},
                              trained, figures, latency, device=_device_name(device), threads=job.threads,
                              code_version=job.code_version)

@@ -10,7 +10,7 @@ from lth.data import ImageData
 from lth.engine import choose_device, exact_arithmetic, initial_buffers, initialise
 from lth.errors import LthError
 from lth.experiment import format_seeds
-from lth.pruning import CRITERIA, Scored
+from lth.pruning import CRITERIA, PruningFailed, Scored
 from lth.pruning import prune as scored_and_cut
 from lth.structured import alive_units, keep_units, unit_masks, unit_scores
 from lth.sweep.handover import Job
@@ -33,8 +33,10 @@ def prune(job: Job, work: Work, data: ImageData) -> Stage:
         cut = _units_cut if job.setup.groups else _weights_cut
         try:
             masks = cut(job, work, data, masks, clock)
-        except LthError as error:
-            raise type(error)(f"level {work.unit.level}, seeds {format_seeds(work.seeds)}: {error}") from None
+        except PruningFailed as error:
+            seeds = [work.seeds[row] for row in error.rows]
+            raise LthError(f"level {work.unit.level}, seed{'s' * (len(seeds) > 1)} {format_seeds(seeds)}: {error}") \
+                from None
     return Stage({f"masks/{name}": mask.cpu().numpy() for name, mask in masks.items()}, clock.seconds)
 
 

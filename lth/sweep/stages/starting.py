@@ -6,12 +6,11 @@ from collections.abc import Mapping
 
 import torch
 
-from lth.arms import ARMS, Draw, Ticket
+from lth.arms import ARMS, Draw, Ticket, checked
 from lth.data import ImageData
 from lth.engine import Feed, exact_arithmetic, initial_buffers, initialise, make_feed
 from lth.errors import DamagedObject
 from lth.store import Unit
-from lth.store.unit import checkpoint_key
 from lth.sweep.handover import Arrays, Job, gathered
 from lth.sweep.planning import Work, keeps_weights, parent_level
 from lth.sweep.stages.clock import Clock, Stage
@@ -42,7 +41,7 @@ def rewind(job: Job, work: Work, data: ImageData, pruned: Arrays | None = None) 
             weights, buffers, _ = trained_before(job, work, data, clock)
         with clock.time("pruning"):
             draw = Draw(network, seeds, unit.level, unit.draw, concrete.groups)
-            ticket = ARMS[unit.arm].make(Ticket(masks, weights, buffers), draw)
+            ticket = checked(unit.arm, ARMS[unit.arm].make(Ticket(masks, weights, buffers), draw), draw)
     arrays = {"weights": ticket.weights.numpy()}
     arrays.update({f"buffers/{name}": buffer.numpy() for name, buffer in ticket.buffers.items()})
     arrays.update({f"masks/{name}": mask.numpy() for name, mask in ticket.masks.items()})
@@ -66,17 +65,17 @@ def trained_before(
     Raises DamagedObject where they are gone and could only be had by repeating every level before.
     """
     network, moving = job.setup.network, job.setup.recipe.movement
-    with clock.time("storage"):
-        kept = gathered(job, work.trained_from, "trained/")
-        movement = gathered(job, work.trained_from, "movement/") if kept and moving else None
-    if kept is not None and (movement is not None or not moving):
+    parent = parent_level(job.experiment, work.unit.level) or 0
+    try:
+        with clock.time("storage"):
+            kept = gathered(job, work.trained_from, "trained/")
+            movement = gathered(job, work.trained_from, "movement/") if moving else None
         return (network.layout.rows({slot.name: kept[slot.name] for slot in network.layout.slots}),
                 {name: kept[f"buffers/{name}"] for name in network.buffers},
                 None if movement is None else network.layout.rows(movement))
-    parent = parent_level(job.experiment, work.unit.level) or 0
-    if parent and keeps_weights(job.experiment):
-        key = checkpoint_key(job.experiment.id, next(iter(work.trained_from.values())))
-        raise DamagedObject(f"{key} is missing or damaged, and level {work.unit.level} goes on from it", key)
+    except DamagedObject:
+        if parent and keeps_weights(job.experiment):
+            raise
     again = {name: torch.from_numpy(array) for name, array in _train_again(job, work, parent, data, clock).items()}
     return again["weights"], {name: again[f"buffers/{name}"] for name in network.buffers}, again.get("movement")
 
@@ -89,9 +88,10 @@ def feed_of(job: Job, data: ImageData, seeds: tuple[int, ...], device: torch.dev
 def _rewind_point(job: Job, work: Work, data: ImageData, clock: Clock) -> tuple[torch.Tensor, Buffers]:
     """Rows of weights and the buffers of step k of the dense training."""
     network = job.setup.network
-    with clock.time("storage"):
-        late = gathered(job, work.rewind_from, "rewind/")
-    if late is None:
+    try:
+        with clock.time("storage"):
+            late = gathered(job, work.rewind_from, "rewind/")
+    except DamagedObject:
         again = _train_again(job, work, 0, data, clock)
         return (torch.from_numpy(again["rewind/weights"]),
                 {name: torch.from_numpy(again[f"rewind/buffers/{name}"]) for name in network.buffers})
