@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.func import functional_call
@@ -86,7 +86,6 @@ def test_the_table_of_a_2_3_2_network_by_hand() -> None:
     )]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 6), min_size=2, max_size=6), st.sampled_from([0.1, 0.3, 0.6]), st.integers(0, 10**6))
 def test_perceptrons_agree_with_counted_paths(widths: list[int], density: float, seed: int) -> None:
     module = perceptron(*widths)
@@ -104,7 +103,6 @@ def test_perceptrons_agree_with_counted_paths(widths: list[int], density: float,
         assert np.array_equal(live[name].numpy(), mask.numpy() & (np.outer(onward, into) > 0))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6))
 def test_dead_weights_change_no_output_and_live_ones_do(seed: int) -> None:
     module = perceptron(4, 5, 5, 3)

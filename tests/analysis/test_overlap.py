@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import hypergeom
 from sklearn.metrics import jaccard_score
@@ -52,7 +52,6 @@ def test_empty_and_dense_masks() -> None:
     assert found.jaccard[1, 2] == found.chance[1, 2] == 0.25  # all of a dense mask: chance is certain
 
 
-@settings(deadline=None)
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 30), st.integers(0, 10**6), st.sampled_from([1, 7, 2**24]))
 def test_every_pair_agrees_with_scikit_learn(a: int, b: int, weights: int, seed: int, floats: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -71,7 +71,7 @@ def test_two_experiments_are_refused(levels) -> None:
         paired_difference(pa.concat_tables([levels(PAIRS, "a-0"), levels(PAIRS, "b-1")]), *SIDES)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(-300, 300).map(lambda count: count / 10_000), min_size=2, max_size=9),
        st.sampled_from(["two-sided", "greater", "less"]))  # fmt: skip
 def test_exact_p_value_agrees_with_scipy(differences: list[float], alternative) -> None:

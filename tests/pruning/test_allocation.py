@@ -141,7 +141,6 @@ def networks(draw: st.DrawFn) -> tuple[PrunableTensor, ...]:
 
 
 @given(networks(), st.sampled_from(SCOPES), st.data())
-@settings(deadline=None)
 def test_counts_add_up_and_stay_within_their_layers(
     tensors: tuple[PrunableTensor, ...], scope: str, data: st.DataObject
 ) -> None:
@@ -162,7 +161,6 @@ def test_counts_add_up_and_stay_within_their_layers(
 
 
 @given(networks(), st.integers(1, 100))
-@settings(deadline=None)
 def test_erk_is_in_proportion_to_its_ratios_up_to_full(tensors: tuple[PrunableTensor, ...], percent: int) -> None:
     """density_l = min(1, e r_l) with one e for all (Evci et al. 2020)."""
     total = max(1, sum(tensor.size for tensor in tensors) * percent // 100)
@@ -177,7 +175,7 @@ def test_erk_is_in_proportion_to_its_ratios_up_to_full(tensors: tuple[PrunableTe
 
 
 @given(networks(), st.sampled_from(SCOPES), st.sampled_from(["0.01", "0.05", "0.2", "0.5"]))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_layer_gains_weights_from_level_to_level(
     tensors: tuple[PrunableTensor, ...], scope: str, fraction: str
 ) -> None:
@@ -251,7 +249,6 @@ def test_inner_rounds_are_an_exponential_ladder() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**8), st.integers(0, 10**8)), min_size=1, max_size=4), st.integers(1, 120))
-@settings(deadline=None)
 def test_inner_rounds_end_exactly_and_never_give_back(pairs: list[tuple[int, int]], rounds: int) -> None:
     before = {str(position): max(pair) for position, pair in enumerate(pairs)}
     after = {str(position): min(pair) for position, pair in enumerate(pairs)}

@@ -136,14 +136,15 @@ def test_schemas_describe_every_column() -> None:
         assert schema.metadata == {b"schema_version": b"2"}
         assert all(field.metadata[b"description"] for field in schema)
     assert " ".join(LEVELS.names) == (
-        "experiment_id arm seed draw level density weights_remaining weights_total criterion dataset model steps "
-        "early_stop_step train_accuracy train_loss val_accuracy_at_early_stop test_accuracy_at_early_stop val_accuracy "
-        "test_accuracy test_loss status train_seconds examples_per_second device cohort_size threads precision "
-        "mask_sha256 code_version finished_at")
+        "experiment_id arm seed draw level density weights_remaining weights_total parameters flops latency_seconds "
+        "criterion dataset model steps early_stop_step train_accuracy train_loss val_accuracy_at_early_stop "
+        "test_accuracy_at_early_stop val_accuracy test_accuracy test_loss status train_seconds examples_per_second "
+        "device cohort_size threads precision mask_sha256 code_version finished_at")
     assert " ".join(METRICS.names) == "experiment_id arm seed draw level density step split loss accuracy"
     assert " ".join(MASKS.names) == "experiment_id arm seed draw level tensor shape remaining total bits sha256"
-    assert set(LEVELS.names) - set(RESULT_COLUMNS) == {"train_seconds", "examples_per_second", "device", "cohort_size",
-                                                       "threads", "code_version", "finished_at"}
+    assert set(LEVELS.names) - set(RESULT_COLUMNS) == {
+        "train_seconds", "latency_seconds", "examples_per_second", "device", "cohort_size", "threads", "code_version",
+        "finished_at"}
 
 
 def test_conform_puts_columns_in_order_and_names_what_is_wrong() -> None:

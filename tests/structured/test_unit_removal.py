@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from networks_with_units import NETWORKS, built, groups_of, some_alive, tensors_of
 from torch import nn
@@ -136,7 +136,6 @@ def cohorts(draw: st.DrawFn) -> list[torch.Tensor]:
     return alive
 
 
-@settings(deadline=None)
 @given(cohorts())
 def test_units_to_masks_and_back(alive: list[torch.Tensor]) -> None:
     masks = unit_masks(GROUPS, alive, SHAPES)
@@ -151,7 +150,6 @@ def test_units_to_masks_and_back(alive: list[torch.Tensor]) -> None:
         assert found.tolist() == [row.nonzero().flatten().tolist() for row in expected]
 
 
-@settings(deadline=None)
 @given(cohorts())
 def test_cut_and_paste(alive: list[torch.Tensor]) -> None:
     seeds = len(alive[0])
