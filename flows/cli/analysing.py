@@ -134,9 +134,9 @@ def _stable(barriers: Sequence[float]) -> str:
 
 
 def _table(texts: Sequence[str], figures: Sequence[str]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for name in texts:
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, overflow="fold")  # in a narrow terminal names are broken, figures never
     for name in figures:
         table.add_column(name, no_wrap=True, justify="right")
     return table

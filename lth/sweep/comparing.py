@@ -27,11 +27,14 @@ def compare(
 ) -> pa.Table:
     """The rows of OVERLAP: every pair of seeds of an arm and level; of arms at a level; or of levels of an arm.
 
-    Level 0, where everything is kept, is left out unless it is asked for. Raises LthError if nothing is left to
-    compare.
+    Level 0, where everything is kept, is left out unless it is asked for. Raises LthError for an arm that is not
+    committed and if nothing is left to compare.
     """
     where: dict[Place, dict[int, str]] = {}
     committed = store.committed(experiment_id)
+    known = sorted({arm for arm, *_ in committed.where})
+    if known and (unknown := [arm for arm in arms or () if arm not in known]):
+        raise LthError(f"{experiment_id} has no committed arm {unknown[0]!r} in {store.url}; it has {', '.join(known)}")
     masked = {(row["arm"], row["draw"], row["level"], row["seed"]) for row in committed.rows.select(
         ["arm", "draw", "level", "seed", "mask_sha256"]).to_pylist() if row["mask_sha256"] is not None}
     for (arm, draw, level, seed), unit in sorted(committed.where.items()):

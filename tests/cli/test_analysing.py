@@ -138,7 +138,7 @@ def test_connectivity_runs_once_prints_barriers_and_finds_them_again(  # type: i
     (["connectivity", "smoke", "--device", "tpu"], ["'tpu'", "auto, cpu or cuda"]),
     (["connectivity", "smokes"], ["'smokes'", "did you mean 'smoke'"]),
     (["connectivity", "smoke", "--store", "ftp://somewhere/else"], ["ftp"]),
-    (["overlap", "smoke", "--arms", "tickets"], ["no two masks", "other levels or arms"]),
+    (["overlap", "smoke", "--arms", "tickets"], ["no committed arm 'tickets'", "it has random_mask, reinit, ticket"]),
     (["overlap", "smoke", "--levels", "7"], ["no two masks", "other levels or arms"]),
     (["overlap", "smoke", "--levels", "one"], ["--levels 'one'"]),
     (["overlap", "digits"], ["digits-", "no two masks"]),

@@ -115,7 +115,7 @@ def test_blocks_of_seeds_give_the_same_rows(
 
 
 @pytest.mark.parametrize(("between", "levels", "arms"), [
-    ("seeds", [7], None), ("seeds", None, ["tickets"]), ("arms", None, ["ticket"]), ("levels", [1], None)])
+    ("seeds", [7], None), ("arms", None, ["ticket"]), ("levels", [1], None)])
 def test_nothing_to_compare_is_said_in_one_line(
     swept: tuple[Experiment, Store], between: Between, levels: list[int] | None, arms: list[str] | None
 ) -> None:
@@ -123,6 +123,11 @@ def test_nothing_to_compare_is_said_in_one_line(
     with pytest.raises(LthError, match="no two masks to compare") as refused:
         compare(store, experiment.id, between, levels, arms)
     assert "\n" not in str(refused.value) and experiment.id in str(refused.value)
+
+
+def test_an_arm_that_is_not_committed_is_named_with_those_that_are(swept: tuple[Experiment, Store]) -> None:
+    with pytest.raises(LthError, match="no committed arm 'tickets' in .*; it has random_mask, reinit, ticket$"):
+        compare(swept[1], swept[0].id, "seeds", arms=["ticket", "tickets"])
 
 
 def test_an_experiment_that_the_store_does_not_have_is_said_in_one_line(swept: tuple[Experiment, Store]) -> None:
