@@ -13,6 +13,7 @@ import contextvars
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -22,9 +23,11 @@ from prefect import flow
 from prefect.context import FlowRunContext
 
 from flows.progress import Phase, Planned, Steps, UnitChanged, tell
+from flows.publishing import Publisher
 from flows.session import DEFAULT_STORE, Session
+from lth.analysis import mean_interval
 from lth.errors import DamagedObject, LthError
-from lth.experiment import Execution, Experiment, parse_seeds
+from lth.experiment import Execution, Experiment, format_seeds, parse_seeds
 from lth.store import Store, Unit
 from lth.sweep.estimate import steps_to_train
 from lth.sweep.planning import Done, choose_cohort_size, plan, planned_count, ready, work
@@ -101,6 +104,8 @@ class Sweep(Session):
         self.completed = 0
         self.seconds = Seconds()
         self.lock = threading.Lock()
+        self.planned = 0
+        self.publisher = Publisher(experiment, seeds)
 
     def run(self, begun: float) -> Outcome:
         """Prepare, run all missing units, and say what came of it."""
@@ -121,12 +126,22 @@ class Sweep(Session):
             planned = planned_count(self.experiment, len(self.seeds))
             steps = sum(len(unit.seeds) * steps_to_train(self.job.setup, self.experiment, unit) for unit in units)
             tell(Planned(planned, before, len(units), slots, steps))
-            self.log.info("%s: %d trainings planned, %d committed, %d units of up to %d seeds to run on %d slots",
-                          self.experiment.id, planned, before, len(units), size, slots)
+            self.log.info(
+                "%s: seeds %s, levels 0-%d, arms %s", self.experiment.id, format_seeds(self.seeds),
+                self.experiment.pruning.levels, ", ".join(arm.name for arm in self.experiment.arms))
+            self.log.info("%d trainings planned, %d of them committed already; %d units of up to %d seeds to run, "
+                          "%d at a time", planned, before, len(units), size, slots)
+            self.planned = planned
+            self.publisher.begin(planned, before)
             self.seconds.slots = slots
             self.seconds.start = time.perf_counter() - begun
-            self._run_units(cluster, units)
+            try:
+                self._run_units(cluster, units)
+            except BaseException:
+                self.publisher.stop()
+                raise
             self.seconds.wall = time.perf_counter() - begun
+            self.publisher.finish(planned, len(self.done), self.store)
         if self.failed:
             unrun = len(units) - self.completed - len(self.failed)
             rest = f", {unrun} more were not run because they need one that failed" if unrun else ""
@@ -157,6 +172,7 @@ class Sweep(Session):
                         break  # what still waits needs a unit that failed
                     finished, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
                     tell(Steps(self.counter.total()))
+                    self.publisher.advance(self.planned, len(self.done))
                     if cluster.stopping.is_set():
                         raise KeyboardInterrupt
                     for future in finished:
@@ -170,8 +186,9 @@ class Sweep(Session):
         if error is None:
             self.completed += 1
             tell(UnitChanged(unit, "committed"))
-            if all((unit.arm, unit.draw, unit.level, seed) in self.done for seed in self.seeds):
-                self.log.info("level %d · %s is complete for all %d seeds", unit.level, unit.arm, len(self.seeds))
+            found = [self.done.get((unit.arm, unit.draw, unit.level, seed)) for seed in self.seeds]
+            if all(found):
+                self.log.info(level_line(unit, [done for done in found if done]))
             return
         if isinstance(error, (KeyboardInterrupt, Stopped)):
             raise KeyboardInterrupt
@@ -210,6 +227,21 @@ class Sweep(Session):
                 for purpose, spent in (part.seconds if part else {}).items():
                     self.seconds.stages[purpose] += spent
         return committed.done
+
+
+def level_line(unit: Unit, found: Sequence[Done]) -> str:
+    """A level that is complete for all seeds, as a sentence of the log."""
+    arm = "dense" if unit.level == 0 else f"{unit.arm}.{unit.draw}" if unit.draw else unit.arm
+    diverged = sum(done.diverged for done in found)
+    ending = f", {diverged} diverged" if diverged else ""
+    values = [100 * done.accuracy for done in found if done.accuracy is not None and not done.diverged]
+    if not values:
+        return f"level {unit.level} · {arm}: no seed finished{ending}"
+    interval = mean_interval(values)
+    spread = f" ± {interval.high - interval.mean:.2f}" if len(values) > 1 else ""
+    densities = [100 * done.density for done in found if done.density is not None]
+    kept = f"{sum(densities) / len(densities):.3g}% of the weights, " if densities else ""
+    return f"level {unit.level} · {arm}: {kept}test accuracy {interval.mean:.2f}{spread}% (n = {len(values)}{ending})"
 
 
 def _forget_past_results() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from pathlib import Path
 from typing import Any
@@ -98,25 +97,16 @@ def show_results(
     experiment: Experiment, store: Store, seeds: tuple[int, ...], console: Console, figures: Path | None
 ) -> None:
     """The table on the screen and the figures in the store (and in `figures`)."""
-    import pyarrow as pa
+    from flows.results import results_of
+    from lth.report import summary_table
 
-    from lth.analysis import summarise
-    from lth.report import accuracy_figure, early_stop_figure, save_png, summary_table
-
-    committed = store.committed(experiment.id)
-    ours = done_of(experiment, seeds, committed)
-    places = zip(*(committed.rows[name].to_pylist() for name in ("arm", "draw", "level", "seed")), strict=True)
-    levels = committed.rows.filter(pa.array([place in ours for place in places], pa.bool_()))
-    if "ok" not in levels["status"].to_pylist():
+    found = results_of(experiment, store, seeds)
+    if found is None:
         console.print("no training has finished without diverging; there is nothing to show yet")
         return
-    console.print(summary_table(summarise(levels)))
-    for name, make in (("accuracy", accuracy_figure), ("early-stop", early_stop_figure)):
-        buffer = io.BytesIO()
-        save_png(make(levels), buffer)
-        picture = buffer.getvalue()
-        store.put_report(experiment.id, f"{name}.png", picture)
-        console.print(f"figure: {store.report_url(experiment.id, f'{name}.png')}", soft_wrap=True)
+    console.print(summary_table(found.summary))
+    for name, picture in found.figures.items():
+        console.print(f"figure: {found.urls[name]}", soft_wrap=True)
         if figures is not None:
             try:
                 figures.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from lth.experiment import Experiment, FineTune, NoRewinding, RewindLearningRate, RewindToStep
 from lth.store import Committed, Unit
@@ -13,19 +14,33 @@ Key = tuple[str, int, int, int]  # arm, draw, level, seed
 
 @dataclass(frozen=True)
 class Done:
-    """Where a committed (arm, draw, level, seed) lies, and what is known of it."""
+    """Where a committed (arm, draw, level, seed) lies, and what is known of it.
+
+    `density`: of the mask; `accuracy`: on the test set at early stop, a fraction; None where the training diverged.
+    """
 
     unit: str
     diverged: bool
     has_mask: bool
+    density: float | None = None
+    accuracy: float | None = None
+
+    @classmethod
+    def of(cls, unit: str, row: Mapping[str, Any]) -> Done:
+        """What a row of `levels` in that unit says; it needs DONE_COLUMNS."""
+        return cls(unit, row["status"] == "diverged", row["mask_sha256"] is not None, row["density"],
+                   row["test_accuracy_at_early_stop"])
+
+
+DONE_COLUMNS = ["arm", "draw", "level", "seed", "status", "mask_sha256", "density", "test_accuracy_at_early_stop"]
 
 
 def done_of(experiment: Experiment, seeds: Sequence[int], committed: Committed) -> dict[Key, Done]:
     """What of a sweep's trainings a store holds; other seeds, arms and deeper levels in it are left out."""
     wanted, arms = set(seeds), set(experiment.draws())
-    rows = committed.rows.select(["arm", "draw", "level", "seed", "status", "mask_sha256"]).to_pylist()
+    rows = committed.rows.select(DONE_COLUMNS).to_pylist()
     keys = (((row["arm"], row["draw"], row["level"], row["seed"]), row) for row in rows)
-    return {key: Done(committed.where[key], row["status"] == "diverged", row["mask_sha256"] is not None)
+    return {key: Done.of(committed.where[key], row)
             for key, row in keys
             if key[:2] in arms and key[2] <= experiment.pruning.levels and key[3] in wanted}
 

@@ -16,7 +16,7 @@ from lth.store import Unit
 from lth.structured import SmallCohort, alive_units, measure, same_counts
 from lth.sweep import rows
 from lth.sweep.handover import Arrays, Job, forget_parents, kept_for_later, named
-from lth.sweep.planning import Done, Work
+from lth.sweep.planning import DONE_COLUMNS, Done, Work
 from lth.sweep.stages.clock import Clock
 from lth.sweep.stages.starting import feed_of
 from lth.sweep.stages.training import blocks
@@ -61,9 +61,7 @@ def evaluate_and_commit(
             job.store.put_analysis("layers", job.experiment.id, layers)
         job.store.commit(job.experiment.id, work.unit, *tables, checkpoint=checkpoint)
         forget_parents(job, work)
-    levels = tables[0].select(["seed", "status", "mask_sha256"]).to_pylist()
-    done = {row["seed"]: Done(work.unit.name, row["status"] == "diverged", row["mask_sha256"] is not None)
-            for row in levels}
+    done = {row["seed"]: Done.of(work.unit.name, row) for row in tables[0].select(DONE_COLUMNS).to_pylist()}
     return Committed(done, clock.seconds)
 
 

@@ -1,0 +1,83 @@
+"""The flows behind the deployments of prefect.yaml: what a person fills in in Prefect's UI, or a schedule starts.
+
+A mistake or a failed unit ends the run as Failed with one line in the log, never with a stack trace.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from flows.form import Advanced, Changes, Preset, Seeds, execution_of, experiment_of, settings_of
+from flows.session import DEFAULT_STORE
+from flows.sweep import Sweep
+from lth.errors import LthError
+from lth.experiment import parse_seeds
+from lth.store import Store
+
+
+def sweep_name() -> str:
+    """A run is named after what it does: `digits · snip · seeds 0-99`."""
+    parameters = flow_run.parameters
+    changes = dict(parameters.get("changes") or {})
+    about = [str(changes.get("name") or parameters.get("preset", "digits")),
+             *(str(changes[name]) for name in ("dataset", "criterion") if changes.get(name)),
+             f"seeds {parameters.get('seeds', '0-4')}"]
+    return " · ".join(about)
+
+
+def store_of(url: str | None) -> Store:
+    """The store that the form names, or else the worker's own."""
+    return Store(url or os.environ.get("LTH_STORE") or DEFAULT_STORE)
+
+
+def told(work: Callable[[], Any]) -> State[Any]:
+    """What came of it, as the state of the run; the tasks' own routine lines are left out of its log."""
+    logging.getLogger("prefect.task_runs").setLevel(logging.WARNING)
+    try:
+        return Completed(message=work())
+    except LthError as error:
+        get_run_logger().error(str(error))
+        return Failed(message=str(error))
+
+
+@flow(name="sweep", flow_run_name=sweep_name, validate_parameters=True, persist_result=False)
+def sweep(
+    preset: Preset = "digits", seeds: Seeds = "0-4", changes: Changes = Changes(), advanced: Advanced = Advanced(),  # type: ignore[valid-type]  # noqa: B008
+) -> State[Any]:
+    """Find lottery tickets: every level and arm of an experiment for every seed.
+
+    Args:
+        preset: The experiment to begin with.
+        seeds: Replicates: `0-99` for a hundred of them, or `0,3,10-12`.
+        changes: What differs from the preset. A field that is left empty is as in the preset.
+        advanced: Any other field of the experiment, the store, and how the machines are used.
+    """
+    begun = time.perf_counter()
+
+    def run() -> str:
+        given = advanced.model_dump()  # type: ignore[attr-defined]
+        settings = given.get("settings", [])
+        experiment = experiment_of(preset, changes, settings)
+        store, log = store_of(given.get("store")), get_run_logger()
+        command = ["lth", "run", preset, "--seeds", seeds, "--store", store.url]
+        for setting in settings_of(changes, settings):
+            command += ["--set", setting]
+        log.info("the same from the command line: %s", shlex.join(command))
+        outcome = asdict(Sweep(experiment, parse_seeds(seeds), store, execution_of(advanced)).run(begun))
+        diverged = f", {outcome['diverged']} diverged" if outcome["diverged"] else ""
+        return (f"{outcome['planned']:,} trainings are committed, {outcome['committed']:,} of them now{diverged}, in "
+                f"{outcome['seconds']['wall']:.0f} s")
+
+    return told(run)

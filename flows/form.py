@@ -1,0 +1,148 @@
+"""The form in Prefect's UI: an experiment as a person fills it in, and how it becomes an `Experiment`.
+
+Every field of `Changes` is one of the experiment's, with its explanation, type and bounds; menus come from the
+registries. A field that is left empty is as in the preset.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_serializer
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import SkipJsonSchema
+
+from lth.arms import arm_names
+from lth.data import dataset_names
+from lth.experiment import Execution, Experiment, load_experiment
+from lth.experiment.reading import preset_names
+from lth.pruning import criterion_names
+
+
+class FormSection(BaseModel):
+    """A group of the form: unknown fields are refused, empty ones are not sent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_serializer
+    def _given(self) -> dict[str, Any]:
+        return {name: value for name in type(self).model_fields if (value := getattr(self, name)) not in (None, [])}
+
+
+def _field_of(model: type[BaseModel], path: str) -> FieldInfo:
+    """The field `training.duration` of a model, through its parts."""
+    name, _, rest = path.partition(".")
+    info = model.model_fields[name]
+    if not rest:
+        return info
+    parts = get_args(info.annotation) or (info.annotation,)
+    part: Any = next(part for part in parts if rest.partition(".")[0] in getattr(part, "model_fields", {}))
+    return _field_of(part, rest)
+
+
+def _without_default(schema: dict[str, Any]) -> None:
+    schema.pop("default", None)
+
+
+def _optional(
+    kind: Any, title: str, description: str, bounds: Mapping[str, Any] | None = None
+) -> tuple[Any, Any]:
+    """A field that may stay empty, without the `null` that would turn it into a choice of types on the screen."""
+    limited: Any = Annotated[kind, Field(**bounds or {})]
+    field: Any = Field(None, title=title, description=description, json_schema_extra=_without_default)
+    nothing: Any = SkipJsonSchema[None]
+    return limited | nothing, field
+
+
+def _bounds(info: FieldInfo) -> dict[str, Any]:
+    """Limits of a number or text, as pydantic keeps them."""
+    found = {}
+    for constraint in info.metadata:
+        for name in ("gt", "ge", "lt", "le", "pattern", "max_length"):
+            if (limit := getattr(constraint, name, None)) is not None:
+                found[name] = limit
+    return found
+
+
+def _menu(names: Iterable[str]) -> Any:
+    return Literal[tuple(names)]
+
+
+_CHANGES: dict[str, tuple[str, Any, str]] = {  # field of the form: (field of the experiment, its type, label)
+    "name": ("name", str, "Name"),
+    "arms": ("arms", list[_menu(arm_names())], "Arms"),  # type: ignore[misc]
+    "levels": ("pruning.levels", int, "Pruning levels"),
+    "criterion": ("pruning.criterion", _menu(criterion_names()), "Criterion"),
+    "when": ("pruning.when", Literal["after_training", "at_initialisation"], "When to score"),
+    "scope": ("pruning.scope", _field_of(Experiment, "pruning.scope").annotation, "Scope"),
+    "schedule": ("pruning.schedule", Literal["iterative", "one_shot"], "Schedule"),
+    "densities": ("pruning.densities", list[float], "Densities"),
+    "duration": ("training.duration", str, "Training duration"),
+    "learning_rate": ("training.optimizer.learning_rate", float, "Learning rate"),
+    "batch_size": ("training.batch_size", int, "Batch size"),
+    "dataset": ("dataset.name", _menu(dataset_names()), "Data set"),
+    "margin": ("margin", float, "Margin for matching"),
+}
+DURATION_PATTERN = r"^[0-9]+(it|ep)$"
+
+
+def _changes() -> type[FormSection]:
+    fields: dict[str, Any] = {}
+    for name, (path, kind, title) in _CHANGES.items():
+        info = _field_of(Experiment, path)
+        bounds = _bounds(info) if kind in (int, float, str) else {}
+        if name == "duration":
+            bounds["pattern"] = DURATION_PATTERN
+        fields[name] = _optional(kind, title, info.description or "", bounds)
+    return create_model("Changes", __base__=FormSection, __doc__="What differs from the preset. Empty: as in the "
+                        "preset.", **fields)
+
+
+Changes = _changes()
+
+
+_EXECUTION = {"device": "Device", "cohort_size": "Seeds a cohort", "threads": "Threads a cohort",
+              "gpu_share": "GPU share"}
+
+
+def _advanced() -> type[FormSection]:
+    fields: dict[str, Any] = {
+        "settings": (list[str], Field(
+            default_factory=list, title="Settings", description="Any field of the experiment, one an entry, as the "
+            "command line's `--set`: e.g. `model.arguments.hidden=[300, 100]` or `training.optimizer.kind=sgd`.")),
+        "store": _optional(str, "Store", "Where results go: `s3://bucket/prefix` or a folder; empty: the worker's "
+                           "`LTH_STORE`."),
+    }
+    for name, title in _EXECUTION.items():
+        info = Execution.model_fields[name]
+        kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)]
+        kind = kinds[0] if kinds and isinstance(kinds[0], type) else info.annotation
+        fields[name] = _optional(kind, title, info.description or "", _bounds(info))
+    return create_model("Advanced", __base__=FormSection, __doc__="Any other field of the experiment, and how the "
+                        "machines are used.", **fields)
+
+
+Advanced = _advanced()
+
+
+def execution_of(advanced: FormSection) -> Execution:
+    """The machines' part of a filled-in form."""
+    given = advanced.model_dump()
+    return Execution(**{name: given[name] for name in _EXECUTION if name in given})
+
+
+Preset = _menu(preset_names())
+Seeds = Annotated[str, Field(pattern=r"^[0-9]+(-[0-9]+)?( *, *[0-9]+(-[0-9]+)?)*$")]
+
+
+def experiment_of(preset: str, changes: FormSection, settings: list[str]) -> Experiment:
+    """The experiment that a filled-in form means. Raises InvalidExperiment in the command line's words."""
+    return load_experiment(preset, settings_of(changes, settings))
+
+
+def settings_of(changes: FormSection, settings: list[str]) -> list[str]:
+    """The form as `--set` would say it."""
+    given = changes.model_dump()
+    return [*(f"{_CHANGES[name][0]}={json.dumps(value)}" for name, value in given.items()), *settings]
