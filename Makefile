@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint gates benchmarks clean
+.PHONY: demo test lint gates services benchmarks clean
 
 $(VENV)/.installed-lth: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lth needs Python 3.11 or newer; set PYTHON=...")'
@@ -28,6 +28,12 @@ test: lint
 # Published numbers on real MNIST (LTH_DATA_DIR, or downloaded): under an hour on two cores.
 gates: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m gates tests -s
+
+# Real servers, faults and a browser: installs Debian's PostgreSQL, Ceph gateway and Chromium if they are missing.
+services: $(VENV)/.installed-test
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[services]'
+	infra/debian-packages
+	$(BIN)/python -m pytest -m services tests
 
 benchmarks: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/engine.py

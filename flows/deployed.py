@@ -11,20 +11,24 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
+from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
+from pydantic import Field
 
 from flows.form import Advanced, Changes, Preset, Seeds, execution_of, experiment_of, settings_of
-from flows.session import DEFAULT_STORE
+from flows.orphaned import outlive_the_worker
+from flows.publishing import publish_results
 from flows.sweep import Sweep
 from lth.errors import LthError
 from lth.experiment import parse_seeds
 from lth.store import Store
+from lth.store.curated import compact as compact_store
 
 
 def sweep_name() -> str:
@@ -38,13 +42,17 @@ def sweep_name() -> str:
 
 
 def store_of(url: str | None) -> Store:
-    """The store that the form names, or else the worker's own."""
-    return Store(url or os.environ.get("LTH_STORE") or DEFAULT_STORE)
+    """The store that the form names, or else the worker's own; never a folder that ends with the run."""
+    named = url or os.environ.get("LTH_STORE")
+    if not named:
+        raise LthError("no store is named: fill it in under advanced, or set LTH_STORE where the worker runs")
+    return Store(named)
 
 
 def told(work: Callable[[], Any]) -> State[Any]:
     """What came of it, as the state of the run; the tasks' own routine lines are left out of its log."""
     logging.getLogger("prefect.task_runs").setLevel(logging.WARNING)
+    outlive_the_worker()
     try:
         return Completed(message=work())
     except LthError as error:
@@ -79,5 +87,50 @@ def sweep(
         diverged = f", {outcome['diverged']} diverged" if outcome["diverged"] else ""
         return (f"{outcome['planned']:,} trainings are committed, {outcome['committed']:,} of them now{diverged}, in "
                 f"{outcome['seconds']['wall']:.0f} s")
+
+    return told(run)
+
+
+ExperimentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}-[0-9a-f]{10}$")]
+
+
+@flow(name="compact", flow_run_name="compact", validate_parameters=True, persist_result=False)
+def compact(store: str = "") -> State[Any]:
+    """Gather what has landed into the curated tables, Delta Lake under `curated/`.
+
+    Args:
+        store: `s3://bucket/prefix` or a folder; empty: the worker's `LTH_STORE`.
+    """
+
+    def run() -> str:
+        place = store_of(store)
+        added = compact_store(place)
+        create_markdown_artifact(
+            "\n".join(["| table | rows added |", "|---|---:|", *(f"| {kind} | {n:,} |" for kind, n in added.items()),
+                       "", f"Store: `{place.url}`"]), key="compact", description="Rows added to the curated tables.")
+        return ", ".join(f"{count:,} rows of {kind}" for kind, count in added.items()) + " added"
+
+    return told(run)
+
+
+@flow(name="report", flow_run_name="report · {experiment}", validate_parameters=True, persist_result=False)
+def report(experiment: ExperimentId, store: str = "") -> State[Any]:
+    """Summarise and draw everything that is committed of an experiment, as artifacts of this run and in the store.
+
+    Args:
+        experiment: The id, as `lth list experiments` and the result tables show it: `digits-0123456789`.
+        store: `s3://bucket/prefix` or a folder; empty: the worker's `LTH_STORE`.
+    """
+
+    def run() -> str:
+        place = store_of(store)
+        if experiment not in place.experiments():
+            raise LthError(f"{place.url} has no experiment {experiment!r}; it has "
+                           f"{', '.join(place.experiments()[:10]) or 'none'}")
+        levels = place.committed(experiment).rows
+        if not publish_results(place, experiment, levels):
+            raise LthError(f"no training of {experiment} has finished in {place.url} without diverging; there is "
+                           "nothing to show")
+        return f"{levels.num_rows:,} trainings reported"
 
     return told(run)

@@ -51,8 +51,9 @@ def _optional(
 ) -> tuple[Any, Any]:
     """A field that may stay empty, without the `null` that would turn it into a choice of types on the screen."""
     limited: Any = Annotated[kind, Field(**bounds or {})]
-    field: Any = Field(None, title=title, description=description, json_schema_extra=_without_default)
-    nothing: Any = SkipJsonSchema[None]
+    field: Any = Field(None, title=title, description=description + _range(bounds or {}),
+                       json_schema_extra=_without_default)
+    nothing: Any = Annotated[None, SkipJsonSchema()]
     return limited | nothing, field
 
 
@@ -70,9 +71,16 @@ def _menu(names: Iterable[str]) -> Any:
     return Literal[tuple(names)]
 
 
+def _range(bounds: Mapping[str, Any]) -> str:
+    """Limits in words, for those who fill in the form."""
+    low = f"from {bounds['ge']:,}" if "ge" in bounds else f"above {bounds['gt']:g}" if "gt" in bounds else ""
+    high = f"to {bounds['le']:,}" if "le" in bounds else f"below {bounds['lt']:g}" if "lt" in bounds else ""
+    return f" ({' '.join(filter(None, (low, high)))})" if low or high else ""
+
+
 _CHANGES: dict[str, tuple[str, Any, str]] = {  # field of the form: (field of the experiment, its type, label)
     "name": ("name", str, "Name"),
-    "arms": ("arms", list[_menu(arm_names())], "Arms"),  # type: ignore[misc]
+    "controls": ("arms", list[_menu(name for name in arm_names() if name != "ticket")], "Controls"),  # type: ignore[misc]
     "levels": ("pruning.levels", int, "Pruning levels"),
     "criterion": ("pruning.criterion", _menu(criterion_names()), "Criterion"),
     "when": ("pruning.when", Literal["after_training", "at_initialisation"], "When to score"),
@@ -86,6 +94,8 @@ _CHANGES: dict[str, tuple[str, Any, str]] = {  # field of the form: (field of th
     "margin": ("margin", float, "Margin for matching"),
 }
 DURATION_PATTERN = r"^[0-9]+(it|ep)$"
+_CONTROLS = ("What is trained at every level besides the ticket, to compare it with. Several draws of one: say "
+             "`arms=[ticket, reinit:3]` under Settings.")
 
 
 def _changes() -> type[FormSection]:
@@ -95,7 +105,7 @@ def _changes() -> type[FormSection]:
         bounds = _bounds(info) if kind in (int, float, str) else {}
         if name == "duration":
             bounds["pattern"] = DURATION_PATTERN
-        fields[name] = _optional(kind, title, info.description or "", bounds)
+        fields[name] = _optional(kind, title, _CONTROLS if name == "controls" else info.description or "", bounds)
     return create_model("Changes", __base__=FormSection, __doc__="What differs from the preset. Empty: as in the "
                         "preset.", **fields)
 
@@ -145,4 +155,6 @@ def experiment_of(preset: str, changes: FormSection, settings: list[str]) -> Exp
 def settings_of(changes: FormSection, settings: list[str]) -> list[str]:
     """The form as `--set` would say it."""
     given = changes.model_dump()
+    if "controls" in given:
+        given["controls"] = ["ticket", *given["controls"]]
     return [*(f"{_CHANGES[name][0]}={json.dumps(value)}" for name, value in given.items()), *settings]

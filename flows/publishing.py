@@ -11,13 +11,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
+import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
-from flows.results import results_of
+from flows.results import levels_of_sweep, results_of
 from lth.experiment import Experiment
 from lth.store import Store
 
@@ -34,7 +35,7 @@ class Publisher:
     def __init__(self, experiment: Experiment, seeds: Sequence[int]) -> None:
         self.experiment = experiment
         self.seeds = tuple(seeds)
-        self.slug = re.sub(r"[^a-z0-9]+", "-", experiment.id.lower())
+        self.slug = slug_of(experiment.id)
         self.log = get_run_logger()
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="publisher") if PREFECT_API_URL.value() else None
         self.bar: UUID | None = None
@@ -91,19 +92,30 @@ class Publisher:
             update_progress_artifact(self.bar, 100 * committed / max(planned, 1), _progress(planned, committed))
 
     def _results(self, store: Store) -> None:
-        from lth.report import markdown_table
+        publish_results(store, self.experiment.id, levels_of_sweep(self.experiment, store, self.seeds))
 
-        found = results_of(self.experiment, store, self.seeds)
-        if found is None:
-            return
-        create_markdown_artifact(
-            "\n".join([markdown_table(found.summary), "", f"Tables and masks: `{store.url}`, experiment "
-                       f"`{self.experiment.id}`."]),
-            key=f"{self.slug}-results", description="Test accuracy at early stop, by level and arm.")
-        for name, picture in found.figures.items():
-            data = base64.b64encode(picture).decode()
-            create_markdown_artifact(f"![{name}](data:image/png;base64,{data})\n\n`{found.urls[name]}`",
-                                     key=f"{self.slug}-{name}", description=f"{name} against density, by arm.")
+
+def publish_results(store: Store, experiment_id: str, levels: pa.Table) -> bool:
+    """Show the result table and the figures as artifacts of the run; False if there is nothing to show yet."""
+    from lth.report import markdown_table
+
+    found = results_of(store, experiment_id, levels)
+    if found is None:
+        return False
+    slug = slug_of(experiment_id)
+    create_markdown_artifact(
+        f"{markdown_table(found.summary)}\n\nTables and masks: `{store.url}`, experiment `{experiment_id}`.",
+        key=f"{slug}-results", description="Test accuracy at early stop, by level and arm.")
+    for name, picture in found.figures.items():
+        data = base64.b64encode(picture).decode()
+        create_markdown_artifact(f"![{name}](data:image/png;base64,{data})\n\n`{found.urls[name]}`",
+                                 key=f"{slug}-{name}", description=f"{name.capitalize()} against density, by arm.")
+    return True
+
+
+def slug_of(experiment_id: str) -> str:
+    """An artifact's key: lower-case letters, digits and dashes only."""
+    return re.sub(r"[^a-z0-9]+", "-", experiment_id.lower())
 
 
 def _progress(planned: int, committed: int) -> str:

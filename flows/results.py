@@ -14,25 +14,27 @@ from lth.sweep.planning import done_of
 
 @dataclass(frozen=True)
 class Results:
-    """`levels`: one row per training of the sweep; `summary`: per level and arm; `figures`: PNG files by name, which
-    the store holds, too, at `urls`."""
+    """`summary`: a row per level and arm; `figures`: PNG files by name, which the store holds, too, at `urls`."""
 
-    levels: pa.Table
     summary: pa.Table
     figures: dict[str, bytes]
     urls: dict[str, str]
 
 
-def results_of(experiment: Experiment, store: Store, seeds: tuple[int, ...]) -> Results | None:
-    """Summarise and draw what is committed of a sweep; the figures go into the store. None before any training ended
-    without diverging."""
-    from lth.analysis import summarise
-    from lth.report import accuracy_figure, early_stop_figure, save_png
-
+def levels_of_sweep(experiment: Experiment, store: Store, seeds: tuple[int, ...]) -> pa.Table:
+    """The rows of `levels` that belong to a sweep: its arms, levels and seeds."""
     committed = store.committed(experiment.id)
     ours = done_of(experiment, seeds, committed)
     places = zip(*(committed.rows[name].to_pylist() for name in ("arm", "draw", "level", "seed")), strict=True)
-    levels = committed.rows.filter(pa.array([place in ours for place in places], pa.bool_()))
+    return committed.rows.filter(pa.array([place in ours for place in places], pa.bool_()))
+
+
+def results_of(store: Store, experiment_id: str, levels: pa.Table) -> Results | None:
+    """Summarise and draw rows of `levels` of one experiment; the figures go into the store. None before any training
+    ended without diverging."""
+    from lth.analysis import summarise
+    from lth.report import accuracy_figure, early_stop_figure, save_png
+
     if "ok" not in levels["status"].to_pylist():
         return None
     figures = {}
@@ -40,6 +42,6 @@ def results_of(experiment: Experiment, store: Store, seeds: tuple[int, ...]) -> 
         buffer = io.BytesIO()
         save_png(make(levels), buffer)
         figures[name] = buffer.getvalue()
-        store.put_report(experiment.id, f"{name}.png", figures[name])
-    urls = {name: store.report_url(experiment.id, f"{name}.png") for name in figures}
-    return Results(levels, summarise(levels), figures, urls)
+        store.put_report(experiment_id, f"{name}.png", figures[name])
+    urls = {name: store.report_url(experiment_id, f"{name}.png") for name in figures}
+    return Results(summarise(levels), figures, urls)

@@ -25,9 +25,10 @@ _JITTER = random.SystemRandom()  # never a seeded stream: workers of equal seed 
 
 @dataclass(frozen=True)
 class Retries:
-    """How often a passing failure is tried again, and the waits between (seconds): by default 15 to 31 s in all."""
+    """How often a passing failure is tried again, and the waits between (seconds): by default 47 to 95 s in all, so
+    that a server may be restarted, or refuse writes for half a minute, and no unit is lost."""
 
-    tries: int = 6
+    tries: int = 10
     first_wait: float = 1.0
     longest_wait: float = 16.0
 
@@ -45,10 +46,12 @@ class Objects:
         self.files = LocalFiles(location.root) if location.protocol == "file" else RemoteFiles(location)
 
     def create(self, key: str, data: bytes) -> bool:
-        """Writes `data` as `key` unless that exists. True: we wrote it. False: it exists; after a lost reply it may be
-        our own, so whoever cares compares the content."""
+        """Writes `data` as `key` unless that exists. True: we wrote it. False: something else lies there."""
         check_key(key)
-        return self._attempt(f"write {key}", lambda: self.files.create(key, data))
+        created = self._attempt(f"write {key}", lambda: self.files.create(key, data))
+        # If it exists it may be our own, its reply lost. The number of our tries does not tell: HTTP clients and
+        # proxies repeat a PUT by themselves. The bytes do: they hold the time at which a unit was finished.
+        return created or self.read(key) == data
 
     def replace(self, key: str, data: bytes) -> None:
         """Writes `data` as `key`, over what is there. For reports; nothing that counts is ever overwritten."""

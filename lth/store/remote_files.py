@@ -14,6 +14,9 @@ LARGEST_PUT = 5 * 2**30
 """Bytes that S3 takes in one PUT. Larger objects need several parts, which some servers complete over an existing
 object whatever the condition says; so they are refused."""
 
+CONNECT_TIMEOUT, READ_TIMEOUT = 5, 60
+"""Seconds without an answer after which a request counts as failed. A server may think about a large PUT for long."""
+
 _CREATE_LOCK = threading.Lock()
 
 
@@ -135,7 +138,8 @@ def _open(location: Location) -> tuple[Any, str]:
     if location.protocol == "s3":
         # One attempt: the store tries again by itself, and knows what a lost reply to a create-only PUT means.
         options["config_kwargs"] = {"retries": {"total_max_attempts": 1, "mode": "standard"},
-                                    "max_pool_connections": 32, "connect_timeout": 5, "read_timeout": 60}
+                                    "max_pool_connections": 32, "connect_timeout": CONNECT_TIMEOUT,
+                                    "read_timeout": READ_TIMEOUT}
         region = os.environ.get("AWS_REGION")
         if region and not os.environ.get("AWS_DEFAULT_REGION"):  # boto reads only the latter
             options["client_kwargs"] = {"region_name": region}

@@ -60,8 +60,8 @@ class Store:
         self.objects.check_writable()
 
     def create(self, key: str, data: bytes) -> bool:
-        """Writes `data` as `key` unless that exists. True: we wrote it. False: it exists, and may be our own after a
-        lost reply; compare the content."""
+        """Writes `data` as `key` unless that exists. True: we wrote it, even if the server's reply was lost. False:
+        something else lies there."""
         return self.objects.create(key, data)
 
     def read(self, key: str) -> bytes | None:

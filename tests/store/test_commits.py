@@ -174,7 +174,7 @@ def test_a_reply_lost_in_the_middle_of_a_commit(bucket: str, position: int) -> N
         return put(path, *arguments, **options)
 
     flaky.original = lose
-    assert store.commit(EXPERIMENT, UNIT, *tables(UNIT), checkpoint_of(UNIT)) == (position < 3)
+    assert store.commit(EXPERIMENT, UNIT, *tables(UNIT), checkpoint_of(UNIT))
     assert len(written) == 5 and store.committed(EXPERIMENT).rows.equals(tables(UNIT)[0])
 
 

@@ -1,0 +1,140 @@
+"""Curated tables: everything that is committed, exactly once, whatever happens to a publication."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import deltalake
+import pyarrow as pa
+import pytest
+
+from lth.errors import StoreError
+from lth.store import RESULT_COLUMNS, Store, Unit, content_hash
+from lth.store.curated import compact, read_curated
+from lth.store.schemas import ROW_KEYS, SCHEMAS
+
+from .cohorts import EXPERIMENT, tables
+
+KINDS = ("levels", "metrics", "masks")
+
+
+def land(store: Store, *units: Unit, experiment_id: str = EXPERIMENT) -> None:
+    store.put_experiment(experiment_id, "name: tiny\n")
+    for minutes, unit in enumerate(units):
+        store.commit(experiment_id, unit, *tables(unit, experiment_id, minutes=minutes))
+
+
+def assert_curated_is_committed(store: Store, *experiments: str) -> None:
+    """Every landed row is in the curated tables once, and nothing else is."""
+    for kind in KINDS:
+        landed = []
+        for experiment_id in experiments or (EXPERIMENT,):
+            found = store.committed(experiment_id)
+            landed.append(found.rows if kind == "levels" else store.read_table(found, kind)[0])
+        curated = read_curated(store, kind)
+        assert curated is not None and curated.schema.equals(SCHEMAS[kind])
+        columns = RESULT_COLUMNS if kind == "levels" else SCHEMAS[kind].names
+        assert curated.num_rows == sum(table.num_rows for table in landed)
+        order = [(name, "ascending") for name in ("experiment_id", *ROW_KEYS[kind])]
+        expected = pa.concat_tables(landed).sort_by(order)  # the hash keeps the order of rows of one seed and step
+        assert content_hash(curated.sort_by(order), columns) == content_hash(expected, columns)
+
+
+def test_all_that_landed_is_published_once_again_and_again(store: Store) -> None:
+    land(store, Unit("ticket", 0, 0, (0, 1)), Unit("reinit", 0, 1, (0, 1)))
+    first = compact(store)
+    assert first == {"levels": 4, "metrics": 24, "masks": 8}
+    assert_curated_is_committed(store)
+    assert compact(store) == dict.fromkeys(KINDS, 0)
+    land(store, Unit("ticket", 0, 0, (2,)))
+    land(store, Unit("ticket", 0, 0, (0,)), experiment_id="other-0123456789")
+    assert compact(store) == {"levels": 2, "metrics": 12, "masks": 4}
+    assert_curated_is_committed(store, EXPERIMENT, "other-0123456789")
+
+
+def test_a_seed_that_two_units_hold_is_published_once(file_store: Store) -> None:
+    land(file_store, Unit("ticket", 0, 0, (0, 1)))
+    compact(file_store)
+    land(file_store, Unit("ticket", 0, 0, (0, 1)), Unit("ticket", 0, 0, (1, 2)))
+    assert compact(file_store)["levels"] == 1
+    assert_curated_is_committed(file_store)
+
+
+def test_batches_bound_what_is_read_at_a_time(file_store: Store) -> None:
+    land(file_store, *(Unit("ticket", 0, level, (0,)) for level in range(5)))
+    assert compact(file_store, units_at_once=2)["levels"] == 5
+    assert deltalake.DeltaTable(f"{file_store.url}/curated/levels").version() == 2  # three batches
+    assert_curated_is_committed(file_store)
+
+
+@pytest.mark.parametrize("survived", [0, 1, 2])
+def test_a_publication_that_is_killed_loses_and_repeats_nothing(
+    file_store: Store, monkeypatch: pytest.MonkeyPatch, survived: int
+) -> None:
+    land(file_store, Unit("ticket", 0, 0, (0, 1)))
+    compact(file_store)
+    land(file_store, Unit("ticket", 0, 1, (0, 1)))
+    written, write = [], deltalake.write_deltalake
+
+    def killed(*arguments: object, **options: object) -> None:
+        if len(written) == survived:
+            raise KeyboardInterrupt
+        written.append(arguments)
+        write(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(deltalake, "write_deltalake", killed)
+    with pytest.raises(KeyboardInterrupt):
+        compact(file_store)
+    monkeypatch.undo()
+    for kind in KINDS:  # what was begun is not read
+        curated = read_curated(file_store, kind)
+        assert curated is not None and set(curated["level"].to_pylist()) == {0}
+    assert compact(file_store)["levels"] == 2
+    assert_curated_is_committed(file_store)
+
+
+def test_what_a_killed_publication_left_is_removed_after_a_day(
+    file_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test_a_publication_that_is_killed_loses_and_repeats_nothing(file_store, monkeypatch, 2)
+
+    def rows() -> int:
+        return int(deltalake.DeltaTable(f"{file_store.url}/curated/metrics").to_pyarrow_dataset().count_rows())
+
+    assert rows() == 36  # 12, 12 that nobody reads, and 12
+    compact(file_store)
+    assert rows() == 36
+    import datetime
+
+    from lth.store import curated
+    monkeypatch.setattr(curated, "_ORPHANED_AFTER", datetime.timedelta(seconds=-1))
+    compact(file_store)
+    assert rows() == 24
+    assert_curated_is_committed(file_store)
+
+
+def _compact_in_a_process(url: str, start: object, answers: object) -> None:
+    start.wait()  # type: ignore[attr-defined]
+    try:
+        answers.put(compact(Store(url))["levels"])  # type: ignore[attr-defined]
+    except StoreError as error:
+        answers.put(str(error))  # type: ignore[attr-defined]
+
+
+def test_writers_at_the_same_time_publish_nothing_twice(file_store: Store) -> None:
+    land(file_store, *(Unit("ticket", 0, level, (0, 1)) for level in range(6)))
+    context = multiprocessing.get_context("spawn")
+    start, answers = context.Barrier(3), context.Queue()
+    writers = [context.Process(target=_compact_in_a_process, args=(file_store.url, start, answers)) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    found = [answers.get(timeout=120) for _ in writers]
+    for writer in writers:
+        writer.join()
+    assert sum(count for count in found if isinstance(count, int)) == 12, found
+    assert_curated_is_committed(file_store)
+
+
+def test_a_store_without_results_has_no_curated_tables(file_store: Store) -> None:
+    assert compact(file_store) == dict.fromkeys(KINDS, 0)
+    assert read_curated(file_store, "levels") is None
