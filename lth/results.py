@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from lth.errors import LthError, StoreError
 from lth.store.location import redact
+from lth.store.objects import READING
 from lth.store.reading import Committed
 from lth.store.schemas import ANALYSIS_SCHEMAS, LEVELS, SCHEMAS
 from lth.store.store import Store
@@ -33,7 +34,7 @@ def open(store_url: str | os.PathLike[str], experiment: str | None = None) -> Re
 
     Raises StoreError if the store cannot be read, or has no such experiment.
     """
-    store = Store(store_url)
+    store = Store(store_url, READING)
     location = store.objects.location
     if location.protocol == "file" and not os.path.isdir(location.root):
         raise StoreError(f"there is no store at {store.url}; check the directory, or run an experiment into it first")

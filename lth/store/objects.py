@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from lth.errors import StoreError
-from lth.store.failures import explain, is_transient
+from lth.store.failures import explain, is_transient, s3_code
 from lth.store.local_files import LocalFiles
 from lth.store.location import Location
 from lth.store.remote_files import RemoteFiles
@@ -35,6 +35,10 @@ class Retries:
     def waits(self) -> Iterator[float]:
         for attempt in range(self.tries - 1):
             yield min(self.longest_wait, self.first_wait * 2**attempt) * _JITTER.uniform(0.5, 1.0)
+
+
+READING = Retries(tries=5)
+"""For somebody who only looks and waits for the answer: at most 15 s in all."""
 
 
 class Objects:
@@ -123,13 +127,15 @@ class Objects:
             self.delete(key)
 
     def _attempt(self, action: str, operation: Callable[[], _Result]) -> _Result:
-        for wait in self.retries.waits():
+        for tried, wait in enumerate(self.retries.waits()):
             try:
                 return operation()
             except Exception as error:
                 if not is_transient(error):
                     raise explain(error, self.location, action) from error
-                log.info("cannot %s (%s); trying again in %.1f s", action, type(error).__name__, wait)
+                # Said aloud once, when it is no longer a hiccup.
+                log.log(logging.WARNING if tried == 3 else logging.INFO, "cannot %s (%s); trying again in %.1f s",
+                        action, s3_code(error) or type(error).__name__, wait)
             time.sleep(wait)
         try:
             return operation()

@@ -11,10 +11,12 @@ import torch
 import lth.results
 from lth.data import ImageData, load_dataset
 from lth.engine import initialise
+from lth.errors import LthError
 from lth.experiment import Experiment, load_experiment
-from lth.store import Store, Unit
+from lth.store import RESULT_COLUMNS, Store, Unit, content_hash
 from lth.sweep.here import run_here
 from lth.sweep.setup import DataFacts, setup
+from lth.sweep.stages import training
 
 SEEDS = (0, 1, 2)
 
@@ -232,3 +234,35 @@ def test_checkpoints_that_are_gone_are_trained_again_to_the_bit(
     assert rows(store, experiment) == before
     for name, mask in masks_of(store, experiment, "ticket", 0, 3).items():
         assert (mask == masks[name]).all()
+
+
+def test_a_block_that_a_device_has_no_memory_for_is_halved_until_it_has(
+    swept: tuple[Experiment, Store], digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, store = swept
+    seeds = sorted({key[3] for key in rows(store, experiment)})
+    sizes, real = [], training.make_feed
+
+    def small_device(data: ImageData, seeds: tuple[int, ...], *rest):  # type: ignore[no-untyped-def]
+        sizes.append(len(seeds))
+        if len(seeds) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(data, seeds, *rest)
+
+    monkeypatch.setattr(training, "make_feed", small_device)
+    again = Store(tmp_path / "small-device")
+    run_here(experiment, seeds, again, digits)
+    assert len(seeds) > 1 and max(sizes) == len(seeds) and sizes.count(1) >= len(seeds)
+    expected, found = (one.committed(experiment.id).rows for one in (store, again))
+    assert content_hash(found, RESULT_COLUMNS) == content_hash(expected, RESULT_COLUMNS)
+
+
+def test_a_seed_that_alone_has_no_memory_is_said_in_one_line(
+    digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tiny_device(*arguments):  # type: ignore[no-untyped-def]
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training, "make_feed", tiny_device)
+    with pytest.raises(LthError, match="seed 3 alone needs more memory .* raise gpu_share, or set a smaller"):
+        run_here(smoke(), (3, 4), Store(tmp_path / "store"), digits)

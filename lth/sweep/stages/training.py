@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
 from lth.data import ImageData
-from lth.engine import CohortTraining, Network, Start, Trained, choose_device, exact_arithmetic, make_feed
+from lth.engine import CohortTraining, Network, Recipe, Start, Trained, choose_device, exact_arithmetic, make_feed
+from lth.errors import LthError
 from lth.structured import SmallCohort, alive_units, same_counts
 from lth.sweep.handover import Arrays, Job, named
 from lth.sweep.planning import Work, trainings_behind
@@ -23,35 +25,33 @@ CPU_BLOCK_BYTES = 11 * 2**20
 def train(
     job: Job, work: Work, ticket: Arrays, data: ImageData, on_progress: Callable[[int], None] | None = None
 ) -> Stage:
-    """Train the unit's cohort from its ticket; `on_progress` is given the seed-steps done since its last call."""
+    """Train the unit's cohort from its ticket; `on_progress` is given the seed-steps done since its last call.
+
+    Where a GPU has no memory for a block of seeds, the block is halved. LthError if one seed alone does not fit.
+    """
     unit, concrete = work.unit, job.setup
     recipe = concrete.recipe_of(unit.arm, unit.level, trainings_behind(job.experiment, unit.level))
     start_step = concrete.start_step(unit.arm, unit.level)
     device = choose_device(job.device, recipe.precision)
-    dataset = job.experiment.dataset
     clock, parts, seconds, order = Clock(), [], [], []
+    waiting = deque(_blocks(job, ticket, device))
     with exact_arithmetic(job.threads, recipe.precision):
-        for rows, small in _blocks(job, ticket, device):
+        while waiting:
+            rows, smaller = waiting.popleft()
             begun = time.perf_counter()
-            seeds = tuple(work.seeds[row] for row in rows)
-            feed = make_feed(data, seeds, dataset.validation, dataset.standardise, device)
-            network, start = _start(job, ticket, rows, small, start_step)
-            training = CohortTraining(network, recipe, feed, start)
-            reached = start_step
-
-            def report(step: int, size: int = len(rows)) -> None:
-                nonlocal reached
-                if on_progress:
-                    on_progress((step - reached) * size)
-                reached = step
-
-            result = training.advance(on_progress=report).result()
+            seeds, small = tuple(work.seeds[row] for row in rows), smaller(rows)
+            progress = _in_seed_steps(on_progress, start_step, len(rows))
+            try:
+                result, evaluating = _train_block(job, recipe, ticket, data, rows, seeds, small, start_step, progress)
+            except torch.OutOfMemoryError:
+                waiting.extendleft((half, smaller) for half in reversed(_halves(rows, seeds)))
+                continue
             parts.append(_arrays(result, small))
             order += rows
             spent = time.perf_counter() - begun
             seconds += [spent / len(rows)] * len(rows)
-            clock.add("evaluation", training.evaluation_seconds)
-            clock.add("training", spent - training.evaluation_seconds)
+            clock.add("evaluation", evaluating)
+            clock.add("training", spent - evaluating)
     back = np.argsort(order)
     arrays = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0] if name != "steps"}
     return Stage({**arrays, "steps": parts[0]["steps"], "seconds": np.array(seconds)[back]}, clock.seconds)
@@ -63,19 +63,61 @@ def blocks(network: Network, seeds: int, device: torch.device) -> list[slice]:
     return [slice(start, min(start + size, seeds)) for start in range(0, seeds, size)]
 
 
-def _blocks(job: Job, ticket: Arrays, device: torch.device) -> Iterator[tuple[list[int], SmallCohort | None]]:
-    """Rows of the cohort that train side by side; where units are removed, with the smaller network of these rows."""
+def _train_block(
+    job: Job, recipe: Recipe, ticket: Arrays, data: ImageData, rows: list[int], seeds: tuple[int, ...],
+    small: SmallCohort | None, step: int, on_progress: Callable[[int], None]
+) -> tuple[Trained, float]:
+    """What came of a block, and the seconds of its evaluations. Whatever it needed on a GPU is free again after it."""
+    device, dataset = choose_device(job.device, recipe.precision), job.experiment.dataset
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    feed = make_feed(data, seeds, dataset.validation, dataset.standardise, device)
+    network, start = _start(job, ticket, rows, small, step)
+    training = CohortTraining(network, recipe, feed, start)
+    return training.advance(on_progress=on_progress).result(), training.evaluation_seconds
+
+
+Smaller = Callable[[list[int]], SmallCohort | None]
+
+
+def _blocks(job: Job, ticket: Arrays, device: torch.device) -> Iterator[tuple[list[int], Smaller]]:
+    """Rows of the cohort that train side by side; where units are removed, with what makes the smaller network of
+    such rows."""
     network, groups = job.setup.network, job.setup.groups
     every = list(range(len(ticket["weights"])))
     if not groups:
-        yield from ((every[block], None) for block in blocks(network, len(every), device))
+        yield from ((every[block], lambda rows: None) for block in blocks(network, len(every), device))
         return
     alive = alive_units(groups, {name: torch.from_numpy(mask) for name, mask in named(ticket, "masks/").items()})
+
+    def smaller(rows: list[int]) -> SmallCohort:
+        return SmallCohort(network, groups, [units[rows] for units in alive])
+
     for part in same_counts(alive):
-        first = SmallCohort(network, groups, [units[part[:1]] for units in alive])
-        for block in blocks(first.network, len(part), device):
-            rows = part[block]
-            yield rows, SmallCohort(network, groups, [units[rows] for units in alive])
+        for block in blocks(smaller(part[:1]).network, len(part), device):
+            yield part[block], smaller
+
+
+def _halves(rows: list[int], seeds: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    """A block that a device has no memory for, in two."""
+    if len(rows) == 1:
+        raise LthError(f"seed {seeds[0]} alone needs more memory than its share of the GPU has; raise gpu_share, or "
+                       "set a smaller training.batch_size")
+    middle = len(rows) // 2
+    return rows[:middle], rows[middle:]
+
+
+def _in_seed_steps(on_progress: Callable[[int], None] | None, start: int, size: int) -> Callable[[int], None]:
+    """Turns the steps of a block into the seed-steps that were done since the last call."""
+    reached = start
+
+    def report(step: int) -> None:
+        nonlocal reached
+        if on_progress:
+            on_progress((step - reached) * size)
+        reached = step
+
+    return report
 
 
 def _start(
