@@ -4,7 +4,7 @@
                           and, beside it, every control cut after the ticket of that level
 
 Units are planned from what the store holds, seed by seed; nothing else is asked. At most as many units are in flight
-as Ray has room for, so the flow's memory does not grow with the sweep.
+as Ray has room for (on a cluster twice as many), so the flow's memory does not grow with the sweep.
 """
 
 from __future__ import annotations
@@ -162,7 +162,8 @@ class Sweep(Session):
                 while waiting or running:
                     slots = max(cluster.slots(self.share), 1)
                     self.seconds.slots = max(self.seconds.slots, slots)
-                    free = max(slots - len(running), 0)
+                    # On a cluster twice as many wait at Ray's door: an autoscaler adds machines for what waits there.
+                    free = max(slots * (1 if cluster.local else 2) - len(running), 0)
                     able = (unit for unit in waiting if ready(self.experiment, unit, self.done))
                     for unit in list(islice(able, free)):
                         waiting.remove(unit)

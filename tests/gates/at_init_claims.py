@@ -10,10 +10,10 @@ from lenet_claims import Claim
 from lth.analysis import mean_interval
 from lth.analysis.summary import seed_means
 
-AT = {"10%": {"synflow": 1, "snip": 1, "magnitude": 1}, "1%": {"synflow": 2, "snip": 2, "random": 1}}
+AT = {"10%": {"synflow": 1, "snip": 1, "magnitude": 1}, "1%": {"synflow": 2, "snip": 1, "random": 1}}
 """At which level each criterion's experiment has a density."""
 
-Tables = Mapping[str, pa.Table]
+Tables = Mapping[str, Mapping[str, pa.Table]]
 
 
 def snip_claims(levels: pa.Table) -> list[Claim]:
@@ -29,12 +29,12 @@ def snip_claims(levels: pa.Table) -> list[Claim]:
 
 def small_vgg_claims(tables: Tables) -> list[Claim]:
     """The order of criteria at 1% (Tanaka et al. 2020), and what shuffled masks do at 10% (Frankle et al. 2021)."""
-    one = {name: _finals(tables[name], "ticket", level) for name, level in AT["1%"].items()}
+    one = {name: _finals(tables["1%"][name], "ticket", level) for name, level in AT["1%"].items()}
     claims = [
         _more_than("SynFlow - SNIP at density 1%", one["synflow"], one["snip"], 0.0, False, "90.08 - 89.15 (VGG-16)"),
         _more_than("SNIP - random at density 1%", one["snip"], one["random"], 0.0, True, "89.15 - 79.14 (VGG-16)"),
     ]
-    ticket, moved = ({name: _finals(tables[name], arm, level) for name, level in AT["10%"].items()}
+    ticket, moved = ({name: _finals(tables["10%"][name], arm, level) for name, level in AT["10%"].items()}
                      for arm in ("ticket", "shuffled_mask"))
     claims.append(_more_than("magnitude after training: ticket - shuffled mask at density 10%", ticket["magnitude"],
                              moved["magnitude"], 0.0, True, "hurts"))
