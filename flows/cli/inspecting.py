@@ -12,13 +12,13 @@ from rich.table import Table
 
 from lth.errors import InvalidExperiment, LthError
 from lth.experiment import format_seeds, load_experiment, parse_seeds, preset_names, preset_text
-from lth.store import Store
+from lth.store import READING, Store
 from lth.sweep.record import described
 
 
 def print_status(source: str | None, store_url: str, settings: list[str]) -> None:
     """Planned, committed and diverged by level and arm, for one experiment or all in the store."""
-    store = Store(store_url)
+    store = Store(store_url, READING)
     console = Console(highlight=False)
     known = store.experiments()
     ids = known if source is None else [source if source in known else load_experiment(source, settings).id]
@@ -172,7 +172,7 @@ def _entries(what: str, store_url: str) -> list[tuple[str, str]]:
     if what == "presets":
         return [(name, _comment(preset_text(name))) for name in preset_names()]
     if what == "experiments":
-        store = Store(store_url)
+        store = Store(store_url, READING)
         return [(identifier, _described(store, identifier)) for identifier in store.experiments()]
     from lth.arms import arm_names
     from lth.data import dataset_names

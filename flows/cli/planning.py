@@ -7,7 +7,7 @@ from rich.table import Table
 
 from lth.data import load_dataset
 from lth.experiment import Experiment, format_seeds
-from lth.store import Store
+from lth.store import READING, Store
 from lth.sweep.estimate import estimate_storage, steps_to_train, time_a_step
 from lth.sweep.planning import choose_cohort_size, done_of, plan, planned_count
 from lth.sweep.setup import DataFacts, setup
@@ -20,7 +20,7 @@ def print_plan(
     console = Console(highlight=False)
     data = load_dataset(experiment.dataset.name, path=experiment.dataset.path)
     concrete = setup(experiment, DataFacts.of(data))
-    store = Store(store_url)
+    store = Store(store_url, READING)
     done = done_of(experiment, seeds, store.committed(experiment.id))
     size = cohort_size or choose_cohort_size(len(seeds), slots, concrete.network.layout.width)
     units = plan(experiment, seeds, done, size)

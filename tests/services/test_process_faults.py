@@ -1,0 +1,206 @@
+"""Processes that die or stop in the middle of training: nothing is lost or there twice, the tables are the same.
+
+Trainings are counted by Ray itself: what a fault costs is what was begun more often than planned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from local_service import LocalService, tables_of, until
+
+from lth.data import load_dataset
+from lth.experiment import Experiment, load_experiment
+from lth.store import Store
+from lth.sweep.here import run_here
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(1500)]
+
+SETTINGS = ["name=faults", "training.duration=8000it", "training.evaluate_every=2000it", "arms=[ticket]",
+            "pruning.levels=1"]
+SEEDS = (0, 1, 2, 3)
+UNITS = 2 * len(SEEDS)  # two levels, each seed a unit of its own
+SLOTS = 2
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    return load_experiment("smoke", SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The tables of the same experiment without Prefect, Ray, or faults."""
+    store = Store(tmp_path_factory.mktemp("undisturbed"))
+    run_here(experiment, SEEDS, store, load_dataset("digits"))
+    return tables_of(store, experiment)
+
+
+@dataclass
+class Sweep:
+    """One sweep into a store of its own."""
+
+    service: LocalService
+    store: Path
+    begun_before: int
+
+    @property
+    def command(self) -> list[str]:
+        settings = [word for setting in SETTINGS for word in ("--set", setting)]
+        return ["run", "smoke", "--seeds", "0-3", "--cohort-size", "1", "--store", str(self.store), *settings]
+
+    def from_the_command_line(self) -> subprocess.Popen[str]:
+        return self.service.lth(*self.command)
+
+    def from_the_deployment(self) -> str:
+        """Started as from the UI; the id of the run."""
+        deployment = self.service.api("GET", "/deployments/name/sweep/sweep").json()["id"]
+        parameters = {"preset": "smoke", "seeds": "0-3", "advanced": {
+            "settings": SETTINGS, "store": str(self.store), "cohort_size": 1}}
+        answer = self.service.api("POST", f"/deployments/{deployment}/create_flow_run", {
+            "parameters": parameters, "state": {"type": "SCHEDULED"}})
+        answer.raise_for_status()
+        return str(answer.json()["id"])
+
+    def trainings_begun(self) -> int:
+        return begun(self.service) - self.begun_before
+
+    def wait_for_training(self) -> list[psutil.Process]:
+        """Ray's workers that train, once one has been at it for a second."""
+        def both() -> list[psutil.Process]:
+            found = training(self.service)
+            time.sleep(1)
+            return [process for process in training(self.service) if process in found]
+
+        return list(until(both, "a training"))
+
+    def finish(self, process: subprocess.Popen[str]) -> str:
+        """What a command that succeeds prints."""
+        output, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, output
+        return output
+
+
+@pytest.fixture
+def sweep(service: LocalService, tmp_path: Path) -> Iterator[Sweep]:
+    service.up()
+    until(lambda: not training(service), "the end of earlier trainings")
+    yield Sweep(service, tmp_path / "store", begun(service))
+    service.up()
+
+
+def begun(service: LocalService) -> int:
+    """Trainings that Ray has begun so far, on all nodes; it learns of them with a delay of a second or two."""
+    return sum(task["name"].startswith("train") and task["start_time_ms"] is not None for task in service.ray_tasks())
+
+
+def training(service: LocalService) -> list[psutil.Process]:
+    """Workers of the service's own nodes that train at this moment."""
+    found = []
+    for name in ("ray-node-1", "ray-node-2"):
+        with contextlib.suppress(psutil.Error):
+            for process in service.process(name).children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    if " ".join(process.cmdline()).startswith("ray::train"):
+                        found.append(process)
+    return found
+
+
+def state_of(service: LocalService, run: str) -> Any:
+    return service.api("GET", f"/flow_runs/{run}").json()["state_type"]
+
+
+def test_a_ray_worker_is_killed(sweep: Sweep, experiment: Experiment, undisturbed: dict[str, str]) -> None:
+    process = sweep.from_the_command_line()
+    sweep.wait_for_training()[0].kill()
+    sweep.finish(process)
+    assert tables_of(Store(sweep.store), experiment) == undisturbed
+    assert sweep.trainings_begun() == UNITS + 1
+
+
+def test_a_ray_node_is_killed(sweep: Sweep, experiment: Experiment, undisturbed: dict[str, str]) -> None:
+    """The other node does its work; no command is needed."""
+    process = sweep.from_the_command_line()
+    sweep.wait_for_training()
+    node = sweep.service.process("ray-node-1")
+    for member in [node, *node.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    sweep.finish(process)
+    assert tables_of(Store(sweep.store), experiment) == undisturbed
+    assert sweep.trainings_begun() <= UNITS + 1
+
+
+def test_the_prefect_worker_is_killed(sweep: Sweep, experiment: Experiment, undisturbed: dict[str, str]) -> None:
+    """The flow's process goes on without it."""
+    run = sweep.from_the_deployment()
+    sweep.wait_for_training()
+    sweep.service.process("prefect-worker").kill()
+    sweep.service.up()
+    until(lambda: state_of(sweep.service, run) not in ("RUNNING", "PENDING"), "the end of the run", 600)
+    assert state_of(sweep.service, run) == "COMPLETED"
+    assert tables_of(Store(sweep.store), experiment) == undisturbed
+    assert sweep.trainings_begun() == UNITS
+
+
+def test_the_flows_process_is_killed(sweep: Sweep, experiment: Experiment, undisturbed: dict[str, str]) -> None:
+    """The run is marked as crashed; the command from its log resumes it."""
+    run = sweep.from_the_deployment()
+    lost = len(sweep.wait_for_training())
+    flows = [process for process in sweep.service.process("prefect-worker").children(recursive=True)
+             if run in process.environ().get("PREFECT__FLOW_RUN_ID", "")]
+    assert flows
+    for flow in flows:
+        flow.kill()
+    until(lambda: state_of(sweep.service, run) == "CRASHED", "the mark of the crash")
+    until(lambda: not training(sweep.service), "the end of its trainings")
+    kept = len(Store(sweep.store).committed(experiment.id).where)
+    assert kept < UNITS and lost <= SLOTS
+    sweep.finish(sweep.from_the_command_line())
+    assert tables_of(Store(sweep.store), experiment) == undisturbed
+    assert sweep.trainings_begun() <= UNITS + SLOTS  # at most the unit that each slot was at
+
+
+@pytest.mark.parametrize("how", ["stopped", "killed"])
+def test_the_prefect_server_is_away_for_thirty_seconds(
+    sweep: Sweep, experiment: Experiment, undisturbed: dict[str, str], how: str
+) -> None:
+    process = sweep.from_the_command_line()
+    sweep.wait_for_training()
+    server = sweep.service.process("prefect-server")
+    servers = [server, *server.children(recursive=True)]
+    for member in servers:
+        member.send_signal(signal.SIGSTOP if how == "stopped" else signal.SIGKILL)
+    time.sleep(30)
+    if how == "stopped":
+        for member in servers:
+            member.send_signal(signal.SIGCONT)
+    else:
+        assert "prefect-server: started" in sweep.service.up()
+    sweep.finish(process)
+    assert tables_of(Store(sweep.store), experiment) == undisturbed
+    assert sweep.trainings_begun() == UNITS
+    runs = sweep.service.api("POST", "/flow_runs/filter", {
+        "flow_runs": {"name": {"like_": "faults-"}}, "sort": "START_TIME_DESC", "limit": 1}).json()
+    assert [run["state_type"] for run in runs] == ["COMPLETED"]
+
+
+def test_the_same_sweep_is_started_twice_at_once(
+    sweep: Sweep, experiment: Experiment, undisturbed: dict[str, str]
+) -> None:
+    """Both complete; who comes second to a unit finds that what it has agrees with what is there."""
+    both = [sweep.from_the_command_line(), sweep.from_the_command_line()]
+    for process in both:
+        sweep.finish(process)
+    assert tables_of(Store(sweep.store), experiment) == undisturbed
+    places = Store(sweep.store).committed(experiment.id).rows.select(["arm", "draw", "level", "seed"]).to_pylist()
+    assert len(places) == UNITS
