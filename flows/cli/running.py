@@ -11,7 +11,7 @@ from rich.console import Console
 from flows.cli.starting import facts_before_start, run_flow
 from lth.errors import InvalidExperiment, LthError
 from lth.experiment import Execution, Experiment, parse_seeds
-from lth.store import Store
+from lth.store import READING, Store
 from lth.sweep.planning import LARGEST_COHORT, done_of, planned_count
 
 # A sweep of more trainings than this is more often a slip of the finger than a wish.
@@ -29,7 +29,7 @@ def run_sweep(
         units = -(-len(replicates) // (execution.cohort_size or LARGEST_COHORT)) * planned_count(experiment, 1)
         raise InvalidExperiment(f"{len(replicates):,} seeds are {trainings:,} trainings in at least {units:,} units; "
                                 "add --yes if that is meant")
-    store = Store(store_url)
+    store = Store(store_url, READING)  # somebody waits at the terminal; the sweep's own stores are more patient
     store.check_writable()
     committed = store.committed(experiment.id)
     done = done_of(experiment, replicates, committed)
