@@ -69,7 +69,7 @@ class Cluster:
         def start() -> None:
             known = self.supervisor, self.ports, self.environment, self.service.ray_folder
             if number:
-                ray_nodes.start_node(known[0], number, 1, *known[1:])
+                ray_nodes.start_node(known[0], number, 1, 0, *known[1:])
             else:
                 ray_nodes.start_head(*known)
 

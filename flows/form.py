@@ -93,6 +93,8 @@ _CHANGES: dict[str, tuple[str, Any, str]] = {  # field of the form: (field of th
     "dataset": ("dataset.name", _menu(dataset_names()), "Data set"),
     "margin": ("margin", float, "Margin for matching"),
 }
+URL_WITHOUT_KEYS = r"^([a-z0-9]+://)?[^@:]*(:[0-9]{1,5}(/[^@:]*)?)?$"
+"""What is submitted is written down: keys in a URL are refused before that."""
 DURATION_PATTERN = r"^[0-9]+(it|ep)$"
 _CONTROLS = ("What is trained at every level besides the ticket, to compare it with. Several draws of one: say "
              "`arms=[ticket, reinit:3]` under Settings.")
@@ -123,7 +125,7 @@ def _advanced() -> type[FormSection]:
             default_factory=list, title="Settings", description="Any field of the experiment, one an entry, as the "
             "command line's `--set`: e.g. `model.arguments.hidden=[300, 100]` or `training.optimizer.kind=sgd`.")),
         "store": _optional(str, "Store", "Where results go: `s3://bucket/prefix` or a folder; empty: the worker's "
-                           "`LTH_STORE`."),
+                           "`LTH_STORE`.", {"pattern": URL_WITHOUT_KEYS}),
     }
     for name, title in _EXECUTION.items():
         info = Execution.model_fields[name]

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from infra.local import service
 from infra.local.ports import DEFAULTS, LOOPBACK, choose
 from infra.local.processes import ServiceError
-from infra.local.settings import Options, Service
+from infra.local.settings import Options, Service, open_service
 
 STATE = Path("infra-state")
+NO_S3 = ""
 
 
 def local_up() -> None:
@@ -19,24 +21,20 @@ def local_up() -> None:
     ports = ", ".join(f"{name} {port}" for name, port in DEFAULTS.items())
     parser = argparse.ArgumentParser(description="Start the whole service on this machine: PostgreSQL, Prefect server "
                                      "and worker, Ray head and nodes, an S3 server, the deployments of prefect.yaml. "
-                                     "What runs already is left alone.",
+                                     "What runs already is left alone; what is not given is as it was the last time.",
                                      epilog=f"Ports on {LOOPBACK}, unless --free-ports: {ports} and one more for each "
                                      "node.")
     parser.add_argument("--state", type=Path, default=STATE, help="folder for data, logs and secrets (%(default)s)")
-    parser.add_argument("--nodes", type=int, default=2, help="Ray nodes beside the head (%(default)s)")
-    parser.add_argument("--cpus", type=int, default=1, help="cores of each node (%(default)s)")
-    parser.add_argument("--store", default="", help="a folder or s3://bucket/prefix instead of an own S3 server")
-    parser.add_argument("--no-s3", action="store_true", help="the same as --store STATE/store")
+    parser.add_argument("--nodes", type=int, help=f"Ray nodes beside the head ({Options.nodes})")
+    parser.add_argument("--cpus", type=int, help=f"cores of each node ({Options.cpus})")
+    parser.add_argument("--gpus", type=int, help=f"GPUs of the first node ({Options.gpus})")
+    parser.add_argument("--store", help="a folder or s3://bucket/prefix instead of an own S3 server")
+    parser.add_argument("--no-s3", action="store_const", dest="store", const=NO_S3, help="results in STATE/store")
     parser.add_argument("--free-ports", action="store_true", help="ports that are free now instead of the defaults")
     given = parser.parse_args()
     state = given.state.absolute()
-    store = given.store or (str(state / "store") if given.no_s3 else "")
-    if store and "://" not in store:
-        store = str(Path(store).absolute())
     try:
-        if given.nodes < 1 or given.cpus < 1:
-            raise ServiceError("--nodes and --cpus must be 1 or more")
-        started = service.up(state, Options(given.nodes, given.cpus, store), given.free_ports, _tell)
+        started = service.up(state, _options(state, given), given.free_ports, _tell)
     except (ServiceError, KeyboardInterrupt) as error:
         _fail("local-up", error)
     _usage(started)
@@ -52,6 +50,21 @@ def local_down() -> None:
         service.down(given.state.absolute(), given.delete, _tell)
     except (ServiceError, KeyboardInterrupt) as error:
         _fail("local-down", error)
+
+
+def _options(state: Path, given: argparse.Namespace) -> Options:
+    """What is not given is as it was when the state folder was last used."""
+    before = open_service(state)
+    options = before.options if before else Options()
+    for name in ("nodes", "cpus", "gpus", "store"):
+        value = getattr(given, name)
+        if name == "store" and value is not None and "://" not in value:
+            value = str(state / "store" if value == NO_S3 else Path(value).absolute())
+        if value is not None:
+            options = replace(options, **{name: value})
+    if options.nodes < 1 or options.cpus < 1 or options.gpus < 0:
+        raise ServiceError("--nodes and --cpus must be 1 or more, --gpus 0 or more")
+    return options
 
 
 def _usage(started: Service) -> None:

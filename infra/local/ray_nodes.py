@@ -27,19 +27,20 @@ def node_name(number: int) -> str:
 def start_head(supervisor: Supervisor, ports: Mapping[str, int], environment: Mapping[str, str], folder: Path) -> None:
     """The head runs no training: it holds the cluster's records, drivers and dashboard."""
     _start(supervisor, HEAD, environment, [
-        "--head", "--num-cpus=0", f"--node-name={HEAD}", f"--port={ports['ray']}",
+        "--head", "--num-cpus=0", "--num-gpus=0", f"--node-name={HEAD}", f"--port={ports['ray']}",
         f"--ray-client-server-port={ports['ray-client']}",
         f"--dashboard-host={LOOPBACK}", f"--dashboard-port={ports['ray-dashboard']}",
         f"--dashboard-agent-listen-port={ports['ray-agent']}", f"--temp-dir={folder}"])
 
 
 def start_node(
-    supervisor: Supervisor, number: int, cpus: int, ports: Mapping[str, int], environment: Mapping[str, str],
-    folder: Path,
+    supervisor: Supervisor, number: int, cpus: int, gpus: int, ports: Mapping[str, int],
+    environment: Mapping[str, str], folder: Path,
 ) -> None:
     """One more node, as if on a machine of its own; `number` counts from 1."""
     _start(supervisor, node_name(number), environment, [
-        f"--address={LOOPBACK}:{ports['ray']}", f"--num-cpus={cpus}", f"--node-name={node_name(number)}",
+        f"--address={LOOPBACK}:{ports['ray']}", f"--num-cpus={cpus}", f"--num-gpus={gpus}",
+        f"--node-name={node_name(number)}",
         f"--dashboard-agent-listen-port={ports[f'ray-agent-{number}']}", f"--temp-dir={folder}"])
 
 
@@ -85,5 +86,5 @@ def _start(supervisor: Supervisor, name: str, environment: Mapping[str, str], op
     memory = OBJECT_STORE_BYTES.get(name, NODE_OBJECT_STORE_BYTES)
     supervisor.start(name, [
         sys.executable, str(SCRIPT), "start", "--block", "--disable-usage-stats", f"--node-ip-address={LOOPBACK}",
-        "--num-gpus=0", f"--object-store-memory={memory}", "--log-color=false", *options],
+        f"--object-store-memory={memory}", "--log-color=false", *options],
         {**environment, **SWITCH})

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -56,8 +57,12 @@ def _check_options(state: Path, options: Options) -> None:
     if before is not None and before.options != options:
         supervisor = Supervisor(state, before.mark)
         if running := [name for name in _names(before) if supervisor.running(name)]:
-            raise ServiceError(f"{', '.join(running)} run with {before.options}; end them with local-down before you "
-                               "start others")
+            raise ServiceError(f"{', '.join(running)} run with other options ({_described(before.options)}); end them "
+                               "with local-down before you start others")
+
+
+def _described(options: Options) -> str:
+    return ", ".join(f"{name} {value}" for name, value in asdict(options).items() if value != "")
 
 
 def _names(service: Service) -> list[str]:
@@ -86,8 +91,9 @@ def _start(service: Service, supervisor: Supervisor, free_ports: bool, tell: Tel
     for_worker = {**service.for_servers(), **for_users, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
     # What does not need each other starts side by side.
     head = partial(ray_nodes.start_head, supervisor, at, for_nodes, service.ray_folder)
-    start_node = {name: partial(ray_nodes.start_node, supervisor, number, service.options.cpus, at, for_nodes,
-                                service.ray_folder) for number, name in enumerate(nodes, start=1)}
+    start_node = {name: partial(ray_nodes.start_node, supervisor, number, service.options.cpus,
+                                service.options.gpus if number == 1 else 0, at, for_nodes, service.ray_folder)
+                  for number, name in enumerate(nodes, start=1)}
     begin(ray_nodes.HEAD, head)
     begin(postgres.NAME, lambda: postgres.start(supervisor, at["postgres"], service.secret("postgres")))
     begin(prefect_service.SERVER, lambda: prefect_service.start_server(

@@ -23,10 +23,11 @@ LONGEST_RAY_FOLDER = 40
 
 @dataclass(frozen=True)
 class Options:
-    """What a service consists of. `store` is empty for the S3 server that belongs to it."""
+    """What a service consists of. `cpus`: of each node; `gpus`: of the first. An empty `store` is its own S3 server."""
 
     nodes: int = 2
     cpus: int = 1
+    gpus: int = 0
     store: str = ""
 
 

@@ -77,8 +77,8 @@ class LocalService:
         return psutil.Process(json.loads((self.state / "run" / f"{name}.json").read_text())["pid"])
 
     def up(self) -> str:
-        """Start what does not run."""
-        done = local("local-up", self.state, "--free-ports", *_options())
+        """Start what does not run, as it was started before."""
+        done = local("local-up", self.state)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

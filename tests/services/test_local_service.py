@@ -125,7 +125,7 @@ def test_a_port_that_is_taken_is_named_and_nothing_stays(state: Path) -> None:
         state.mkdir()
         (state / "lock").touch()
         (state / "ports.json").write_text(json.dumps({"prefect": port}))
-        options = {"nodes": 1, "cpus": 1, "store": str(state)}
+        options = {"nodes": 1, "cpus": 1, "gpus": 0, "store": str(state)}
         (state / "service.json").write_text(json.dumps(
             {"mark": "m" * 32, "options": options, "ray_folder": str(state / "ray")}))
         done = local("local-up", state, "--free-ports", "--nodes", "1", "--store", str(state))

@@ -128,8 +128,20 @@ def test_ray_lets_no_driver_in_without_the_token(
     done = subprocess.run([sys.executable, "-c", code, address], capture_output=True, text=True, timeout=400,
                           env=without_token(service, settings, tmp_path), check=False)
     assert done.returncode != 0 and "inside" not in done.stdout
-    assert "auth" in done.stderr.lower(), done.stderr
+    if door == "ray":  # a client hears nothing, and gives up after half a minute
+        assert "auth" in done.stderr.lower(), done.stderr
     assert service.secret("ray-token") not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("door", ["ray", "ray-client"])
+def test_ray_lets_drivers_in_with_the_token(service: LocalService, door: str) -> None:
+    """Otherwise the refusals above would say nothing."""
+    port = json.loads((service.state / "ports.json").read_text())[door]
+    address = f"127.0.0.1:{port}" if door == "ray" else f"ray://127.0.0.1:{port}"
+    code = "import sys, ray; ray.init(address=sys.argv[1]); print('inside', len(ray.nodes()))"
+    done = subprocess.run([sys.executable, "-c", code, address], capture_output=True, text=True, timeout=400,
+                          env=service.environment, check=False)
+    assert "inside" in done.stdout, done.stderr
 
 
 def test_the_command_line_says_that_ray_refused_the_token(service: LocalService, tmp_path: Path) -> None:
@@ -190,7 +202,10 @@ def _datagrams(process: psutil.Process) -> list[str]:
 
 @pytest.mark.parametrize("token", ["", "PLANTED-AND-WRONG"])
 def test_no_http_port_of_ray_does_anything_without_the_token(service: LocalService, token: str) -> None:
-    """Dashboard, job API, and the agents of every node; the gRPC ports do not speak HTTP/1."""
+    """Dashboard, job API, and the agents of every node; the gRPC ports do not speak HTTP/1.
+
+    Each node also shows its figures for Prometheus, on loopback, to all who ask: CPU, memory, counts of tasks.
+    """
     ports = {port for (_, port), title in listening(processes_of(service)).items()
              if "ray" in title and "radosgw" not in title}
     headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -198,7 +213,8 @@ def test_no_http_port_of_ray_does_anything_without_the_token(service: LocalServi
              ("GET", "/nodes?view=summary"), ("POST", "/api/job_agent/jobs/"), ("GET", "/api/cluster_status"),
              ("POST", "/get_or_create_runtime_env"), ("GET", "/api/v0/logs"), ("GET", "/api/serve/applications/"),
              ("GET", "/worker/traceback?pid=1"), ("GET", "/logical/kill_actor?actor_id=1"), ("GET", "/events")]
-    refused = {}
+    refused: dict[tuple[int, str], int] = {}
+    figures: set[int] = set()
     for port in ports:
         for method, path in asked:
             try:
@@ -206,12 +222,16 @@ def test_no_http_port_of_ray_does_anything_without_the_token(service: LocalServi
                                        headers=headers, trust_env=False)
             except httpx.HTTPError:
                 continue  # gRPC
+            if answer.text.startswith("# HELP"):  # a node's figures for Prometheus, whatever is asked
+                figures.add(port)
+                continue
             assert answer.status_code in (401, 403, 404, 405), (port, method, path, answer.text)
             if answer.status_code in (401, 403):
                 refused[port, path] = answer.status_code
     dashboard = json.loads((service.state / "ports.json").read_text())["ray-dashboard"]
     assert {(dashboard, path) for path in ("/api/jobs/", "/api/v0/nodes", "/api/v0/tasks")} <= set(refused)
     assert len({port for port, _ in refused}) >= 4  # the dashboard and an agent on each node
+    assert not figures & {port for port, _ in refused} and len(figures) <= 3
 
 
 # The store
