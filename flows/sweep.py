@@ -163,7 +163,7 @@ class Sweep(Session):
                     slots = max(cluster.slots(self.share), 1)
                     self.seconds.slots = max(self.seconds.slots, slots)
                     # On a cluster twice as many wait at Ray's door: an autoscaler adds machines for what waits there.
-                    free = max(slots * (1 if cluster.local else 2) - len(running), 0)
+                    free = max(slots * (2 if cluster.shared else 1) - len(running), 0)
                     able = (unit for unit in waiting if ready(self.experiment, unit, self.done))
                     for unit in list(islice(able, free)):
                         waiting.remove(unit)

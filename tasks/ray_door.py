@@ -48,10 +48,11 @@ class Share:
 
 @dataclass
 class Cluster:
-    """A connection to Ray. `local` tells whether we started it ourselves."""
+    """A connection to Ray. `local`: we started it ourselves. `shared`: RAY_ADDRESS names it, so that it may grow."""
 
     local: bool
     stopping: threading.Event
+    shared: bool = False
 
     def slots(self, share: Share) -> int:
         """How many stages of this share fit onto the nodes that Ray has now; asked again as a cluster grows."""
@@ -237,7 +238,8 @@ def connected(cpus: int | None = None) -> Iterator[Cluster]:
             where = f"at RAY_ADDRESS={address}" if address else "on this machine"
             raise LthError(f"Ray {where} could not be reached or started: {_first_line(error)}; check that the "
                            "cluster runs and, if it asks for a token, RAY_AUTH_MODE=token and the token") from None
-    cluster = Cluster(local=not already and address in ("", "local"), stopping=threading.Event())
+    shared = address not in ("", "local")
+    cluster = Cluster(local=not already and not shared, stopping=threading.Event(), shared=shared)
     try:
         yield cluster
     finally:
