@@ -25,7 +25,7 @@ from infra.local.loopback_ray import SWITCH
 from infra.local.processes import Supervisor
 from infra.local.settings import Options, Service, save_service
 
-os.environ.update(SWITCH)  # Ray reads it when it is imported
+os.environ.update({**SWITCH, "RAY_AUTH_MODE": "token"})  # Ray reads them when it is imported
 os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 
@@ -50,8 +50,7 @@ class Cluster:
         """The head and the first node; this process joins them from now on."""
         self._begin(ray_nodes.HEAD)
         self.add(1)
-        for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
-            os.environ[name] = self.environment[name]
+        os.environ["RAY_AUTH_TOKEN_PATH"] = self.environment["RAY_AUTH_TOKEN_PATH"]
         os.environ["RAY_ADDRESS"] = f"{ports.LOOPBACK}:{self.ports['ray']}"
 
     def add(self, number: int) -> None:
@@ -90,8 +89,8 @@ def main() -> None:
     """Measure round by round, print the table and the JSON line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--duration", default="3000it", help="length of every training of the digits sweep")
-    parser.add_argument("--levels", type=int, default=4)
+    parser.add_argument("--duration", default="5000it", help="length of every training of the digits sweep")
+    parser.add_argument("--levels", type=int, default=3)
     parser.add_argument("--seeds", default="0-7")
     options = parser.parse_args()
     experiment = load_experiment("digits", [f"training.duration={options.duration}", "arms=[ticket, reinit]",

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shlex
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
@@ -21,7 +23,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
-from flows.form import Advanced, Changes, Preset, Seeds, execution_of, experiment_of, settings_of
+from flows.form import URL_WITHOUT_KEYS, Advanced, Changes, Preset, Seeds, execution_of, experiment_of, settings_of
 from flows.orphaned import outlive_the_worker
 from flows.publishing import publish_results
 from flows.sweep import Sweep
@@ -46,6 +48,9 @@ def store_of(url: str | None) -> Store:
     named = url or os.environ.get("LTH_STORE")
     if not named:
         raise LthError("no store is named: fill it in under advanced, or set LTH_STORE where the worker runs")
+    if not re.match(r"[a-z0-9]+://", named) and not Path(named).expanduser().is_absolute():
+        raise LthError(f"the store {named!r} is a relative folder, which would lie in the run's own temporary one and "
+                       "end with it; name an absolute folder or s3://bucket/prefix")
     return Store(named)
 
 
@@ -82,6 +87,8 @@ def sweep(
         command = ["lth", "run", preset, "--seeds", seeds, "--store", store.url]
         for setting in settings_of(changes, settings):
             command += ["--set", setting]
+        for name, value in execution_of(advanced).model_dump(exclude_defaults=True).items():
+            command += [f"--{name.replace('_', '-')}", str(value)]
         log.info("the same from the command line: %s", shlex.join(command))
         outcome = asdict(Sweep(experiment, parse_seeds(seeds), store, execution_of(advanced)).run(begun))
         diverged = f", {outcome['diverged']} diverged" if outcome["diverged"] else ""
@@ -91,11 +98,12 @@ def sweep(
     return told(run)
 
 
+StoreUrl = Annotated[str, Field(pattern=URL_WITHOUT_KEYS)]
 ExperimentId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}-[0-9a-f]{10}$")]
 
 
 @flow(name="compact", flow_run_name="compact", validate_parameters=True, persist_result=False)
-def compact(store: str = "") -> State[Any]:
+def compact(store: StoreUrl = "") -> State[Any]:
     """Gather what has landed into the curated tables, Delta Lake under `curated/`.
 
     Args:
@@ -104,17 +112,21 @@ def compact(store: str = "") -> State[Any]:
 
     def run() -> str:
         place = store_of(store)
-        added = compact_store(place)
-        create_markdown_artifact(
-            "\n".join(["| table | rows added |", "|---|---:|", *(f"| {kind} | {n:,} |" for kind, n in added.items()),
-                       "", f"Store: `{place.url}`"]), key="compact", description="Rows added to the curated tables.")
-        return ", ".join(f"{count:,} rows of {kind}" for kind, count in added.items()) + " added"
+        done = compact_store(place)
+        lines = ["| table | rows added |", "|---|---:|", *(f"| {kind} | {n:,} |" for kind, n in done.added.items()), ""]
+        for key, reason in done.damaged.items():
+            get_run_logger().warning("%s is damaged (%s): its unit is set aside; run its sweep again", key, reason)
+            lines.append(f"- damaged and set aside: `{key}` ({reason})")
+        create_markdown_artifact("\n".join([*lines, "", f"Store: `{place.url}`"]), key="compact",
+                                 description="Rows added to the curated tables.")
+        aside = f"; {len(done.damaged)} damaged objects were set aside, run their sweeps again" if done.damaged else ""
+        return ", ".join(f"{count:,} rows of {kind}" for kind, count in done.added.items()) + " added" + aside
 
     return told(run)
 
 
 @flow(name="report", flow_run_name="report · {experiment}", validate_parameters=True, persist_result=False)
-def report(experiment: ExperimentId, store: str = "") -> State[Any]:
+def report(experiment: ExperimentId, store: StoreUrl = "") -> State[Any]:
     """Summarise and draw everything that is committed of an experiment, as artifacts of this run and in the store.
 
     Args:

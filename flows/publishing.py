@@ -105,11 +105,11 @@ def publish_results(store: Store, experiment_id: str, levels: pa.Table) -> bool:
     slug = slug_of(experiment_id)
     create_markdown_artifact(
         f"{markdown_table(found.summary)}\n\nTables and masks: `{store.url}`, experiment `{experiment_id}`.",
-        key=f"{slug}-results", description="Test accuracy at early stop, by level and arm.")
+        key=f"{slug}-results", description=f"{experiment_id}: test accuracy at early stop, by level and arm.")
     for name, picture in found.figures.items():
         data = base64.b64encode(picture).decode()
         create_markdown_artifact(f"![{name}](data:image/png;base64,{data})\n\n`{found.urls[name]}`",
-                                 key=f"{slug}-{name}", description=f"{name.capitalize()} against density, by arm.")
+                                 key=f"{slug}-{name}", description=f"{experiment_id}: {name} against density, by arm.")
     return True
 
 

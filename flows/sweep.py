@@ -105,6 +105,7 @@ class Sweep(Session):
         self.seconds = Seconds()
         self.lock = threading.Lock()
         self.planned = 0
+        self.told: set[tuple[str, int, int]] = set()
         self.publisher = Publisher(experiment, seeds)
 
     def run(self, begun: float) -> Outcome:
@@ -188,7 +189,8 @@ class Sweep(Session):
             self.completed += 1
             tell(UnitChanged(unit, "committed"))
             found = [self.done.get((unit.arm, unit.draw, unit.level, seed)) for seed in self.seeds]
-            if all(found):
+            if all(found) and (unit.arm, unit.draw, unit.level) not in self.told:
+                self.told.add((unit.arm, unit.draw, unit.level))  # the last two cohorts may end at the same moment
                 self.log.info(level_line(unit, [done for done in found if done]))
             return
         if isinstance(error, (KeyboardInterrupt, Stopped)):

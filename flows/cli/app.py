@@ -28,6 +28,7 @@ Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE"
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 CohortSize = Annotated[int | None, typer.Option(min=1, help="Seeds per unit; chosen if not given.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU cores and torch threads per unit.")]
+GpuShare = Annotated[float, typer.Option(help="Part of a GPU per unit; 0.5 puts two units on each.")]
 Cores = Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; all if not given.")]
 STORE = "./lth-store"
 
@@ -37,14 +38,16 @@ def settings(values: list[str] | None, levels: int | None) -> list[str]:
     return [*(values or []), *([f"pruning.levels={levels}"] if levels is not None else [])]
 
 
-def execution_of(device: str, cohort_size: int | None, threads: int, cores: int | None) -> Execution:
+def execution_of(
+    device: str, cohort_size: int | None, threads: int, cores: int | None, gpu_share: float = 1.0
+) -> Execution:
     """The machine options of a command, checked."""
     from lth.experiment import Execution, explain
 
     if device not in ("auto", "cpu", "cuda"):
         raise InvalidExperiment(f"unknown device {device!r}; choose auto, cpu or cuda")
     try:
-        return Execution(device=device, cohort_size=cohort_size, threads=threads, cores=cores)
+        return Execution(device=device, cohort_size=cohort_size, threads=threads, cores=cores, gpu_share=gpu_share)
     except ValidationError as error:
         raise InvalidExperiment(explain(error, Execution)) from None
 
@@ -60,6 +63,7 @@ def run(
     cohort_size: CohortSize = None,
     threads: Threads = 1,
     cores: Cores = None,
+    gpu_share: GpuShare = 1.0,
     figures: Annotated[Path | None, typer.Option(help="Also write the figures into this folder.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Start a very large sweep without asking.")] = False,
 ) -> None:
@@ -67,7 +71,7 @@ def run(
     from flows.cli.running import run_sweep
     from lth.experiment import load_experiment
 
-    execution = execution_of(device, cohort_size, threads, cores)
+    execution = execution_of(device, cohort_size, threads, cores, gpu_share)
     run_sweep(load_experiment(source, settings(set_, levels)), seeds, store, execution, figures, yes)
 
 

@@ -53,7 +53,7 @@ def register(environment: Mapping[str, str], log: Path) -> None:
     """Make or renew the deployments of prefect.yaml and the automations."""
     program = str(Path(sys.executable).with_name("prefect"))
     with log.open("ab") as output:
-        done = subprocess.run([str(PROJECT / "infra" / "register"), POOL], check=False, stdin=subprocess.DEVNULL,
+        done = subprocess.run([str(PROJECT / "infra" / "register")], check=False, stdin=subprocess.DEVNULL,
                               env={**environment, "PREFECT_BIN": program}, stdout=output, stderr=output)
     if done.returncode:
         raise ServiceError(f"the deployments of prefect.yaml or the automations were refused; see {log}")

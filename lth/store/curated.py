@@ -10,14 +10,19 @@ from __future__ import annotations
 import datetime
 import os
 import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lth.errors import StoreError
+from lth.store.location import redact
 from lth.store.reading import Committed
 from lth.store.schemas import UNIT_SCHEMAS
+from lth.store.unit import unit_name_of
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -29,35 +34,72 @@ UNITS_AT_ONCE = 500
 _ORPHANED_AFTER = datetime.timedelta(days=1)
 
 
-def compact(store: Store, units_at_once: int = UNITS_AT_ONCE) -> dict[str, int]:
-    """Publish every committed training that is not yet curated; rows added by table.
+@dataclass(frozen=True)
+class Compacted:
+    """What a compaction did: rows added by table, and what was found damaged: key -> what is wrong."""
 
-    One writer at a time: of two that run at once, one fails with StoreError and publishes nothing twice. Damaged units
-    are passed over.
+    added: Mapping[str, int]
+    damaged: Mapping[str, str]
+
+
+def compact(store: Store, units_at_once: int = UNITS_AT_ONCE) -> Compacted:
+    """Publish every committed training that is not yet curated.
+
+    A unit with damaged metrics or masks is set aside, so that its sweep does it anew. One writer at a time: of two that
+    run at once, one fails with StoreError and publishes nothing twice. Raises StoreError if the store cannot be used.
     """
-    added = dict.fromkeys(UNIT_SCHEMAS, 0)
-    _forget_orphans(store)
-    for experiment_id in store.experiments():
-        found = store.committed(experiment_id)
-        while True:
-            marks = _open(store, "levels")  # what is new, and what Delta holds our commit against, are of one version
-            part = _next(found, _published(marks, experiment_id), units_at_once)
-            if not part.where:
-                break
-            for kind, count in _publish(store, part, marks).items():
-                added[kind] += count
-    return added
+    added, damaged = dict.fromkeys(UNIT_SCHEMAS, 0), {}
+    experiments = store.experiments()  # first: the store says in one line if it cannot be reached
+    with _one_line(store):
+        _forget_orphans(store)
+        for experiment_id in experiments:
+            found = store.committed(experiment_id)
+            while True:
+                marks = _open(store, "levels")  # what is new, and what Delta holds our commit against: one version
+                part = _next(found, _published(marks, experiment_id), units_at_once)
+                if not part.where:
+                    break
+                tables, broken = _tables(store, part)
+                if broken:
+                    damaged.update(broken)
+                    for unit in {unit_name_of(key) for key in broken}:
+                        store.quarantine_unit(experiment_id, unit)
+                    found = store.committed(experiment_id)
+                    continue
+                _publish(store, tables, marks)
+                for kind, table in tables.items():
+                    added[kind] += table.num_rows
+    return Compacted(added, damaged)
 
 
 def read_curated(store: Store, kind: str) -> pa.Table | None:
-    """The published rows of `levels`, `metrics` or `masks`, in the columns of its schema; None if there are none."""
-    table, marks = _open(store, kind), _open(store, "levels")
-    if table is None or marks is None:
-        return None
-    dataset, known = table.to_pyarrow_dataset(), _batches_of(marks)
-    rows = dataset.to_table(filter=pc.is_in(pc.field("batch"), pa.array(known, pa.string())))
+    """The published rows of `levels`, `metrics` or `masks`, in the columns of its schema; None if there are none.
+
+    A column that is younger than the rows is null in them.
+    """
     schema = UNIT_SCHEMAS[kind]
-    return rows.select(schema.names).cast(schema)
+    with _one_line(store):
+        table, marks = _open(store, kind), _open(store, "levels")
+        if table is None or marks is None:
+            return None
+        known = pa.array(_batches_of(marks), pa.string())
+        rows = table.to_pyarrow_dataset().to_table(filter=pc.is_in(pc.field("batch"), known))
+    columns = [rows[field.name].cast(field.type) if field.name in rows.column_names
+               else pa.nulls(rows.num_rows, field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+@contextmanager
+def _one_line(store: Store) -> Iterator[None]:
+    """What delta-rs raises, as one line of ours."""
+    from deltalake.exceptions import CommitFailedError, DeltaError
+
+    try:
+        yield
+    except (OSError, DeltaError) as error:
+        hint = "another compaction has published meanwhile; run this one again" if isinstance(
+            error, CommitFailedError) or "already exists" in str(error) else redact(str(error).splitlines()[0])
+        raise StoreError(f"{store.url}: the curated tables cannot be used: {hint}") from None
 
 
 def _next(found: Committed, published: set[tuple[object, ...]], units_at_once: int) -> Committed:
@@ -70,35 +112,32 @@ def _next(found: Committed, published: set[tuple[object, ...]], units_at_once: i
     return Committed(rows, where, {}, {unit: found.units[unit] for unit in chosen})
 
 
-def _publish(store: Store, part: Committed, marks: DeltaTable | None) -> dict[str, int]:
-    from deltalake import CommitProperties, Transaction, write_deltalake
-    from deltalake.exceptions import DeltaError
-
-    tables = {}
+def _tables(store: Store, part: Committed) -> tuple[dict[str, pa.Table], dict[str, str]]:
+    """A batch's rows by table, and what of them turned out damaged."""
+    tables, damaged = {"levels": part.rows}, {}
     for kind in ("metrics", "masks"):
-        tables[kind], damaged = store.read_table(part, kind)
-        if damaged:
-            raise StoreError(f"{store.url}: {next(iter(damaged))} is damaged; run the sweep again, which sets it aside "
-                             "and does its unit anew, then compact")
-    tables["levels"] = part.rows
+        tables[kind], broken = store.read_table(part, kind)
+        damaged.update(broken)
+    return tables, damaged
+
+
+def _publish(store: Store, tables: Mapping[str, pa.Table], marks: DeltaTable | None) -> None:
+    """Write a batch; `marks` is the curated `levels` that its places were chosen by."""
+    from deltalake import CommitProperties, Transaction, write_deltalake
+
     version = (marks.transaction_version("lth-compact") or 0) if marks else 0
     batch = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
-    try:
-        for kind in ("metrics", "masks", "levels"):  # levels last: its commit publishes the batch
-            rows = tables[kind].append_column("batch", pa.array([batch] * tables[kind].num_rows, pa.string()))
-            if kind != "levels":
-                write_deltalake(_url(store, kind), rows, mode="append", partition_by=["experiment_id"],
-                                storage_options=_options(store))
-                continue
-            # Of two writers that have read the same version, Delta refuses the second; the first creates the table.
-            mark = CommitProperties(app_transactions=[Transaction("lth-compact", version + 1)])
-            write_deltalake(marks or _url(store, kind), rows, mode="append" if marks else "error",
-                            partition_by=["experiment_id"], commit_properties=mark,
-                            storage_options=None if marks else _options(store))
-    except DeltaError as error:
-        raise StoreError(f"{store.url}: the curated tables could not be written ({str(error).splitlines()[0]}); if "
-                         "another compaction is running let it finish, then run this one again") from None
-    return {kind: table.num_rows for kind, table in tables.items()}
+    for kind in ("metrics", "masks", "levels"):  # levels last: its commit publishes the batch
+        rows = tables[kind].append_column("batch", pa.array([batch] * tables[kind].num_rows, pa.string()))
+        if kind != "levels":
+            write_deltalake(_url(store, kind), rows, mode="append", partition_by=["experiment_id"],
+                            schema_mode="merge", storage_options=_options(store))
+            continue
+        # Of two writers that have read the same version, Delta refuses the second; the first creates the table.
+        mark = CommitProperties(app_transactions=[Transaction("lth-compact", version + 1)])
+        write_deltalake(marks or _url(store, kind), rows, mode="append" if marks else "error",
+                        partition_by=["experiment_id"], schema_mode="merge" if marks else None,
+                        commit_properties=mark, storage_options=None if marks else _options(store))
 
 
 def _published(marks: DeltaTable | None, experiment_id: str) -> set[tuple[object, ...]]:

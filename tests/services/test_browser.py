@@ -180,7 +180,7 @@ def test_a_sweep_from_the_form_to_its_artifacts(page: Any, served: Served) -> No
     page.get_by_text("level 2 · random_mask").first.wait_for()  # the log
     picture(page, "prefect-run", height=1600)
     page.get_by_role("tab", name="Artifacts").or_(page.get_by_text("Artifacts", exact=True)).first.click()
-    page.get_by_text("Test accuracy at early stop, by level and arm.").first.wait_for()
+    page.get_by_text("test accuracy at early stop, by level and arm.").first.wait_for()
     found = {artifact["key"].removeprefix(f"{experiment.id}-"): artifact for artifact in served.get(
         "artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})}
     assert {"progress", "results", "accuracy", "early-stop"} <= set(found)

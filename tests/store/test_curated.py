@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from pathlib import Path
 
 import deltalake
 import pyarrow as pa
@@ -14,6 +15,7 @@ from lth.store.curated import compact, read_curated
 from lth.store.schemas import ROW_KEYS, SCHEMAS
 
 from .cohorts import EXPERIMENT, tables
+from .conftest import QUICK
 
 KINDS = ("levels", "metrics", "masks")
 
@@ -42,13 +44,12 @@ def assert_curated_is_committed(store: Store, *experiments: str) -> None:
 
 def test_all_that_landed_is_published_once_again_and_again(store: Store) -> None:
     land(store, Unit("ticket", 0, 0, (0, 1)), Unit("reinit", 0, 1, (0, 1)))
-    first = compact(store)
-    assert first == {"levels": 4, "metrics": 24, "masks": 8}
+    assert compact(store).added == {"levels": 4, "metrics": 24, "masks": 8}
     assert_curated_is_committed(store)
-    assert compact(store) == dict.fromkeys(KINDS, 0)
+    assert compact(store).added == dict.fromkeys(KINDS, 0)
     land(store, Unit("ticket", 0, 0, (2,)))
     land(store, Unit("ticket", 0, 0, (0,)), experiment_id="other-0123456789")
-    assert compact(store) == {"levels": 2, "metrics": 12, "masks": 4}
+    assert compact(store).added == {"levels": 2, "metrics": 12, "masks": 4}
     assert_curated_is_committed(store, EXPERIMENT, "other-0123456789")
 
 
@@ -56,13 +57,13 @@ def test_a_seed_that_two_units_hold_is_published_once(file_store: Store) -> None
     land(file_store, Unit("ticket", 0, 0, (0, 1)))
     compact(file_store)
     land(file_store, Unit("ticket", 0, 0, (0, 1)), Unit("ticket", 0, 0, (1, 2)))
-    assert compact(file_store)["levels"] == 1
+    assert compact(file_store).added["levels"] == 1
     assert_curated_is_committed(file_store)
 
 
 def test_batches_bound_what_is_read_at_a_time(file_store: Store) -> None:
     land(file_store, *(Unit("ticket", 0, level, (0,)) for level in range(5)))
-    assert compact(file_store, units_at_once=2)["levels"] == 5
+    assert compact(file_store, units_at_once=2).added["levels"] == 5
     assert deltalake.DeltaTable(f"{file_store.url}/curated/levels").version() == 2  # three batches
     assert_curated_is_committed(file_store)
 
@@ -89,7 +90,7 @@ def test_a_publication_that_is_killed_loses_and_repeats_nothing(
     for kind in KINDS:  # what was begun is not read
         curated = read_curated(file_store, kind)
         assert curated is not None and set(curated["level"].to_pylist()) == {0}
-    assert compact(file_store)["levels"] == 2
+    assert compact(file_store).added["levels"] == 2
     assert_curated_is_committed(file_store)
 
 
@@ -116,7 +117,7 @@ def test_what_a_killed_publication_left_is_removed_after_a_day(
 def _compact_in_a_process(url: str, start: object, answers: object) -> None:
     start.wait()  # type: ignore[attr-defined]
     try:
-        answers.put(compact(Store(url))["levels"])  # type: ignore[attr-defined]
+        answers.put(compact(Store(url)).added["levels"])  # type: ignore[attr-defined]
     except StoreError as error:
         answers.put(str(error))  # type: ignore[attr-defined]
 
@@ -136,5 +137,48 @@ def test_writers_at_the_same_time_publish_nothing_twice(file_store: Store) -> No
 
 
 def test_a_store_without_results_has_no_curated_tables(file_store: Store) -> None:
-    assert compact(file_store) == dict.fromkeys(KINDS, 0)
+    assert compact(file_store).added == dict.fromkeys(KINDS, 0)
     assert read_curated(file_store, "levels") is None
+
+
+def test_a_damaged_unit_is_set_aside_and_the_others_are_published(file_store: Store, tmp_path: Path) -> None:
+    land(file_store, Unit("ticket", 0, 0, (0,)), Unit("ticket", 0, 0, (1,)))
+    [damaged] = Path(tmp_path, "store", "masks").rglob("ticket-L00-s0-0*.parquet")
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 3] ^= 1
+    damaged.write_bytes(content)
+    done = compact(file_store)
+    assert done.added["levels"] == 1 and [key.rsplit("/", 1)[1] for key in done.damaged] == [damaged.name]
+    assert_curated_is_committed(file_store)
+    land(file_store, Unit("ticket", 0, 0, (0,)))  # its sweep does it anew
+    assert compact(file_store).added["levels"] == 1
+    assert_curated_is_committed(file_store)
+
+
+def test_a_column_that_is_new_is_null_in_what_was_published_before(
+    file_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land(file_store, Unit("ticket", 0, 0, (0,)))
+    real = deltalake.write_deltalake
+
+    def older(target: object, rows: pa.Table, **options: object) -> None:
+        real(target, rows.drop_columns([name for name in ("flops",) if name in rows.column_names]), **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(deltalake, "write_deltalake", older)
+    compact(file_store)
+    monkeypatch.undo()
+    land(file_store, Unit("ticket", 0, 0, (1,)))
+    assert compact(file_store).added["levels"] == 1
+    curated = read_curated(file_store, "levels")
+    assert curated is not None and curated.num_rows == 2 and curated["flops"].null_count >= 1
+
+
+def test_a_store_that_does_not_answer_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a-key-id",
+                        "AWS_SECRET_ACCESS_KEY": "PLANTED-SECRET", "AWS_EC2_METADATA_DISABLED": "true"}.items():
+        monkeypatch.setenv(name, value)
+    store = Store("s3://bucket/prefix", retries=QUICK)
+    for action in (lambda: compact(store), lambda: read_curated(store, "levels")):
+        with pytest.raises(StoreError) as said:
+            action()
+        assert "\n" not in str(said.value) and "PLANTED" not in str(said.value)

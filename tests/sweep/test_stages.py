@@ -16,7 +16,7 @@ from lth.experiment import Experiment, load_experiment
 from lth.store import RESULT_COLUMNS, Store, Unit, content_hash
 from lth.sweep.here import run_here
 from lth.sweep.setup import DataFacts, setup
-from lth.sweep.stages import training
+from lth.sweep.stages import committing, cutting, training
 
 SEEDS = (0, 1, 2)
 
@@ -241,7 +241,13 @@ def test_a_block_that_a_device_has_no_memory_for_is_halved_until_it_has(
 ) -> None:
     experiment, store = swept
     seeds = sorted({key[3] for key in rows(store, experiment)})
-    sizes, real = [], training.make_feed
+    sizes, real, scored = [], training.make_feed, cutting.Scored
+
+    def scored_on_a_small_device(network, seeds, *rest):  # type: ignore[no-untyped-def]
+        sizes.append(len(seeds))
+        if len(seeds) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return scored(network, seeds, *rest)
 
     def small_device(data: ImageData, seeds: tuple[int, ...], *rest):  # type: ignore[no-untyped-def]
         sizes.append(len(seeds))
@@ -250,6 +256,9 @@ def test_a_block_that_a_device_has_no_memory_for_is_halved_until_it_has(
         return real(data, seeds, *rest)
 
     monkeypatch.setattr(training, "make_feed", small_device)
+    monkeypatch.setattr(committing, "feed_of", lambda job, data, seeds, device: small_device(
+        data, seeds, job.experiment.dataset.validation, job.experiment.dataset.standardise, device))
+    monkeypatch.setattr(cutting, "Scored", scored_on_a_small_device)
     again = Store(tmp_path / "small-device")
     run_here(experiment, seeds, again, digits)
     assert len(seeds) > 1 and max(sizes) == len(seeds) and sizes.count(1) >= len(seeds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from lth.sweep import rows
 from lth.sweep.handover import Arrays, Job, forget_parents, kept_for_later, named
 from lth.sweep.planning import DONE_COLUMNS, Done, Work
 from lth.sweep.stages.clock import Clock
+from lth.sweep.stages.memory import in_memory
 from lth.sweep.stages.starting import feed_of
 from lth.sweep.stages.training import blocks
 
@@ -44,9 +46,11 @@ def evaluate_and_commit(
     with exact_arithmetic(job.threads, recipe.precision):
         if ticket is not None and trained is not None:
             with clock.time("evaluation"):
-                found = [_figures(job, work.seeds[block], _cut(trained, block), data, device)
-                         for block in blocks(network, len(work.seeds), device)]
-                figures = rows.Figures.joined(found)
+                every = list(range(len(work.seeds)))
+                figures_of = partial(_figures, job, work, trained, data, device)
+                figures = rows.Figures.joined([
+                    found for block in blocks(network, len(every), device)
+                    for found in in_memory(every[block], work.seeds, figures_of)])
                 latency = _latency(job, masks, device) if job.setup.groups else None
         if masks:
             with clock.time("evaluation"):
@@ -66,12 +70,14 @@ def evaluate_and_commit(
 
 
 def _figures(
-    job: Job, seeds: tuple[int, ...], trained: Mapping[str, np.ndarray], data: ImageData, device: torch.device
+    job: Job, work: Work, trained: Arrays, data: ImageData, device: torch.device, block: list[int]
 ) -> rows.Figures:
+    seeds = tuple(work.seeds[row] for row in block)
     network, precision = job.setup.network, job.setup.recipe.precision
     feed = feed_of(job, data, seeds, device)
     program = choose_program(network, seeds, device, precision)
-    tensors = {name: torch.from_numpy(array.copy()).to(device) for name, array in trained.items()}
+    tensors = {name: torch.from_numpy(array[block]).to(device) for name, array in trained.items()
+               if name not in ("steps", "seconds")}
     final, early = (tensors["weights"], named(tensors, "buffers/")), \
         (tensors["early_stop/weights"], named(tensors, "early_stop/buffers/"))
     return rows.Figures(*(figure.cpu().numpy() for pair in (
@@ -88,10 +94,6 @@ def _latency(job: Job, masks: Mapping[str, torch.Tensor], device: torch.device) 
         module = small.network.module.to(device)
         seconds[part] = measure(module, job.setup.input_shape, batch=LATENCY_BATCH, repeats=10).latency_seconds
     return seconds
-
-
-def _cut(arrays: Mapping[str, np.ndarray], block: slice) -> Arrays:
-    return {name: array[block] for name, array in arrays.items() if name not in ("steps", "seconds")}
 
 
 def _device_name(device: torch.device) -> str:

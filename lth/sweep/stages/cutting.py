@@ -11,11 +11,12 @@ from lth.engine import choose_device, exact_arithmetic, initial_buffers, initial
 from lth.errors import LthError
 from lth.experiment import format_seeds
 from lth.pruning import CRITERIA, PruningFailed, Scored
-from lth.pruning import prune as scored_and_cut
+from lth.pruning import prune as cut
 from lth.structured import alive_units, keep_units, unit_masks, unit_scores
 from lth.sweep.handover import Job
 from lth.sweep.planning import Work
 from lth.sweep.stages.clock import Clock, Stage
+from lth.sweep.stages.memory import in_memory
 from lth.sweep.stages.starting import feed_of, masks_of, trained_before
 
 Masks = dict[str, torch.Tensor]
@@ -30,9 +31,9 @@ def prune(job: Job, work: Work, data: ImageData) -> Stage:
     with clock.time("storage"):
         masks = masks_of(job, work, work.masks_from)
     with exact_arithmetic(job.threads, "float32"):
-        cut = _units_cut if job.setup.groups else _weights_cut
+        prune_cohort = _units_cut if job.setup.groups else _weights_cut
         try:
-            masks = cut(job, work, data, masks, clock)
+            masks = prune_cohort(job, work, data, masks, clock)
         except PruningFailed as error:
             seeds = [work.seeds[row] for row in error.rows]
             raise LthError(f"level {work.unit.level}, seed{'s' * (len(seeds) > 1)} {format_seeds(seeds)}: {error}") \
@@ -49,13 +50,23 @@ def _weights_cut(job: Job, work: Work, data: ImageData, masks: Mapping[str, torc
     else:
         weights, buffers = initial, initial_buffers(network, seeds)
     device = choose_device(job.device, "float32")
+
+    def scored_and_cut(rows: list[int]) -> Masks:
+        some = tuple(seeds[row] for row in rows)
+        cohort = Scored(network, some, weights[rows].to(device),
+                        {name: buffer[rows].to(device) for name, buffer in buffers.items()}, initial[rows].to(device),
+                        None if movement is None else movement[rows].to(device),
+                        feed_of(job, data, some, device) if criterion.needs_data else None, concrete.input_shape)
+        try:
+            return cut(cohort, criterion, {name: mask[rows].to(device) for name, mask in masks.items()},
+                       concrete.counts[work.unit.level], rounds=concrete.rounds, sample=concrete.sample,
+                       level=work.unit.level, allow_empty=pruning.allow_empty_layers)
+        except PruningFailed as error:
+            raise PruningFailed(str(error), [rows[row] for row in error.rows]) from None
+
     with clock.time("pruning"):
-        cohort = Scored(network, seeds, weights.to(device), {name: b.to(device) for name, b in buffers.items()},
-                        initial.to(device), None if movement is None else movement.to(device),
-                        feed_of(job, data, seeds, device) if criterion.needs_data else None, concrete.input_shape)
-        return scored_and_cut(cohort, criterion, {name: mask.to(device) for name, mask in masks.items()},
-                              concrete.counts[work.unit.level], rounds=concrete.rounds, sample=concrete.sample,
-                              level=work.unit.level, allow_empty=pruning.allow_empty_layers)
+        parts = list(in_memory(list(range(len(seeds))), seeds, scored_and_cut))
+        return {name: torch.cat([part[name] for part in parts]) for name in masks}
 
 
 def _units_cut(job: Job, work: Work, data: ImageData, masks: Mapping[str, torch.Tensor], clock: Clock) -> Masks:

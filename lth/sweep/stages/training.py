@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
 
 from lth.data import ImageData
-from lth.engine import CohortTraining, Network, Recipe, Start, Trained, choose_device, exact_arithmetic, make_feed
-from lth.errors import LthError
+from lth.engine import CohortTraining, Network, Start, Trained, choose_device, exact_arithmetic, make_feed
 from lth.structured import SmallCohort, alive_units, same_counts
 from lth.sweep.handover import Arrays, Job, named
 from lth.sweep.planning import Work, trainings_behind
 from lth.sweep.stages.clock import Clock, Stage
+from lth.sweep.stages.memory import in_memory
 
 # Bytes of one block's weights, gradient, moments and mask: what a core keeps close. A cohort on a CPU trains block
 # after block; results do not depend on it.
@@ -34,47 +34,33 @@ def train(
     start_step = concrete.start_step(unit.arm, unit.level)
     device = choose_device(job.device, recipe.precision)
     clock, parts, seconds, order = Clock(), [], [], []
-    waiting = deque(_blocks(job, ticket, device))
+
+    def train_block(rows: list[int], smaller: Smaller) -> tuple[list[int], Arrays, float, float]:
+        begun = time.perf_counter()
+        seeds, small = tuple(work.seeds[row] for row in rows), smaller(rows)
+        feed = make_feed(data, seeds, job.experiment.dataset.validation, job.experiment.dataset.standardise, device)
+        network, start = _start(job, ticket, rows, small, start_step)
+        training = CohortTraining(network, recipe, feed, start)
+        result = training.advance(on_progress=_in_seed_steps(on_progress, start_step, len(rows))).result()
+        return rows, _arrays(result, small), time.perf_counter() - begun, training.evaluation_seconds
+
     with exact_arithmetic(job.threads, recipe.precision):
-        while waiting:
-            rows, smaller = waiting.popleft()
-            begun = time.perf_counter()
-            seeds, small = tuple(work.seeds[row] for row in rows), smaller(rows)
-            progress = _in_seed_steps(on_progress, start_step, len(rows))
-            try:
-                result, evaluating = _train_block(job, recipe, ticket, data, rows, seeds, small, start_step, progress)
-            except torch.OutOfMemoryError:
-                waiting.extendleft((half, smaller) for half in reversed(_halves(rows, seeds)))
-                continue
-            parts.append(_arrays(result, small))
-            order += rows
-            spent = time.perf_counter() - begun
-            seconds += [spent / len(rows)] * len(rows)
-            clock.add("evaluation", evaluating)
-            clock.add("training", spent - evaluating)
+        for block, smaller in _blocks(job, ticket, device):
+            for rows, arrays, spent, evaluating in in_memory(block, work.seeds, partial(train_block, smaller=smaller)):
+                parts.append(arrays)
+                order += rows
+                seconds += [spent / len(rows)] * len(rows)
+                clock.add("evaluation", evaluating)
+                clock.add("training", spent - evaluating)
     back = np.argsort(order)
-    arrays = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0] if name != "steps"}
-    return Stage({**arrays, "steps": parts[0]["steps"], "seconds": np.array(seconds)[back]}, clock.seconds)
+    joined = {name: np.concatenate([part[name] for part in parts])[back] for name in parts[0] if name != "steps"}
+    return Stage({**joined, "steps": parts[0]["steps"], "seconds": np.array(seconds)[back]}, clock.seconds)
 
 
 def blocks(network: Network, seeds: int, device: torch.device) -> list[slice]:
     """How a cohort is cut for training: whole on a GPU, by cache on a CPU."""
     size = seeds if device.type == "cuda" else max(1, CPU_BLOCK_BYTES // (network.layout.width * 4 * 5))
     return [slice(start, min(start + size, seeds)) for start in range(0, seeds, size)]
-
-
-def _train_block(
-    job: Job, recipe: Recipe, ticket: Arrays, data: ImageData, rows: list[int], seeds: tuple[int, ...],
-    small: SmallCohort | None, step: int, on_progress: Callable[[int], None]
-) -> tuple[Trained, float]:
-    """What came of a block, and the seconds of its evaluations. Whatever it needed on a GPU is free again after it."""
-    device, dataset = choose_device(job.device, recipe.precision), job.experiment.dataset
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    feed = make_feed(data, seeds, dataset.validation, dataset.standardise, device)
-    network, start = _start(job, ticket, rows, small, step)
-    training = CohortTraining(network, recipe, feed, start)
-    return training.advance(on_progress=on_progress).result(), training.evaluation_seconds
 
 
 Smaller = Callable[[list[int]], SmallCohort | None]
@@ -96,15 +82,6 @@ def _blocks(job: Job, ticket: Arrays, device: torch.device) -> Iterator[tuple[li
     for part in same_counts(alive):
         for block in blocks(smaller(part[:1]).network, len(part), device):
             yield part[block], smaller
-
-
-def _halves(rows: list[int], seeds: tuple[int, ...]) -> tuple[list[int], list[int]]:
-    """A block that a device has no memory for, in two."""
-    if len(rows) == 1:
-        raise LthError(f"seed {seeds[0]} alone needs more memory than its share of the GPU has; raise gpu_share, or "
-                       "set a smaller training.batch_size")
-    middle = len(rows) // 2
-    return rows[:middle], rows[middle:]
 
 
 def _in_seed_steps(on_progress: Callable[[int], None] | None, start: int, size: int) -> Callable[[int], None]:
