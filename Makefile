@@ -39,6 +39,8 @@ benchmarks: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/orchestration.py
 	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/large_sweep.py
+	$(BIN)/python benchmarks/two_nodes.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
