@@ -14,13 +14,14 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 from prefect.client.schemas.objects import TaskRun
 from prefect.context import FlowRunContext
+from stored_tables import tables_of
 
 from flows.progress import LISTENER, Event, Planned, Steps, UnitChanged
 from flows.sweep import SweepFailed, sweep
 from lth.data import load_dataset
 from lth.errors import LthError
 from lth.experiment import Execution, Experiment, load_experiment
-from lth.store import RESULT_COLUMNS, Store, Unit, content_hash
+from lth.store import Store, Unit
 from lth.sweep.here import run_here
 from lth.sweep.record import code_version
 
@@ -30,18 +31,6 @@ pytestmark = pytest.mark.usefixtures("two_cores")
 
 def smoke(*settings: str) -> Experiment:
     return load_experiment("smoke", settings)
-
-
-def tables_of(store: Store, experiment: Experiment) -> dict[str, str]:
-    """The content of a store's tables, without what may differ from run to run."""
-    found = store.committed(experiment.id)
-    assert not found.damaged
-    hashes = {"levels": content_hash(found.rows, RESULT_COLUMNS)}
-    for kind in ("metrics", "masks"):
-        table, damaged = store.read_table(found, kind)
-        assert not damaged
-        hashes[kind] = content_hash(table, tuple(table.column_names))
-    return hashes
 
 
 def task_runs(name: str) -> list[TaskRun]:

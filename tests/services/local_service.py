@@ -20,9 +20,6 @@ import psutil
 import pytest
 from real_s3 import object_store
 
-from lth.experiment import Experiment
-from lth.store import RESULT_COLUMNS, Store, content_hash
-
 PROJECT = Path(__file__).parents[2]
 LTH = Path(sys.executable).with_name("lth")
 PATIENCE = 240
@@ -140,18 +137,6 @@ def service() -> Iterator[LocalService]:
         if state.exists():
             local("local-down", state, "--delete")
         shutil.rmtree(state.parent, ignore_errors=True)
-
-
-def tables_of(store: Store, experiment: Experiment) -> dict[str, str]:
-    """The content of a store's tables, without what may differ from run to run."""
-    found = store.committed(experiment.id)
-    assert not found.damaged
-    hashes = {"levels": content_hash(found.rows, RESULT_COLUMNS)}
-    for kind in ("metrics", "masks"):
-        table, damaged = store.read_table(found, kind)
-        assert not damaged
-        hashes[kind] = content_hash(table, tuple(table.column_names))
-    return hashes
 
 
 def family(processes: Mapping[str, psutil.Process]) -> list[psutil.Process]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from local_service import LocalService, family, local, new_state, tables_of, until
+from local_service import LocalService, family, local, new_state, until
+from stored_tables import tables_of
 
 from lth.data import load_dataset
 from lth.experiment import load_experiment
@@ -55,12 +56,14 @@ def test_a_sweep_runs_on_both_nodes_and_is_recorded(service: LocalService, monke
                                                     tmp_path: Path) -> None:
     settings = ["name=spread", "training.duration=1500it", "training.evaluate_every=500it"]
     arguments = [word for setting in settings for word in ("--set", setting)]
+    earlier = {task["task_id"] for task in service.ray_tasks()}  # of other tests: the service is the session's
     output = service.run("run", "smoke", "--seeds", "0-3", "--levels", "1", "--cohort-size", "1", *arguments)
     experiment = load_experiment("smoke", [*settings, "pruning.levels=1"])
     assert f"{experiment.id}" in output
 
     names = {row["node_id"]: row["node_name"] for row in service.ray_api("/api/v0/nodes")}
-    trained = [task for task in service.ray_tasks() if task["name"].startswith("train")]
+    trained = [task for task in service.ray_tasks()
+               if task["name"].startswith("train") and task["task_id"] not in earlier]
     assert len(trained) == 4 * 4 and all(task["state"] == "FINISHED" for task in trained)
     by_node = {name: sum(names[task["node_id"]] == name for task in trained) for name in names.values()}
     assert by_node["ray-head"] == 0 and by_node["ray-node-1"] >= 4 and by_node["ray-node-2"] >= 4, by_node

@@ -16,7 +16,8 @@ from typing import Any
 
 import psutil
 import pytest
-from local_service import LocalService, tables_of, until
+from local_service import LocalService, until
+from stored_tables import tables_of
 
 from lth.data import load_dataset
 from lth.experiment import Experiment, load_experiment

@@ -17,12 +17,13 @@ import pytest
 from faulty_proxy import FaultyProxy
 from real_s3 import RealS3
 from store.conftest import SECRET
+from stored_tables import tables_of
 
 import lth.results
 from lth.data import load_dataset
 from lth.errors import StoreError
 from lth.experiment import Experiment, load_experiment
-from lth.store import RESULT_COLUMNS, Store, content_hash
+from lth.store import Store, content_hash
 from lth.sweep.here import run_here
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
@@ -53,15 +54,10 @@ run_here(load_experiment("smoke", {SETTINGS!r}), {SEEDS!r}, Store(sys.argv[1]), 
 def contents(store: Store) -> dict[str, object]:
     """The content of all tables without what may differ from run to run, and the names of all objects but those that
     are kept no longer than they are needed."""
-    found = store.committed(experiment().id)
-    hashes: dict[str, object] = {"levels": content_hash(found.rows, RESULT_COLUMNS)}
+    found, hashes = store.committed(experiment().id), dict[str, object](tables_of(store, experiment()))
     layers, damaged = store.read_analysis("layers", experiment().id)
+    assert not damaged
     hashes["layers"] = content_hash(layers.sort_by("arm").sort_by("level"), layers.column_names)
-    for kind in ("metrics", "masks"):
-        table, damaged_too = store.read_table(found, kind)
-        damaged |= damaged_too
-        hashes[kind] = content_hash(table, table.column_names)
-    assert not found.damaged and not damaged
     assert (found.rows.num_rows, len(found.units)) == (UNITS, UNITS)
     hashes["objects"] = [key for kind in ("levels", "metrics", "masks", "layers", "quarantine", "probes")
                          for key in sorted(store.objects.sizes(kind))]
