@@ -34,7 +34,7 @@ from lth.experiment import Execution, Experiment, load_experiment
 from lth.sweep.record import code_version
 from tasks.ray_door import connected
 
-COHORT = 2
+COHORT = 8
 
 
 class Cluster:
@@ -90,8 +90,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--duration", default="5000it", help="length of every training of the digits sweep")
-    parser.add_argument("--levels", type=int, default=3)
-    parser.add_argument("--seeds", default="0-7")
+    parser.add_argument("--levels", type=int, default=1)
+    parser.add_argument("--seeds", default="0-31")
     options = parser.parse_args()
     experiment = load_experiment("digits", [f"training.duration={options.duration}", "arms=[ticket, reinit]",
                                             "training.evaluate_every=100it", f"pruning.levels={options.levels}"])

@@ -172,7 +172,7 @@ class Sweep(Session):
                         running[pool.submit(context.run, self._run_unit, cluster, unit)] = unit
                     if not running:
                         break  # what still waits needs a unit that failed
-                    finished, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
+                    finished, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
                     tell(Steps(self.counter.total()))
                     self.publisher.advance(self.planned, len(self.done))
                     if cluster.stopping.is_set():

@@ -88,7 +88,7 @@ class Cluster:
                     with contextlib.suppress(Exception):
                         ray.cancel(reference, force=True)
                 raise Stopped
-            done, _ = ray.wait([reference], timeout=0.5, fetch_local=False)
+            done, _ = ray.wait([reference], timeout=1, fetch_local=False)
             if done:
                 return result(reference)
 
@@ -161,7 +161,7 @@ class StepCounter:
 
 
 class StepReporter:
-    """The worker's side: counts seed-steps and sends them on at most twice a second."""
+    """The worker's side: counts seed-steps and sends them on at most once a second."""
 
     def __init__(self, actor: Any) -> None:
         self.actor = actor
@@ -170,7 +170,7 @@ class StepReporter:
 
     def __call__(self, steps: int) -> None:
         self.steps += steps
-        if time.monotonic() - self.sent > 0.5:
+        if time.monotonic() - self.sent > 1:
             self.flush()
 
     def flush(self) -> None:

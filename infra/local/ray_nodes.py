@@ -86,5 +86,6 @@ def _start(supervisor: Supervisor, name: str, environment: Mapping[str, str], op
     memory = OBJECT_STORE_BYTES.get(name, NODE_OBJECT_STORE_BYTES)
     supervisor.start(name, [
         sys.executable, str(SCRIPT), "start", "--block", "--disable-usage-stats", f"--node-ip-address={LOOPBACK}",
+        "--include-log-monitor=false",  # it only carries workers' prints to drivers, and no flow listens
         f"--object-store-memory={memory}", "--log-color=false", *options],
         {**environment, **SWITCH})
