@@ -13,7 +13,6 @@ from flows.session import DEFAULT_STORE, Session
 from lth.experiment import Execution, Experiment, parse_seeds
 from lth.store import Store
 from lth.sweep.connecting import Connection, Measure, missing
-from lth.sweep.planning import choose_cohort_size
 from tasks import stages
 from tasks.ray_door import Cluster, Stopped, connected, stopped_by_signals
 
@@ -53,12 +52,11 @@ def connectivity(
     session = Session(experiment, parse_seeds(seeds), Store(store), execution or Execution())
     with connected(session.execution.cores) as cluster, stopped_by_signals(cluster):
         tell(Phase("reading the data and the store"))
-        slots = session.connect(cluster)
+        session.connect(cluster)
         try:
             session.prepare(cluster, sweep=False)
-            size = session.execution.cohort_size or choose_cohort_size(
-                len(session.seeds), slots, session.job.setup.network.layout.width * (copies + 1),
-                session.stacked_floats())
+            size = session.choose_cohort_size(cluster, copies + 1)
+            slots = cluster.slots(session.share)
             todo = missing(session.job, session.seeds, levels or [0], arms or ["ticket"], steps or ["0it"], measure,
                            size)
             session.log.info("%s: %d pieces of work on %d slots", experiment.id, len(todo), slots)
@@ -70,8 +68,9 @@ def connectivity(
 def _run(session: Session, cluster: Cluster, todo: list[Connection], measure: Measure, slots: int) -> int:
     rows = 0
     with ThreadPoolExecutor(max(slots, 1), thread_name_prefix="connect") as pool:
+        data = session.prepared.data
         futures = [pool.submit(contextvars.copy_context().run, stages.connection_named(connection), cluster,
-                               session.share, session.job, connection, measure, session.data) for connection in todo]
+                               session.share, session.job, connection, measure, data) for connection in todo]
         try:
             for number, future in enumerate(as_completed(futures), 1):
                 rows += future.result()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ray
 from prefect.logging import get_run_logger
 
@@ -12,6 +14,7 @@ from lth.sweep.handover import Job
 from lth.sweep.planning import Done, Key, done_of
 from lth.sweep.record import code_version, record
 from lth.sweep.setup import setup
+from lth.sweep.sizing import bytes_on_gpu, choose_cohort_size, shares_of_gpu
 from tasks import stages
 from tasks.ray_door import Cluster, Share
 
@@ -23,7 +26,7 @@ class Session:
 
     share: Share
     job: Job
-    data: ray.ObjectRef
+    prepared: stages.Prepared
 
     def __init__(self, experiment: Experiment, seeds: tuple[int, ...], store: Store, execution: Execution) -> None:
         self.experiment = experiment
@@ -45,7 +48,7 @@ class Session:
         on_gpu = bool(gpus) and self.execution.device != "cpu"
         if self.experiment.training.precision == "tf32" and not on_gpu:
             raise LthError("training.precision 'tf32' exists on CUDA devices only; use float32 on a CPU")
-        return Share(self.execution.threads, self.execution.gpu_share if on_gpu else 0)
+        return Share(self.execution.threads, (self.execution.gpu_share or 1.0) if on_gpu else 0)
 
     def _slots(self, cluster: Cluster) -> int:
         """How many units fit side by side; refuses a share that no node has room for, for which Ray would wait."""
@@ -56,9 +59,23 @@ class Session:
                            "that much; lower --threads, raise --cores, or add nodes")
         return slots
 
-    def stacked_floats(self) -> int:
+    def choose_cohort_size(self, cluster: Cluster, copies: int = 1) -> int:
+        """Seeds a unit, of `copies` networks each. Where no part of a GPU was asked for, the unit's is chosen here.
+
+        A larger cohort uses a GPU better than more cohorts do: so first the cohort, then what else has room beside it.
+        """
         concrete = self.job.setup
-        return concrete.network.activation_floats * concrete.recipe.batch_size if self.share.gpus else 0
+        width = concrete.network.layout.width * copies
+        floats = concrete.network.activation_floats * concrete.recipe.batch_size if self.share.gpus else 0
+        size = self.execution.cohort_size or choose_cohort_size(len(self.seeds), self._slots(cluster), width, floats)
+        if self.share.gpus and self.execution.gpu_share is None:
+            memory = self.prepared.gpu_memory
+            needed = bytes_on_gpu(min(size, len(self.seeds)), width, floats, self.prepared.size)
+            cohorts = shares_of_gpu(memory, needed, cluster.cores_per_gpu() // self.share.cpus)
+            self.share = replace(self.share, gpus=1 / cohorts)
+            self.log.info("a unit needs about %.1f GB of a GPU's %.1f GB: %s", needed / 1e9, memory / 1e9,
+                          f"up to {cohorts} share one" if cohorts > 1 else "it has one to itself")
+        return size
 
     def prepare(self, cluster: Cluster, sweep: bool = True) -> None:
         """Check store, data and experiment; find out what is committed; set aside what is damaged.
@@ -66,11 +83,12 @@ class Session:
         A `sweep` is written down as planned.
         """
         self.store.check_writable()
-        facts, fingerprint, self.data = stages.prepare_named(self.experiment)(cluster, self.share, self.experiment)
+        self.load(cluster)
+        facts = self.prepared.facts
         device = "cuda" if self.share.gpus else "cpu"
         self.job = Job(self.experiment, facts, self.store.url, device, self.execution.threads, code_version())
         setup(self.experiment, facts)
-        record(self.store, self.experiment, self.seeds if sweep else None, fingerprint)
+        record(self.store, self.experiment, self.seeds if sweep else None, self.prepared.fingerprint)
         committed = self.store.committed(self.experiment.id)
         for damaged, reason in committed.damaged.items():
             self.log.warning("damaged object %s (%s): its unit is set aside and done again", damaged, reason)
@@ -78,6 +96,10 @@ class Session:
         if committed.damaged:
             committed = self.store.committed(self.experiment.id)
         self.done = done_of(self.experiment, self.seeds, committed)
+
+    def load(self, cluster: Cluster) -> None:
+        """Read the data onto Ray; once more where the node that held it is gone."""
+        self.prepared = stages.prepare_named(self.experiment)(cluster, self.share, self.experiment)
 
     def set_aside(self, key: str) -> None:
         try:

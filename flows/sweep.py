@@ -30,7 +30,7 @@ from lth.errors import DamagedObject, LthError
 from lth.experiment import Execution, Experiment, format_seeds, parse_seeds
 from lth.store import Store, Unit
 from lth.sweep.estimate import steps_to_train
-from lth.sweep.planning import Done, choose_cohort_size, plan, planned_count, ready, work
+from lth.sweep.planning import Done, plan, planned_count, ready, work
 from tasks import stages
 from tasks.ray_door import Cluster, StepCounter, Stopped, WorkerLost, connected, stopped_by_signals
 
@@ -121,8 +121,8 @@ class Sweep(Session):
             except Stopped:
                 raise KeyboardInterrupt from None
             before = len(self.done)
-            size = self.execution.cohort_size or choose_cohort_size(
-                len(self.seeds), slots, self.job.setup.network.layout.width, self.stacked_floats())
+            size = self.choose_cohort_size(cluster)
+            slots = cluster.slots(self.share)
             units = plan(self.experiment, self.seeds, self.done, size)
             planned = planned_count(self.experiment, len(self.seeds))
             steps = sum(len(unit.seeds) * steps_to_train(self.job.setup, self.experiment, unit) for unit in units)
@@ -209,7 +209,7 @@ class Sweep(Session):
         try:
             committed = self._stages(cluster, unit)
         except WorkerLost:
-            _, _, self.data = stages.prepare_named(self.experiment)(cluster, self.share, self.experiment)
+            self.load(cluster)
             committed = self._stages(cluster, unit)
         for seed, done in committed.items():
             self.done[unit.arm, unit.draw, unit.level, seed] = done
@@ -221,10 +221,10 @@ class Sweep(Session):
         ticket = trained = pruned = None
         if todo.seeds:
             if unit.arm == "ticket" and unit.level > 0:
-                pruned = stages.named(stages.prune, todo)(*shared, self.data)
-            ticket = stages.named(stages.rewind, todo)(*shared, self.data, pruned)
-            trained = stages.named(stages.train, todo)(*shared, ticket, self.data, self.counter)
-        committed = stages.named(stages.evaluate, todo)(*shared, ticket, trained, self.data)
+                pruned = stages.named(stages.prune, todo)(*shared, self.prepared.data)
+            ticket = stages.named(stages.rewind, todo)(*shared, self.prepared.data, pruned)
+            trained = stages.named(stages.train, todo)(*shared, ticket, self.prepared.data, self.counter)
+        committed = stages.named(stages.evaluate, todo)(*shared, ticket, trained, self.prepared.data)
         with self.lock:
             for part in (pruned, ticket, trained, committed):
                 for purpose, spent in (part.seconds if part else {}).items():

@@ -6,10 +6,14 @@ stage needs them.
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from lth.data import ImageData, load_dataset
+from lth.errors import LthError
 from lth.registry import import_module
 from lth.sweep import connecting, stages
 from lth.sweep.connecting import Connection, Measure
@@ -35,15 +39,28 @@ class Loaded:
         return ImageData.from_arrays(self.name, self.classes, self.arrays)
 
 
-def load(name: str, path: str | None, imports: tuple[str, ...]) -> tuple[tuple[DataFacts, str], Loaded]:
-    """Read and check a data set once: (facts, fingerprint), and the data for every worker.
+def load(
+    name: str, path: str | None, imports: tuple[str, ...], on_gpu: bool
+) -> tuple[tuple[DataFacts, str, int, int], Loaded]:
+    """Read and check a data set once: (facts, fingerprint, bytes, bytes of the GPU's memory), and it for every worker.
 
-    `imports` are the user's modules, one of which may register it.
+    `imports` are the user's modules, one of which may register it. Raises LthError if there is to be a GPU, but none.
     """
+    memory = _gpu_memory() if on_gpu else 0
     for module in imports:
         import_module(module, "imports")
     data = load_dataset(name, path=path)
-    return (DataFacts.of(data), data.fingerprint()), Loaded(data.name, data.classes, data.to_arrays())
+    arrays = data.to_arrays()
+    size = sum(array.nbytes for array in arrays.values())
+    return (DataFacts.of(data), data.fingerprint(), size, memory), Loaded(data.name, data.classes, arrays)
+
+
+def _gpu_memory() -> int:
+    """Bytes of the GPU that Ray gave to this worker."""
+    if not torch.cuda.is_available():
+        raise LthError(f"Ray offers a GPU on {platform.node()}, but torch {torch.__version__} sees none there; install "
+                       "a CUDA build and its driver on that machine, or use --device cpu")
+    return int(torch.cuda.get_device_properties(0).total_memory)
 
 
 def prune(job: Job, work: Work, loaded: Loaded) -> tuple[Report, Arrays]:

@@ -65,6 +65,11 @@ class Cluster:
             fits += here
         return fits
 
+    def cores_per_gpu(self) -> int:
+        """Cores that a node has for each of its GPUs, on the node with the fewest; 0 without GPUs."""
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
+        return min((int(node.get("CPU", 0) // node["GPU"]) for node in nodes), default=0)
+
     def submit(
         self, name: str, share: Share, function: Callable[..., Any], *arguments: Any
     ) -> tuple[ray.ObjectRef, ray.ObjectRef]:

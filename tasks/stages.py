@@ -35,6 +35,17 @@ class Held:
     seconds: dict[str, float]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A data set that every worker can read, what is known of it, and of the GPU that it was read beside (0: none)."""
+
+    facts: DataFacts
+    fingerprint: str
+    size: int
+    gpu_memory: int
+    data: ray.ObjectRef
+
+
 def _worth_retrying(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
     """Retry what another attempt can mend: a lost worker, a store out of reach. Never a mistake or a contradiction."""
     try:
@@ -76,12 +87,13 @@ def _run(cluster: Cluster, share: Share, name: str, function: Callable[..., Any]
 
 
 @stage
-def prepare(cluster: Cluster, share: Share, experiment: Experiment) -> tuple[DataFacts, str, ray.ObjectRef]:
-    """Read and check the data set once: its facts, its fingerprint, and the data for every worker."""
+def prepare(cluster: Cluster, share: Share, experiment: Experiment) -> Prepared:
+    """Read and check the data set once."""
     dataset = experiment.dataset
-    (facts, fingerprint), loaded = _run(cluster, share, _prepare_label(experiment), bodies.load, dataset.name,
-                                        dataset.path, experiment.imports)
-    return facts, fingerprint, loaded
+    known, loaded = _run(cluster, share, _prepare_label(experiment), bodies.load, dataset.name, dataset.path,
+                         experiment.imports, share.gpus > 0)
+    facts, fingerprint, size, gpu_memory = known
+    return Prepared(facts, fingerprint, size, gpu_memory, loaded)
 
 
 @stage
@@ -122,8 +134,6 @@ def evaluate(
     return committed
 
 
-
-
 @stage
 def connect(
     cluster: Cluster, share: Share, job: Job, connection: Connection, measure: Measure, data: ray.ObjectRef
@@ -133,7 +143,7 @@ def connect(
     return int(rows)
 
 
-def prepare_named(experiment: Experiment) -> Task[..., tuple[DataFacts, str, ray.ObjectRef]]:
+def prepare_named(experiment: Experiment) -> Task[..., Prepared]:
     """`prepare` under a readable name."""
     return prepare.with_options(task_run_name=_prepare_label(experiment))
 

@@ -28,7 +28,7 @@ Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE"
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 CohortSize = Annotated[int | None, typer.Option(min=1, help="Seeds per unit; chosen if not given.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU cores and torch threads per unit.")]
-GpuShare = Annotated[float, typer.Option(help="Part of a GPU per unit; 0.5 puts two units on each.")]
+GpuShare = Annotated[float | None, typer.Option(help="Part of a GPU per unit; by its memory if not given.")]
 Cores = Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; all if not given.")]
 STORE = "./lth-store"
 
@@ -39,7 +39,7 @@ def settings(values: list[str] | None, levels: int | None) -> list[str]:
 
 
 def execution_of(
-    device: str, cohort_size: int | None, threads: int, cores: int | None, gpu_share: float = 1.0
+    device: str, cohort_size: int | None, threads: int, cores: int | None, gpu_share: float | None = None
 ) -> Execution:
     """The machine options of a command, checked."""
     from lth.experiment import Execution, explain
@@ -63,7 +63,7 @@ def run(
     cohort_size: CohortSize = None,
     threads: Threads = 1,
     cores: Cores = None,
-    gpu_share: GpuShare = 1.0,
+    gpu_share: GpuShare = None,
     figures: Annotated[Path | None, typer.Option(help="Also write the figures into this folder.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Start a very large sweep without asking.")] = False,
 ) -> None:

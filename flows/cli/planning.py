@@ -9,8 +9,9 @@ from lth.data import load_dataset
 from lth.experiment import Experiment, format_seeds
 from lth.store import READING, Store
 from lth.sweep.estimate import estimate_storage, steps_to_train, time_a_step
-from lth.sweep.planning import choose_cohort_size, done_of, plan, planned_count
+from lth.sweep.planning import done_of, plan, planned_count
 from lth.sweep.setup import DataFacts, setup
+from lth.sweep.sizing import choose_cohort_size
 
 
 def print_plan(

@@ -12,7 +12,8 @@ from flows.cli.starting import facts_before_start, run_flow
 from lth.errors import InvalidExperiment, LthError
 from lth.experiment import Execution, Experiment, parse_seeds
 from lth.store import READING, Store
-from lth.sweep.planning import LARGEST_COHORT, done_of, planned_count
+from lth.sweep.planning import done_of, planned_count
+from lth.sweep.sizing import LARGEST_COHORT
 
 # A sweep of more trainings than this is more often a slip of the finger than a wish.
 LARGE_SWEEP = 100_000

@@ -23,7 +23,10 @@ class Execution(Section):
         1, ge=1, le=256, description="CPU cores and torch threads per cohort. On a CPU the last bits of a result "
         "depend on it: keep to one number in a store. One thread and more cohorts is also the fastest."
     )
-    gpu_share: float = Field(1.0, gt=0, le=1, description="Part of a GPU per cohort; 0.5 puts two cohorts on each.")
+    gpu_share: float | None = Field(
+        None, gt=0, le=1, description="Part of a GPU per cohort; 0.5 puts two cohorts on each. Empty: as many as its "
+        "memory and the machine's cores allow."
+    )
     cores: int | None = Field(
         None, ge=1, le=1024, description="CPU cores for a local Ray; empty: all. A cluster at RAY_ADDRESS has its own."
     )

@@ -145,23 +145,3 @@ def work(experiment: Experiment, unit: Unit, done: Mapping[Key, Done]) -> Work:
         trained_from={seed: done["ticket", 0, before, seed].unit for seed in live}
         if reads_trained and before is not None else {},
         rewind_from={seed: done["ticket", 0, 0, seed].unit for seed in live} if late else {})
-
-
-# Bytes that a unit's results may take while they pass between stages, that a stacked cohort's activations may take on a
-# GPU, and the most seeds that a unit holds.
-UNIT_BYTES = 2**30
-STACK_BYTES = 8 * 2**30
-LARGEST_COHORT = 256
-
-
-def choose_cohort_size(seeds: int, slots: int, width: int, activations: int = 0) -> int:
-    """Seeds a unit: enough units to fill every slot, few enough for the workflow engine, small enough for memory.
-
-    `width` is the floats of one seed's parameters; a unit holds about six such rows per seed between its stages
-    (start, masks, end, early stop, rewind point and one to spare). `activations` is the floats that one seed's batch
-    leaves behind in the forward pass where all seeds of a unit are stacked (a GPU); about three times that is needed.
-    """
-    by_memory = max(1, UNIT_BYTES // (width * 4 * 6))
-    if activations:
-        by_memory = min(by_memory, max(1, STACK_BYTES // (activations * 4 * 3)))
-    return max(1, min(-(-seeds // max(slots, 1)), by_memory, LARGEST_COHORT))

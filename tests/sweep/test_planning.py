@@ -11,7 +11,6 @@ from lth.store import Unit
 from lth.sweep.planning import (
     Done,
     Key,
-    choose_cohort_size,
     needs,
     plan,
     planned_count,
@@ -126,9 +125,3 @@ def test_seeds_whose_ticket_diverged_are_lost_and_only_those() -> None:
     done |= {("ticket", 0, 1, 0): Done("b", True, True), ("ticket", 0, 1, 1): Done("b", True, False)}
     todo = work(spec, Unit("reinit", 0, 1, (0, 1)), done)
     assert todo.seeds == (0,) and todo.lost == (1,)
-
-
-@pytest.mark.parametrize(("seeds", "slots", "width", "expected"), [
-    (5, 2, 50_000, 3), (1, 2, 50_000, 1), (1000, 2, 50_000, 256), (4, 16, 50_000, 1), (100, 1, 20_000_000, 2)])
-def test_cohorts_fill_slots_and_fit_memory(seeds: int, slots: int, width: int, expected: int) -> None:
-    assert choose_cohort_size(seeds, slots, width) == expected
