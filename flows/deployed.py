@@ -26,6 +26,7 @@ from pydantic import Field
 from flows.form import URL_WITHOUT_KEYS, Advanced, Changes, Preset, Seeds, execution_of, experiment_of, settings_of
 from flows.orphaned import outlive_the_worker
 from flows.publishing import publish_results
+from flows.results import results_of
 from flows.sweep import Sweep
 from lth.errors import LthError
 from lth.experiment import parse_seeds
@@ -139,10 +140,10 @@ def report(experiment: ExperimentId, store: StoreUrl = "") -> State[Any]:
         if experiment not in place.experiments():
             raise LthError(f"{place.url} has no experiment {experiment!r}; it has "
                            f"{', '.join(place.experiments()[:10]) or 'none'}")
-        levels = place.committed(experiment).rows
-        if not publish_results(place, experiment, levels):
+        found = results_of(place, experiment)
+        if found is None or not publish_results(place, experiment, found):
             raise LthError(f"no training of {experiment} has finished in {place.url} without diverging; there is "
                            "nothing to show")
-        return f"{levels.num_rows:,} trainings reported"
+        return f"{found.trainings:,} trainings reported"
 
     return told(run)

@@ -11,14 +11,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
-import pyarrow as pa
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
 from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
-from flows.results import levels_of_sweep, results_of
+from flows.results import Results, results_of_sweep
 from lth.experiment import Experiment
 from lth.store import Store
 
@@ -92,14 +91,13 @@ class Publisher:
             update_progress_artifact(self.bar, 100 * committed / max(planned, 1), _progress(planned, committed))
 
     def _results(self, store: Store) -> None:
-        publish_results(store, self.experiment.id, levels_of_sweep(self.experiment, store, self.seeds))
+        publish_results(store, self.experiment.id, results_of_sweep(store, self.experiment, self.seeds))
 
 
-def publish_results(store: Store, experiment_id: str, levels: pa.Table) -> bool:
+def publish_results(store: Store, experiment_id: str, found: Results | None) -> bool:
     """Show the result table and the figures as artifacts of the run; False if there is nothing to show yet."""
     from lth.report import markdown_table
 
-    found = results_of(store, experiment_id, levels)
     if found is None:
         return False
     slug = slug_of(experiment_id)

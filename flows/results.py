@@ -14,24 +14,34 @@ from lth.sweep.planning import done_of
 
 @dataclass(frozen=True)
 class Results:
-    """`summary`: a row per level and arm; `figures`: PNG files by name, which the store holds, too, at `urls`."""
+    """`summary`: a row per level and arm of so many `trainings`; `figures`: PNG files, which the store holds at `urls`.
 
+    The figures are of everything that the store holds of the experiment: a later, smaller sweep takes nothing away.
+    """
+
+    trainings: int
     summary: pa.Table
     figures: dict[str, bytes]
     urls: dict[str, str]
 
 
-def levels_of_sweep(experiment: Experiment, store: Store, seeds: tuple[int, ...]) -> pa.Table:
-    """The rows of `levels` that belong to a sweep: its arms, levels and seeds."""
+def results_of_sweep(store: Store, experiment: Experiment, seeds: tuple[int, ...]) -> Results | None:
+    """What a sweep has found: the summary is of its own arms, levels and seeds."""
     committed = store.committed(experiment.id)
     ours = done_of(experiment, seeds, committed)
     places = zip(*(committed.rows[name].to_pylist() for name in ("arm", "draw", "level", "seed")), strict=True)
-    return committed.rows.filter(pa.array([place in ours for place in places], pa.bool_()))
+    levels = committed.rows.filter(pa.array([place in ours for place in places], pa.bool_()))
+    return _results(store, experiment.id, committed.rows, levels)
 
 
-def results_of(store: Store, experiment_id: str, levels: pa.Table) -> Results | None:
-    """Summarise and draw rows of `levels` of one experiment; the figures go into the store. None before any training
-    ended without diverging."""
+def results_of(store: Store, experiment_id: str) -> Results | None:
+    """Everything that a store holds of an experiment."""
+    levels = store.committed(experiment_id).rows
+    return _results(store, experiment_id, levels, levels)
+
+
+def _results(store: Store, experiment_id: str, everything: pa.Table, levels: pa.Table) -> Results | None:
+    """Summarise `levels`, draw `everything` into the store. None before any training ended without diverging."""
     from lth.analysis import summarise
     from lth.report import accuracy_figure, early_stop_figure, save_png
 
@@ -40,8 +50,8 @@ def results_of(store: Store, experiment_id: str, levels: pa.Table) -> Results | 
     figures = {}
     for name, make in (("accuracy", accuracy_figure), ("early-stop", early_stop_figure)):
         buffer = io.BytesIO()
-        save_png(make(levels), buffer)
+        save_png(make(everything), buffer)
         figures[name] = buffer.getvalue()
         store.put_report(experiment_id, f"{name}.png", figures[name])
     urls = {name: store.report_url(experiment_id, f"{name}.png") for name in figures}
-    return Results(summarise(levels), figures, urls)
+    return Results(levels.num_rows, summarise(levels), figures, urls)

@@ -98,10 +98,10 @@ def show_results(
     experiment: Experiment, store: Store, seeds: tuple[int, ...], console: Console, figures: Path | None
 ) -> None:
     """The table on the screen and the figures in the store (and in `figures`)."""
-    from flows.results import levels_of_sweep, results_of
+    from flows.results import results_of_sweep
     from lth.report import summary_table
 
-    found = results_of(store, experiment.id, levels_of_sweep(experiment, store, seeds))
+    found = results_of_sweep(store, experiment, seeds)
     if found is None:
         console.print("no training has finished without diverging; there is nothing to show yet")
         return
