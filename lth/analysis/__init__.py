@@ -1,20 +1,29 @@
 """Statistics over seeds: intervals, summaries per level and arm, and comparisons paired by seed."""
 
+from lth.analysis.equivalence import MarginTest, holm, margin_test, seeds_to_decide
 from lth.analysis.intervals import Interval, bootstrap_interval, mean_interval
 from lth.analysis.paired import PairedDifference, PairedRatio, paired_difference, paired_log_ratio
 from lth.analysis.summary import SUMMARY_SCHEMA, ordered_arms, seed_means, single_experiment, summarise
+from lth.analysis.verdicts import VERDICTS, matches_down_to, verdicts
 
 __all__ = [
     "SUMMARY_SCHEMA",
+    "VERDICTS",
     "Interval",
+    "MarginTest",
     "PairedDifference",
     "PairedRatio",
     "bootstrap_interval",
+    "holm",
+    "margin_test",
+    "matches_down_to",
     "mean_interval",
     "ordered_arms",
     "paired_difference",
     "paired_log_ratio",
     "seed_means",
+    "seeds_to_decide",
     "single_experiment",
     "summarise",
+    "verdicts",
 ]

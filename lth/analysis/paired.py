@@ -73,7 +73,7 @@ def paired_difference(
     """
     a, b = _pairs(levels, arm_a, level_a, arm_b, level_b, column)
     interval = mean_interval(a - b, confidence)
-    return PairedDifference(*interval, _sign_flip(a, b, alternative, generator))
+    return PairedDifference(*interval, sign_flip_test(a, b, alternative, generator))
 
 
 def paired_log_ratio(
@@ -110,7 +110,7 @@ def paired_log_ratio(
                        f"{level_b}: there is no ratio; compare them with paired_difference")
     a, b = a[positive], b[positive]
     interval = mean_interval(a - b, confidence)
-    p_value = _sign_flip(a, b, alternative, generator)
+    p_value = sign_flip_test(a, b, alternative, generator)
     with np.errstate(over="ignore"):  # two seeds far apart: an upper end of infinity says it well
         ratio, low, high = np.exp(interval[:3]).tolist()
     return PairedRatio(ratio, low, high, interval.n, p_value, int(np.count_nonzero(~positive)))
@@ -137,13 +137,13 @@ def _pairs(
     return np.array([first[seed] for seed in shared]), np.array([second[seed] for seed in shared])
 
 
-def _sign_flip(
+def sign_flip_test(
     a: NDArray[np.float64], b: NDArray[np.float64], alternative: Alternative, generator: np.random.Generator | None
 ) -> float:
-    """P-value of the hypothesis that a - b is as likely to have either sign in every seed.
+    """P-value of the hypothesis that a - b [pairs] is as likely to have either sign in every seed (Fisher 1935).
 
-    The statistic is the sum of the differences. Random flips count the data as one of them, so that the test keeps
-    its level (Phipson & Smyth 2010).
+    Exact up to 16 pairs; `generator` is needed beyond. The statistic is the sum of the differences. Random flips count
+    the data as one of them, so that the test keeps its level (Phipson & Smyth 2010).
     """
     if alternative not in ("two-sided", "greater", "less"):
         raise LthError(f"unknown alternative {alternative!r}: choose 'two-sided', 'greater' or 'less'")

@@ -54,7 +54,7 @@ def summarise(levels: pa.Table, confidence: float = 0.95) -> pa.Table:
     # The mask is known before the training, so a seed that diverges still tells its density.
     masks = _average_draws(levels, ["density", "weights_remaining"])
     densities, weights = _lists(masks, "density"), _lists(masks, "weights_remaining")
-    diverged = _diverged(levels)
+    diverged = count_diverged(levels)
 
     rows: list[dict[str, Any]] = []
     for group in _ordered(densities):
@@ -130,7 +130,7 @@ def _lists(per_seed: pa.Table, column: str) -> dict[tuple[Any, ...], list[Any]]:
     return dict(zip(groups, grouped[f"{column}_list"], strict=True))
 
 
-def _diverged(levels: pa.Table) -> dict[tuple[Any, ...], int]:
+def count_diverged(levels: pa.Table) -> dict[tuple[Any, ...], int]:
     trainings = levels.filter(pc.equal(levels["status"], "diverged")).group_by(_TRAINING).aggregate([])
     counted = trainings.group_by(_GROUP).aggregate([("seed", "count")]).to_pydict()
     return dict(zip(zip(*(counted[key] for key in _GROUP), strict=True), counted["seed_count"], strict=True))

@@ -19,6 +19,7 @@ def levels() -> Callable[..., pa.Table]:
                 "density": 0.8**level, "weights_remaining": round(1000 * 0.8**level),
                 "early_stop_step": step, "test_accuracy_at_early_stop": accuracy,
                 "test_accuracy": None if accuracy is None else accuracy - 0.01,
+                "train_accuracy": None if accuracy is None else accuracy + 0.04,
                 "status": "diverged" if accuracy is None else "ok",
             }
             for arm, seed, draw, level, accuracy, step in trainings

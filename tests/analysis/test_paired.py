@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lth.analysis import paired_difference, paired_log_ratio
-from lth.analysis.paired import _sign_flip
+from lth.analysis.paired import sign_flip_test
 from lth.errors import LthError
 
 # Seeds differ a lot (0.5 to 0.9), the differences within a seed little: 0.01, 0.02, 0.03, 0.04, 0.05.
@@ -82,7 +82,7 @@ def test_exact_p_value_agrees_with_scipy(differences: list[float], alternative) 
         (counts,), np.sum, permutation_type="samples", alternative=alternative, n_resamples=np.inf, vectorized=True
     ).pvalue
     # scipy doubles the smaller tail, which for this symmetric statistic is the two-sided tail unless it passes 1.
-    assert _sign_flip(a, b, alternative, None) == pytest.approx(min(1, reference))
+    assert sign_flip_test(a, b, alternative, None) == pytest.approx(min(1, reference))
 
 
 def test_many_seeds_use_random_flips_from_the_generator(levels) -> None:
@@ -104,8 +104,8 @@ def test_many_seeds_use_random_flips_from_the_generator(levels) -> None:
 def test_exact_and_random_agree_where_they_meet() -> None:
     # The same 16 differences by enumeration, and as 17 with a difference of 0, which no flip changes, at random.
     a = np.random.default_rng(2).normal(0.2, 0.5, 16)
-    exact = _sign_flip(a, np.zeros(16), "two-sided", None)
-    random = _sign_flip(np.append(a, 0), np.zeros(17), "two-sided", np.random.default_rng(0))
+    exact = sign_flip_test(a, np.zeros(16), "two-sided", None)
+    random = sign_flip_test(np.append(a, 0), np.zeros(17), "two-sided", np.random.default_rng(0))
     assert 0.01 < exact < 0.9 and random == pytest.approx(exact, abs=0.015)
 
 
