@@ -96,13 +96,15 @@ class Publisher:
 
 def publish_results(store: Store, experiment_id: str, found: Results | None) -> bool:
     """Show the result table and the figures as artifacts of the run; False if there is nothing to show yet."""
-    from lth.report import markdown_table
+    from lth.report import markdown_table, verdict_markdown
 
     if found is None:
         return False
     slug = slug_of(experiment_id)
+    judged = [verdict_markdown(found.verdicts)] if found.verdicts.num_rows else []
+    where = f"Tables and masks: `{store.url}`, experiment `{experiment_id}`."
     create_markdown_artifact(
-        f"{markdown_table(found.summary)}\n\nTables and masks: `{store.url}`, experiment `{experiment_id}`.",
+        "\n\n".join([markdown_table(found.summary), *judged, where]),
         key=f"{slug}-results", description=f"{experiment_id}: test accuracy at early stop, by level and arm.")
     for name, picture in found.figures.items():
         data = base64.b64encode(picture).decode()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from lth.experiment import Experiment
+from lth.results import judge
 from lth.store import Store
 from lth.sweep.planning import done_of
 
@@ -16,11 +17,13 @@ from lth.sweep.planning import done_of
 class Results:
     """`summary`: a row per level and arm of so many `trainings`; `figures`: PNG files, which the store holds at `urls`.
 
-    The figures are of everything that the store holds of the experiment: a later, smaller sweep takes nothing away.
+    `verdicts` are empty before level 1. They and the figures are of everything that the store holds of the experiment:
+    a later, smaller sweep takes nothing away.
     """
 
     trainings: int
     summary: pa.Table
+    verdicts: pa.Table
     figures: dict[str, bytes]
     urls: dict[str, str]
 
@@ -54,4 +57,5 @@ def _results(store: Store, experiment_id: str, everything: pa.Table, levels: pa.
         figures[name] = buffer.getvalue()
         store.put_report(experiment_id, f"{name}.png", figures[name])
     urls = {name: store.report_url(experiment_id, f"{name}.png") for name in figures}
-    return Results(levels.num_rows, summarise(levels), figures, urls)
+    judged = judge(store, experiment_id, everything)
+    return Results(levels.num_rows, summarise(levels), judged, figures, urls)

@@ -25,6 +25,18 @@ if TYPE_CHECKING:
     import duckdb
 
 
+TABLES = (*SCHEMAS, "verdicts")
+"""What a query can name."""
+DEFAULT_MARGIN = 0.005
+
+
+def tables() -> dict[str, pa.Schema]:
+    """Every table that a query can name, with the columns, types and meaning of each."""
+    from lth.analysis.verdicts import VERDICTS
+
+    return {**SCHEMAS, "verdicts": VERDICTS}
+
+
 class InvalidQuery(LthError):
     """SQL that DuckDB cannot run on these tables."""
 
@@ -94,6 +106,15 @@ class Results:
         return self._table("connectivity")
 
     @property
+    def verdicts(self) -> pa.Table:
+        """Every arm and level against the dense network and the other arms; columns as in `lth.analysis.VERDICTS`.
+
+        The margin is the one that an experiment declared when it first ran; without any it is
+        0.005, post hoc.
+        """
+        return self._table("verdicts")
+
+    @property
     def damaged(self) -> dict[str, str]:
         """Key -> what is wrong with it, for every object left out so far: damage inside metrics and masks shows only
         when they are read."""
@@ -101,7 +122,7 @@ class Results:
 
     def query(self, sql: str) -> pa.Table:
         """The rows of a SQL query (DuckDB) over the tables: `levels`, `metrics`, `masks`, `layers`, `overlap`,
-        `connectivity`.
+        `connectivity`, `verdicts`.
 
         Only tables that the SQL names are read. It sees nothing else: no files, no network, no Python variables.
         Raises InvalidQuery with DuckDB's own words.
@@ -109,7 +130,7 @@ class Results:
         import duckdb
 
         with duckdb.connect(":memory:") as connection:
-            for name in SCHEMAS:
+            for name in TABLES:
                 if name == "levels" or re.search(rf"\b{name}\b", sql, re.IGNORECASE):
                     connection.register(name, self._table(name))
             # In this order: once the configuration is locked, the SQL cannot take any of it back.
@@ -125,17 +146,33 @@ class Results:
                 raise InvalidQuery(_explain(error)) from error
 
     def _table(self, name: str) -> pa.Table:
+        if name == "verdicts" and name not in self._loaded:
+            judged = [judge(self._store, experiment_id, found.rows) for experiment_id, found in self._committed.items()]
+            self._loaded[name] = pa.concat_tables([tables()[name].empty_table(), *judged])
         if name not in self._loaded:
-            tables = [SCHEMAS[name].empty_table()]
+            parts = [SCHEMAS[name].empty_table()]
             for experiment_id, found in self._committed.items():
                 if name in ANALYSIS_SCHEMAS:
                     table, damaged = self._store.read_analysis(name, experiment_id)
                 else:
                     table, damaged = self._store.read_table(found, name)
-                tables.append(table)
+                parts.append(table)
                 self._damaged.update(damaged)
-            self._loaded[name] = pa.concat_tables(tables)
+            self._loaded[name] = pa.concat_tables(parts)
         return self._loaded[name]
+
+
+def judge(store: Store, experiment_id: str, levels: pa.Table) -> pa.Table:
+    """`verdicts` of rows of `levels` of one experiment, at the margin that it declared when it first ran; where nothing
+    says so, at 0.005, post hoc."""
+    from lth.analysis.verdicts import VERDICTS, verdicts
+
+    if not levels.num_rows:
+        return VERDICTS.empty_table()
+    margin = store.describe(experiment_id).get("margin")
+    if not isinstance(margin, float):
+        return verdicts(levels, DEFAULT_MARGIN, declared=False)
+    return verdicts(levels, margin)
 
 
 def _explain(error: duckdb.Error) -> str:
@@ -145,6 +182,6 @@ def _explain(error: duckdb.Error) -> str:
     said = [line for line in redact(str(error)).splitlines() if line.strip()]
     message = "\n".join(["the SQL cannot be run:", *said[:5]])
     if isinstance(error, (duckdb.CatalogException, duckdb.BinderException)):
-        names = [f"  {name}: {', '.join(schema.names)}" for name, schema in SCHEMAS.items()]
+        names = [f"  {name}: {', '.join(schema.names)}" for name, schema in tables().items()]
         message += "\nthe tables and their columns are\n" + "\n".join(names)
     return message

@@ -15,7 +15,7 @@ from lth.analysis import mean_interval
 from lth.errors import InvalidExperiment, LthError
 from lth.experiment import Execution, Experiment, load_experiment, parse_seeds
 from lth.experiment.reading import build_experiment
-from lth.store import Store
+from lth.store import READING, Store
 
 STABLE = 0.02
 """The barrier below which Frankle et al. (2020) call a training stable (fraction of errors)."""
@@ -23,11 +23,9 @@ STABLE = 0.02
 
 def experiment_in(source: str, store: Store, settings: list[str]) -> Experiment:
     """The experiment of a preset, a file, or an id that the store holds."""
-    from lth.sweep.record import described
-
     if source not in store.experiments():
         return load_experiment(source, settings)
-    content = described(store, source).get("experiment")
+    content = store.describe(source).get("experiment")
     if not isinstance(content, dict):
         raise LthError(f"{store.url} does not say what {source} is; give its preset or file instead of its id")
     return build_experiment(content, settings)
@@ -44,6 +42,27 @@ def numbers(text: str, field: str) -> list[int]:
 def names(text: str) -> list[str]:
     """`ticket,reinit` as a list."""
     return [part.strip() for part in text.split(",")]
+
+
+def print_verdicts(source: str, store_url: str, settings: list[str], arm: str, margin: float | None) -> None:
+    """The claim in one sentence, its caveats, and the table behind it."""
+    import lth.results
+    from lth.analysis import verdicts
+    from lth.report import caveats, claim, verdict_table
+
+    store, console = Store(store_url, READING), Console(highlight=False)
+    identifier = source if source in store.experiments() else load_experiment(source, settings).id
+    results = lth.results.open(store_url, identifier)
+    found = results.verdicts
+    if margin is not None and found.num_rows:
+        declared = found["margin"][0].as_py() == margin and found["declared"][0].as_py()
+        found = verdicts(results.levels, margin, declared)
+    said, notes = claim(found, arm), caveats(found, arm)
+    console.print(f"[bold]{identifier}[/]")
+    console.print(verdict_table(found, arm))
+    console.print(f"[bold]{said}[/]")
+    for note in notes:
+        console.print(f"- {note}")
 
 
 def print_overlap(

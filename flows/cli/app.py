@@ -109,7 +109,7 @@ def status(
 @app.command()
 def query(
     sql: Annotated[str, typer.Argument(help="SQL (DuckDB) over the tables levels, metrics, masks, layers, "
-                                       "overlap, connectivity.")],
+                                       "overlap, connectivity, verdicts.")],
     store: StoreOption = STORE,
     experiment: Annotated[str | None, typer.Option(help="Only this experiment's id.")] = None,
     format: Annotated[Literal["table", "csv", "json", "parquet"], typer.Option(help="Output format.")] = "table",
@@ -119,6 +119,21 @@ def query(
     from flows.cli.inspecting import run_query
 
     run_query(sql, store, experiment, format, output)
+
+
+@app.command()
+def verdicts(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE|ID", help="Which experiment of the store.")],
+    arm: Annotated[str, typer.Option(help="Which arm is judged.")] = "ticket",
+    margin: Annotated[float | None, typer.Option(
+        help="Accuracy that may be lost, as 0.005; another than the declared one makes it post hoc.")] = None,
+    store: StoreOption = STORE,
+    set_: Settings = None,
+) -> None:
+    """Which tickets match the dense network, down to which density, and how sure that is."""
+    from flows.cli.analysing import print_verdicts
+
+    print_verdicts(source, store, set_ or [], arm, margin)
 
 
 @app.command()

@@ -13,7 +13,6 @@ from rich.table import Table
 from lth.errors import InvalidExperiment, LthError
 from lth.experiment import format_seeds, load_experiment, parse_seeds, preset_names, preset_text
 from lth.store import READING, Store
-from lth.sweep.record import described
 
 
 def print_status(source: str | None, store_url: str, settings: list[str]) -> None:
@@ -191,7 +190,7 @@ def _comment(text: str) -> str:
 
 
 def _described(store: Store, identifier: str) -> str:
-    spec = described(store, identifier).get("experiment", {})
+    spec = store.describe(identifier).get("experiment", {})
     seeds = sorted({seed for record in store.sweeps(identifier) for seed in parse_seeds(record["seeds"])})
     return f"{spec.get('model', {}).get('name', '?')} on {spec.get('dataset', {}).get('name', '?')}, " \
            f"seeds {format_seeds(seeds) or 'none'}"

@@ -99,13 +99,15 @@ def show_results(
 ) -> None:
     """The table on the screen and the figures in the store (and in `figures`)."""
     from flows.results import results_of_sweep
-    from lth.report import summary_table
+    from lth.report import claim, summary_table
 
     found = results_of_sweep(store, experiment, seeds)
     if found is None:
         console.print("no training has finished without diverging; there is nothing to show yet")
         return
     console.print(summary_table(found.summary))
+    if found.verdicts.num_rows:
+        console.print(f"[bold]{claim(found.verdicts)}[/] More: lth verdicts {experiment.id}")
     for name, picture in found.figures.items():
         console.print(f"figure: {found.urls[name]}", soft_wrap=True)
         if figures is not None:

@@ -2,5 +2,17 @@
 
 from lth.report.figures import accuracy_figure, arm_styles, early_stop_figure, save_png
 from lth.report.tables import markdown_table, summary_table
+from lth.report.verdicts import caveats, claim, verdict_markdown, verdict_table
 
-__all__ = ["accuracy_figure", "arm_styles", "early_stop_figure", "markdown_table", "save_png", "summary_table"]
+__all__ = [
+    "accuracy_figure",
+    "arm_styles",
+    "caveats",
+    "claim",
+    "early_stop_figure",
+    "markdown_table",
+    "save_png",
+    "summary_table",
+    "verdict_markdown",
+    "verdict_table",
+]

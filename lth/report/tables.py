@@ -53,7 +53,7 @@ def summary_table(summary: pa.Table) -> Table:
     table.add_column("level", justify="right")
     table.add_column("weights", justify="right", no_wrap=True)
     for arm in arms:
-        table.add_column(Text(_broken(arm)), justify="right", no_wrap=True)
+        table.add_column(Text(broken(arm)), justify="right", no_wrap=True)
     for row in levels:
         cells = []
         for cell in row.cells:
@@ -131,7 +131,7 @@ def _number(weights: float | None) -> str:
     return f"{weights:,.0f}" if weights < 1e7 else f"{weights / 1e6:.2f}M"
 
 
-def _broken(arm: str) -> str:
+def broken(arm: str) -> str:
     """`arm` on lines of at most 13 characters where its underscores allow it."""
     lines = [""]
     for word in arm.replace("_", "_\n").split("\n"):

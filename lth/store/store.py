@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import yaml
 
-from lth.errors import StoreError
+from lth.errors import LthError, StoreError
 from lth.store import analyses, commits, reading
 from lth.store.location import parse_location
 from lth.store.objects import Objects, Retries
@@ -149,6 +150,21 @@ class Store:
         """The text of `experiment.yaml`, or None if there is no such experiment."""
         found = self.objects.read(experiment_key(experiment_id))
         return None if found is None else self._text(found, experiment_key(experiment_id))
+
+    def describe(self, experiment_id: str) -> dict[str, Any]:
+        """The content of `experiment.yaml`: the experiment, its margin, its data's SHA-256 and where it first ran;
+        empty if there is none. Raises LthError if it is damaged."""
+        text = self.get_experiment(experiment_id)
+        if text is None:
+            return {}
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError:
+            content = None
+        if not isinstance(content, dict) or "data_sha256" not in content:
+            raise LthError(f"{experiment_key(experiment_id)} in {self.url} is damaged; remove it, the next run writes "
+                           "it again")
+        return content
 
     def experiments(self) -> list[str]:
         """The ids of all experiments that are described here or have a unit, sorted."""

@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -45,7 +44,7 @@ def record(store: Store, experiment: Experiment, seeds: Sequence[int] | None, fi
                            "python": platform.python_version(), "torch": str(torch.__version__),
                            "numpy": numpy.__version__, "platform": platform.platform()}}
     store.put_experiment(experiment.id, yaml.safe_dump(first, sort_keys=False))
-    began = str(described(store, experiment.id).get("data_sha256"))
+    began = str(store.describe(experiment.id).get("data_sha256"))
     if began != fingerprint:
         raise LthError(
             f"the data set {experiment.dataset.name!r} is not the one that {experiment.id} began with (SHA-256 "
@@ -54,18 +53,3 @@ def record(store: Store, experiment: Experiment, seeds: Sequence[int] | None, fi
         store.put_sweep(experiment.id, {
             "seeds": format_seeds(seeds), "levels": experiment.pruning.levels,
             "arms": [f"{arm.name}:{arm.draws}" for arm in experiment.arms], "margin": experiment.margin})
-
-
-def described(store: Store, identifier: str) -> dict[str, Any]:
-    """The content of an experiment's `experiment.yaml`, empty if it has none. Raises LthError if it is damaged."""
-    text = store.get_experiment(identifier)
-    if text is None:
-        return {}
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError:
-        content = None
-    if not isinstance(content, dict) or "data_sha256" not in content:
-        raise LthError(f"experiments/{identifier}/experiment.yaml in {store.url} is damaged; remove it, the next run "
-                       "writes it again")
-    return content

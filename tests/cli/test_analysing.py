@@ -160,3 +160,27 @@ def test_one_clear_line_before_anything_starts(  # type: ignore[no-untyped-def]
 def test_wrong_calls_are_answered_with_usage(lth, store: Path, nothing_starts: None, arguments: list[str]) -> None:  # type: ignore[no-untyped-def]
     status, _, errors = lth(*arguments)
     assert status == 2 and "Usage" in errors and "Traceback" not in errors
+
+
+def test_verdicts_are_those_of_the_declared_margin(lth, store: Path, experiment: Experiment) -> None:  # type: ignore[no-untyped-def]
+    status, out, errors = lth("verdicts", "smoke")
+    said = " ".join(out.split())
+    assert status == 0 and not errors and experiment.id in out
+    assert "by more than 5 points (declared;" in said and "The ticket " in said
+    rows = results_in(store).verdicts
+    assert rows.num_rows == 2 * (3 + 2 + 2)  # levels; what the ticket and each control are compared with
+    assert set(rows["margin"].to_pylist()) == {0.05} and all(rows["declared"].to_pylist())
+    assert results_in(store).query("SELECT count(*) AS n FROM verdicts").to_pylist() == [{"n": 14}]
+
+    late = " ".join(lth("verdicts", experiment.id, "--margin", "0.3", "--arm", "reinit")[1].split())
+    assert "post hoc" in late and "The margin of 30 points was chosen after the experiment first ran" in late
+    again = " ".join(lth("verdicts", experiment.id, "--margin", "0.05")[1].split())
+    assert "post hoc" not in again
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("--arm", "magic"), "arm 'magic' has no verdict; there is ticket, random_mask, reinit"),
+    (("--margin", "-1"), "margin must be above 0"), (("--set", "name=other"), "has no experiment 'other-")])
+def test_verdicts_refuse_in_one_line(lth, store: Path, arguments: tuple[str, ...], message: str) -> None:  # type: ignore[no-untyped-def]
+    status, _, errors = lth("verdicts", "smoke", *arguments)
+    assert status == 1 and message in errors and len(errors.splitlines()) <= 2

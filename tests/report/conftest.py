@@ -35,6 +35,7 @@ def sweep() -> Callable[..., pa.Table]:
                         "early_stop_step": 5000 - 100 * level if fine else None,
                         "test_accuracy_at_early_stop": accuracy + offset if fine else None,
                         "test_accuracy": accuracy if fine else None,
+                        "train_accuracy": 1.0 if fine else None,
                         "status": "ok" if fine else "diverged", "device": "cpu", "code_version": "0.1.0",
                     })  # fmt: skip
         return pa.Table.from_pylist(rows)

@@ -1,0 +1,73 @@
+"""The claim, its caveats and the table of verdicts: what they say, word by word."""
+
+from __future__ import annotations
+
+import io
+
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from lth.analysis import verdicts
+from lth.errors import LthError
+from lth.report import caveats, claim, verdict_markdown, verdict_table
+
+TOY = {"ticket": [0.975, 0.977, 0.974, 0.96], "reinit": [None, 0.974, 0.97, 0.95]}
+"""Every seed is shifted alike, so differences have no spread: +0.2, -0.1 and -1.5 points against dense."""
+
+
+def text(table: pa.Table, arm: str = "ticket") -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=80).print(verdict_table(table, arm))
+    return stream.getvalue()
+
+
+def test_the_claim_names_density_difference_speed_and_seeds(sweep) -> None:
+    assert claim(verdicts(sweep(TOY), 0.005)) == (
+        "The ticket is not worse than the dense network by more than 0.5 points down to 64% of the weights (level 2 of "
+        "3): -0.10 [-0.10, -0.10] points there, and its early stop comes 1.04 times as soon [1.04, 1.04], n = 5.")
+
+
+def test_no_claim_is_said_as_such(sweep) -> None:
+    worse = verdicts(sweep({"ticket": [0.975, 0.96]}), 0.005)
+    assert claim(worse).startswith("The ticket is worse than the dense network by more than 0.5 points at level 1 alr")
+    unsure = verdicts(sweep({"ticket": [0.975, 0.976]}, offsets=[0.0]), 0.005)
+    assert "cannot be called not worse" in claim(unsure) and "n = 1" in claim(unsure)
+    assert "Level 1 is undecided with n = 1; it needs at least two seeds." in caveats(unsure)
+
+
+def test_caveats(sweep) -> None:
+    plain = caveats(verdicts(sweep(TOY), 0.005))
+    # Five seeds, three levels: 3 x 2 / 32.
+    assert plain == ["5 seeds cannot show a difference to reinit over 3 levels by the sign-flip test: its smallest "
+                     "p-value is 0.19 after Holm."]
+    late = caveats(verdicts(sweep(TOY), 0.02, declared=False))
+    assert late[0] == ("The margin of 2 points was chosen after the experiment first ran: these verdicts are post hoc.")
+    lost = caveats(verdicts(sweep(TOY, diverged=[("ticket", 1, 0), ("ticket", 2, 3)]), 0.005))
+    assert any(each.startswith("2 trainings of the ticket and 0 of the dense network diverged") for each in lost)
+    gap = caveats(verdicts(sweep({"ticket": [0.975, 0.95, 0.975]}), 0.005))
+    assert "Level 2 would match, but a level above does not: the claim stops before it." in gap
+
+
+def test_the_table_fits_eighty_columns(sweep) -> None:
+    arms = TOY | {"random_mask": TOY["reinit"], "sign_preserving_reinit": TOY["reinit"]}
+    out = text(verdicts(sweep(arms), 0.005))
+    assert max(map(len, out.splitlines())) <= 80 and "…" not in out
+    rows = [line.split() for line in out.splitlines()]
+    level = next(place for place, row in enumerate(rows) if row[:1] == ["3"])
+    assert rows[level][1:4] == ["51.2%", "-1.50", "±0.00"] and rows[level + 1][:2] == ["not", "matching"]
+    assert "(declared; one-sided t test, 0.05)" in " ".join(out.split())
+
+
+def test_markdown_says_the_same(sweep) -> None:
+    table = verdicts(sweep(TOY), 0.005)
+    found = verdict_markdown(table)
+    assert f"**{claim(table)}**" in found and "| 3 | 51.2% | -1.50 ±0.00<br>not matching | 1.06× |" in found
+    assert all(f"- {each}" in found for each in caveats(table))
+
+
+def test_an_unknown_arm_and_an_empty_table_are_refused(sweep) -> None:
+    with pytest.raises(LthError, match="arm 'magic' has no verdict; there is ticket, reinit"):
+        claim(verdicts(sweep(TOY), 0.005), "magic")
+    with pytest.raises(LthError, match="nothing to judge"):
+        verdict_table(verdicts(sweep({"ticket": [0.975]}), 0.005))
