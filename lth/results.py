@@ -1,7 +1,7 @@
-"""Open a store's tables: Arrow, and SQL through DuckDB.
+"""Open a store's tables: as Arrow, pandas or Polars, and in SQL through DuckDB.
 
     results = lth.results.open("s3://bucket/prefix")
-    results.levels.to_pandas()
+    results.pandas("levels")
     results.query("SELECT arm, level, avg(test_accuracy) FROM levels GROUP BY ALL ORDER BY ALL")
 """
 
@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lth.errors import LthError, StoreError
+from lth.store.curated import Curated
 from lth.store.location import redact
 from lth.store.objects import READING
-from lth.store.reading import Committed
-from lth.store.schemas import ANALYSIS_SCHEMAS, LEVELS, SCHEMAS
+from lth.store.schemas import ANALYSIS_SCHEMAS, ROW_KEYS, SCHEMAS, UNIT_SCHEMAS
 from lth.store.store import Store
 
 if TYPE_CHECKING:
     import duckdb
+    import pandas
+    import polars
+    from duckdb import DuckDBPyConnection
 
 
 TABLES = (*SCHEMAS, "verdicts")
@@ -42,7 +46,7 @@ class InvalidQuery(LthError):
 
 
 def open(store_url: str | os.PathLike[str], experiment: str | None = None) -> Results:
-    """The results in a store: of one experiment, by its id, or of all. Reads the `levels` objects.
+    """The results in a store: of one experiment, by its id, or of all.
 
     Raises StoreError if the store cannot be read, or has no such experiment.
     """
@@ -54,31 +58,35 @@ def open(store_url: str | os.PathLike[str], experiment: str | None = None) -> Re
     if experiment is not None and experiment not in known:
         raise StoreError(f"store {store.url} has no experiment {experiment!r}; it has {', '.join(known) or 'none'}")
     chosen = known if experiment is None else [experiment]
-    return Results(store, {experiment_id: store.committed(experiment_id) for experiment_id in chosen})
+    return Results(store, chosen)
 
 
 class Results:
-    """The committed units of some experiments as three Arrow tables, each (arm, draw, level, seed) counted once.
+    """The committed trainings of some experiments as tables, each (arm, draw, level, seed) counted once.
 
-    `levels` is in memory; `metrics` and `masks` are read when they are first asked for.
+    Rows come from the curated tables, and from the objects of units that are not compacted yet. Only those units'
+    `levels` are read at once; everything else when it is first asked for. A query scans the curated tables where they
+    lie, an attribute such as `metrics` loads the whole table.
     """
 
-    def __init__(self, store: Store, committed: Mapping[str, Committed]) -> None:
+    def __init__(self, store: Store, experiments: Sequence[str]) -> None:
         self._store = store
-        self._committed = dict(committed)
-        self._levels = pa.concat_tables([LEVELS.empty_table(), *(found.rows for found in self._committed.values())])
-        self._loaded: dict[str, pa.Table] = {"levels": self._levels}
-        self._damaged = {key: why for found in self._committed.values() for key, why in found.damaged.items()}
+        self._experiments = list(experiments)
+        self._curated = Curated(store)
+        self._landed = {experiment_id: self._curated.landed(experiment_id) for experiment_id in self._experiments}
+        self._landed_tables: dict[str, pa.Table] = {}
+        self._loaded: dict[str, pa.Table] = {}
+        self._damaged = {key: why for found in self._landed.values() for key, why in found.damaged.items()}
 
     @property
     def experiments(self) -> list[str]:
         """The ids of the experiments."""
-        return list(self._committed)
+        return list(self._experiments)
 
     @property
     def levels(self) -> pa.Table:
         """One row per experiment, arm, draw, level and seed; columns as in `lth.store.LEVELS`."""
-        return self._levels
+        return self._table("levels")
 
     @property
     def metrics(self) -> pa.Table:
@@ -130,9 +138,7 @@ class Results:
         import duckdb
 
         with duckdb.connect(":memory:") as connection:
-            for name in TABLES:
-                if name == "levels" or re.search(rf"\b{name}\b", sql, re.IGNORECASE):
-                    connection.register(name, self._table(name))
+            self._show(connection, [name for name in TABLES if re.search(rf"\b{name}\b", sql, re.IGNORECASE)])
             # In this order: once the configuration is locked, the SQL cannot take any of it back.
             connection.execute("SET python_enable_replacements = false")
             connection.execute("SET enable_external_access = false")
@@ -145,21 +151,80 @@ class Results:
             except duckdb.Error as error:
                 raise InvalidQuery(_explain(error)) from error
 
+    def duckdb(self) -> DuckDBPyConnection:
+        """A DuckDB connection that has every table as a view, for SQL of your own that may also see files and
+        variables. Close it when you are done."""
+        import duckdb
+
+        connection = duckdb.connect(":memory:")
+        self._show(connection, TABLES)
+        return connection
+
+    def pandas(self, table: str) -> pandas.DataFrame:
+        """A table by its name as a pandas data frame."""
+        return self._named(table).to_pandas()
+
+    def polars(self, table: str) -> polars.DataFrame:
+        """A table by its name as a Polars data frame; needs polars (`pip install lth[polars]`)."""
+        try:
+            import polars
+        except ImportError:
+            raise LthError("Polars is not installed; pip install 'lth[polars]', or take .pandas(...)") from None
+        return cast("polars.DataFrame", polars.from_arrow(self._named(table)))
+
+    def _named(self, table: str) -> pa.Table:
+        if table not in TABLES:
+            raise LthError(f"there is no table {table!r}; there is {', '.join(TABLES)}")
+        return self._table(table)
+
+    def _show(self, connection: DuckDBPyConnection, names: Sequence[str]) -> None:
+        """Make tables known to a connection; those that are curated are scanned when they are queried."""
+        for name in names:
+            if name not in UNIT_SCHEMAS or name in self._loaded or self._curated.empty:
+                connection.register(name, self._table(name))
+                continue
+            dataset = self._curated.dataset(name)
+            connection.register(f"curated_{name}", dataset)
+            connection.register(f"landed_{name}", self._landed_table(name))
+            columns = ", ".join(column for column in UNIT_SCHEMAS[name].names if column in dataset.schema.names)
+            ours = ", ".join(f"'{experiment_id}'" for experiment_id in self._experiments) or "NULL"
+            connection.execute(
+                f"CREATE VIEW {name} AS SELECT {columns} FROM curated_{name} WHERE experiment_id IN ({ours}) "
+                f"UNION ALL BY NAME SELECT * FROM landed_{name}")
+
     def _table(self, name: str) -> pa.Table:
-        if name == "verdicts" and name not in self._loaded:
-            judged = [judge(self._store, experiment_id, found.rows) for experiment_id, found in self._committed.items()]
-            self._loaded[name] = pa.concat_tables([tables()[name].empty_table(), *judged])
         if name not in self._loaded:
-            parts = [SCHEMAS[name].empty_table()]
-            for experiment_id, found in self._committed.items():
-                if name in ANALYSIS_SCHEMAS:
-                    table, damaged = self._store.read_analysis(name, experiment_id)
-                else:
-                    table, damaged = self._store.read_table(found, name)
-                parts.append(table)
-                self._damaged.update(damaged)
-            self._loaded[name] = pa.concat_tables(parts)
+            self._loaded[name] = self._read(name)
         return self._loaded[name]
+
+    def _read(self, name: str) -> pa.Table:
+        if name == "verdicts":
+            levels = self.levels
+            judged = [judge(self._store, experiment_id, levels.filter(pc.equal(levels["experiment_id"], experiment_id)))
+                      for experiment_id in self._experiments]
+            return pa.concat_tables([tables()[name].empty_table(), *judged])
+        if name in ANALYSIS_SCHEMAS:
+            parts = [SCHEMAS[name].empty_table()]
+            for experiment_id in self._experiments:
+                rows, damaged = self._store.read_analysis(name, experiment_id)
+                parts.append(rows)
+                self._damaged.update(damaged)
+            return pa.concat_tables(parts)
+        whole = pa.concat_tables([self._curated.read(name, self._experiments), self._landed_table(name)])
+        if name != "levels" or self._curated.empty:
+            return whole
+        return whole.sort_by([(column, "ascending") for column in ("experiment_id", *ROW_KEYS["levels"])])
+
+    def _landed_table(self, name: str) -> pa.Table:
+        """The rows of units that are not compacted yet."""
+        if name not in self._landed_tables:
+            parts = [UNIT_SCHEMAS[name].empty_table()]
+            for found in self._landed.values():
+                rows, damaged = (found.rows, {}) if name == "levels" else self._store.read_table(found, name)
+                parts.append(rows)
+                self._damaged.update(damaged)
+            self._landed_tables[name] = pa.concat_tables(parts)
+        return self._landed_tables[name]
 
 
 def judge(store: Store, experiment_id: str, levels: pa.Table) -> pa.Table:

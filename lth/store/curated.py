@@ -10,18 +10,19 @@ from __future__ import annotations
 import datetime
 import os
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow.dataset import Dataset, FileSystemDataset
 
 from lth.errors import StoreError
 from lth.store.location import redact
-from lth.store.reading import Committed
-from lth.store.schemas import UNIT_SCHEMAS
+from lth.store.reading import Committed, Place
+from lth.store.schemas import ROW_KEYS, UNIT_SCHEMAS
 from lth.store.unit import unit_name_of
 
 if TYPE_CHECKING:
@@ -53,10 +54,10 @@ def compact(store: Store, units_at_once: int = UNITS_AT_ONCE) -> Compacted:
     with _one_line(store):
         _forget_orphans(store)
         for experiment_id in experiments:
-            found = store.committed(experiment_id)
+            found = store.committed(experiment_id, Curated(store).units(experiment_id))
             while True:
                 marks = _open(store, "levels")  # what is new, and what Delta holds our commit against: one version
-                part = _next(found, _published(marks, experiment_id), units_at_once)
+                part = _unpublished(found, _published(marks, experiment_id), units_at_once)
                 if not part.where:
                     break
                 tables, broken = _tables(store, part)
@@ -64,29 +65,92 @@ def compact(store: Store, units_at_once: int = UNITS_AT_ONCE) -> Compacted:
                     damaged.update(broken)
                     for unit in {unit_name_of(key) for key in broken}:
                         store.quarantine_unit(experiment_id, unit)
-                    found = store.committed(experiment_id)
+                    found = store.committed(experiment_id, Curated(store).units(experiment_id))
                     continue
-                _publish(store, tables, marks)
+                _publish(store, tables, part.where, marks)
                 for kind, table in tables.items():
                     added[kind] += table.num_rows
     return Compacted(added, damaged)
 
 
-def read_curated(store: Store, kind: str) -> pa.Table | None:
-    """The published rows of `levels`, `metrics` or `masks`, in the columns of its schema; None if there are none.
+class Curated:
+    """The published rows, as they are at the moment at which this is made. Nothing is read before it is asked for."""
 
-    A column that is younger than the rows is null in them.
-    """
-    schema = UNIT_SCHEMAS[kind]
-    with _one_line(store):
-        table, marks = _open(store, kind), _open(store, "levels")
-        if table is None or marks is None:
-            return None
-        known = pa.array(_batches_of(marks), pa.string())
-        rows = table.to_pyarrow_dataset().to_table(filter=pc.is_in(pc.field("batch"), known))
-    columns = [rows[field.name].cast(field.type) if field.name in rows.column_names
-               else pa.nulls(rows.num_rows, field.type) for field in schema]
-    return pa.Table.from_arrays(columns, schema=schema)
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        with _one_line(store):
+            self._marks = _open(store, "levels")  # first: batches that are published later are not known to it
+        self._datasets: dict[str, Dataset] = {}
+
+    def units(self, experiment_id: str) -> set[str]:
+        """The units whose rows are published."""
+        if self._marks is None or "unit" not in self.dataset("levels").schema.names:
+            return set()
+        with _one_line(self._store):
+            named = self.dataset("levels").to_table(["unit"], filter=pc.field("experiment_id") == experiment_id)
+        return set(pc.unique(named["unit"]).to_pylist())
+
+    def dataset(self, kind: str) -> Dataset:
+        """The published rows of `levels`, `metrics` or `masks`, to be scanned; `empty` must be False."""
+        if kind not in self._datasets:
+            with _one_line(self._store):
+                self._datasets[kind] = self._opened(kind)
+        return self._datasets[kind]
+
+    def landed(self, experiment_id: str) -> Committed:
+        """What is committed of an experiment and not published: reads the `levels` objects of those units only."""
+        found = self._store.committed(experiment_id, self.units(experiment_id))
+        with _one_line(self._store):
+            published = _published(self._marks, experiment_id) if found.where else set()
+        part = _unpublished(found, published)
+        return Committed(part.rows, part.where, found.damaged, part.units)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is published yet."""
+        return self._marks is None
+
+    def read(self, kind: str, experiments: Sequence[str] | None = None) -> pa.Table:
+        """The rows of some experiments, or of all, in the columns of the table's schema; those that are younger than a
+        row are null in it."""
+        schema = UNIT_SCHEMAS[kind]
+        if self.empty:
+            return schema.empty_table()
+        dataset = self.dataset(kind)
+        chosen = None if experiments is None else pc.field("experiment_id").isin(list(experiments))
+        with _one_line(self._store):
+            rows = dataset.to_table([name for name in schema.names if name in dataset.schema.names], filter=chosen)
+        columns = [rows[field.name].cast(field.type) if field.name in rows.column_names
+                   else pa.nulls(rows.num_rows, field.type) for field in schema]
+        return pa.Table.from_arrays(columns, schema=schema)
+
+    def _opened(self, kind: str) -> Dataset:
+        if kind == "levels":
+            assert self._marks is not None
+            return self._marks.to_pyarrow_dataset()
+        table = _open(self._store, kind)
+        if table is None:  # whatever publishes rows of levels has written these before
+            raise StoreError(f"{self._store.url}: the curated table {kind!r} is missing, though levels has rows of it; "
+                             "remove curated/ and run `lth compact` again")
+        whole = table.to_pyarrow_dataset()
+        assert self._marks is not None
+        unpublished = _files_of_others(table, set(_batches_of(self._marks)))
+        if not unpublished:
+            return whole
+        kept = [part for part in whole.get_fragments() if not part.path.endswith(tuple(unpublished))]
+        return FileSystemDataset(kept, whole.schema, whole.format, whole.filesystem)
+
+
+def read_curated(store: Store, kind: str) -> pa.Table | None:
+    """The published rows of `levels`, `metrics` or `masks`, in the columns of its schema; None if there are none."""
+    curated = Curated(store)
+    return None if curated.empty else curated.read(kind)
+
+
+def _files_of_others(table: DeltaTable, known: set[str]) -> list[str]:
+    """Files of batches that are not among `known`: a file belongs to one batch, which its statistics name."""
+    files = pa.table(table.get_add_actions(flatten=True)).select(["path", "min.batch"]).to_pylist()
+    return [file["path"] for file in files if file["min.batch"] not in known]
 
 
 @contextmanager
@@ -102,10 +166,12 @@ def _one_line(store: Store) -> Iterator[None]:
         raise StoreError(f"{store.url}: the curated tables cannot be used: {hint}") from None
 
 
-def _next(found: Committed, published: set[tuple[object, ...]], units_at_once: int) -> Committed:
-    """The next batch: so many units that hold something new, and of them only what is new."""
+def _unpublished(
+    found: Committed, published: set[tuple[object, ...]], most: int | None = None
+) -> Committed:
+    """Of so many units that hold something new, or of all, what is new."""
     new = {place: unit for place, unit in found.where.items() if place not in published}
-    chosen = set(sorted(set(new.values()))[:units_at_once])
+    chosen = set(sorted(set(new.values()))[:most])
     where = {place: unit for place, unit in new.items() if unit in chosen}
     columns = (found.rows[name].to_pylist() for name in ("arm", "draw", "level", "seed"))
     rows = found.rows.filter(pa.array([place in where for place in zip(*columns, strict=True)], pa.bool_()))
@@ -121,14 +187,19 @@ def _tables(store: Store, part: Committed) -> tuple[dict[str, pa.Table], dict[st
     return tables, damaged
 
 
-def _publish(store: Store, tables: Mapping[str, pa.Table], marks: DeltaTable | None) -> None:
-    """Write a batch; `marks` is the curated `levels` that its places were chosen by."""
+def _publish(
+    store: Store, tables: Mapping[str, pa.Table], where: Mapping[Place, str], marks: DeltaTable | None
+) -> None:
+    """Write a batch from the units of its places; `marks` is the curated `levels` that these were chosen by."""
     from deltalake import CommitProperties, Transaction, write_deltalake
 
     version = (marks.transaction_version("lth-compact") or 0) if marks else 0
     batch = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     for kind in ("metrics", "masks", "levels"):  # levels last: its commit publishes the batch
         rows = tables[kind].append_column("batch", pa.array([batch] * tables[kind].num_rows, pa.string()))
+        if kind == "levels":
+            names = zip(*(rows[name].to_pylist() for name in ROW_KEYS["levels"]), strict=True)
+            rows = rows.append_column("unit", pa.array([where[place] for place in names], pa.string()))
         if kind != "levels":
             write_deltalake(_url(store, kind), rows, mode="append", partition_by=["experiment_id"],
                             schema_mode="merge", storage_options=_options(store))
@@ -171,6 +242,8 @@ def _batches_of(table: DeltaTable) -> list[str]:
 def _open(store: Store, kind: str) -> DeltaTable | None:
     from deltalake import DeltaTable
 
+    if store.objects.location.protocol not in ("file", "s3"):
+        return None  # a store in memory
     if not DeltaTable.is_deltatable(_url(store, kind), _options(store)):
         return None
     return DeltaTable(_url(store, kind), storage_options=_options(store))

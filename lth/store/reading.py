@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -44,11 +44,12 @@ class Committed:
     """Unit name -> its record, for every committed unit."""
 
 
-def committed(objects: Objects, experiment_id: str) -> Committed:
-    """Reads every `levels` object of the experiment and holds it against listings of the others; raises StoreError
-    only if the store cannot be reached."""
+def committed(objects: Objects, experiment_id: str, without: Collection[str] = ()) -> Committed:
+    """Reads every `levels` object of the experiment, but for the units named `without`, and holds it against listings
+    of the others; raises StoreError only if the store cannot be reached."""
     # Levels first: whatever unit is in that listing had its other objects before the next listings are made.
     listings = {kind: objects.sizes(folder(kind, experiment_id)) for kind in ("levels", "metrics", "masks")}
+    listings["levels"] = {key: size for key, size in listings["levels"].items() if unit_name_of(key) not in without}
     damaged: dict[str, str] = {}
     found: list[tuple[pa.Table, UnitRecord]] = []
     with ThreadPoolExecutor(READERS) as pool:

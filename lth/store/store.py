@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,12 +81,13 @@ class Store:
         """
         return commits.commit(self.objects, experiment_id, unit, levels, metrics, masks, checkpoint)
 
-    def committed(self, experiment_id: str) -> Committed:
-        """What is committed, each (arm, draw, level, seed) once, and what is damaged; reads every `levels` object.
+    def committed(self, experiment_id: str, without: Collection[str] = ()) -> Committed:
+        """What is committed, each (arm, draw, level, seed) once, and what is damaged; reads every `levels` object but
+        those of the units named `without`.
 
         A unit whose metrics or masks are missing or of another size than recorded is not committed.
         """
-        return reading.committed(self.objects, experiment_id)
+        return reading.committed(self.objects, experiment_id, without)
 
     def quarantine_unit(self, experiment_id: str, unit_name: str) -> list[str]:
         """Moves the unit's objects to `quarantine/…`, `levels` first, so that the unit can be computed anew; returns

@@ -8,6 +8,9 @@ import lth.results
 from lth.errors import LthError, StoreError
 from lth.results import InvalidQuery
 from lth.store import LEVELS, MASKS, METRICS, Committed, Store, Unit
+from lth.store.curated import compact
+from lth.store.objects import Objects
+from lth.store.schemas import ROW_KEYS, SCHEMAS
 from lth.store.unit import levels_key, masks_key, metrics_key
 
 from .cohorts import EXPERIMENT, tables
@@ -32,6 +35,90 @@ def test_tables_hold_each_row_once(filled: Store) -> None:
     one = lth.results.open(filled.url, EXPERIMENT)
     assert set(one.levels["experiment_id"].to_pylist()) == set(one.masks["experiment_id"].to_pylist()) == {EXPERIMENT}
     assert one.metrics.num_rows == 42
+
+
+def compared(results: lth.results.Results) -> dict[str, list[dict[str, object]]]:
+    """Every table in one order, whole and through SQL."""
+    order = {name: ", ".join(("experiment_id", *ROW_KEYS[name])) for name in ("levels", "metrics", "masks")}
+    found = {name: results.query(f"SELECT * FROM {name} ORDER BY {keys}").to_pylist() for name, keys in order.items()}
+    for name, rows in found.items():
+        whole = getattr(results, name)
+        assert whole.sort_by([(key, "ascending") for key in order[name].split(", ")]).to_pylist() == rows
+        assert whole.schema == SCHEMAS[name]
+    return found
+
+
+def test_what_is_compacted_and_what_is_not_is_read_once_together(store: Store) -> None:
+    """Before a compaction, after it, and with units that have landed since."""
+    for minutes, unit in enumerate(UNITS[:2]):
+        store.commit(EXPERIMENT, unit, *tables(unit, minutes=minutes))
+    before = compared(lth.results.open(store.url))
+    compact(store)
+    assert compared(lth.results.open(store.url)) == before
+    store.commit(EXPERIMENT, UNITS[2], *tables(UNITS[2], minutes=2))
+    store.commit("another", UNITS[0], *tables(UNITS[0], "another"))
+    together = compared(lth.results.open(store.url))
+    assert (len(together["levels"]), len(together["metrics"])) == (10, 60)
+    assert all(row in together["levels"] for row in before["levels"])
+    one = lth.results.open(store.url, "another")
+    assert set(one.query("SELECT DISTINCT experiment_id FROM masks").to_pylist()[0].values()) == {"another"}
+    compact(store)
+    assert compared(lth.results.open(store.url)) == together
+
+
+def test_objects_of_compacted_units_are_not_read_again(file_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for minutes, unit in enumerate(UNITS):
+        file_store.commit(EXPERIMENT, unit, *tables(unit, minutes=minutes))
+    compact(file_store)
+    late = Unit("reinit", 0, 1, (0, 1))
+    file_store.commit(EXPERIMENT, late, *tables(late))
+    read: list[str] = []
+    original = Objects.read
+
+    def note(objects: Objects, key: str) -> bytes | None:
+        read.append(key)
+        return original(objects, key)
+
+    monkeypatch.setattr(Objects, "read", note)
+    results = lth.results.open(file_store.url)
+    assert (results.levels.num_rows, results.metrics.num_rows) == (9, 54)
+    assert read == [levels_key(EXPERIMENT, late.name), metrics_key(EXPERIMENT, late.name)]
+
+
+def test_rows_of_a_publication_that_was_killed_do_not_count(
+    file_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_store.commit(EXPERIMENT, UNITS[0], *tables(UNITS[0]))
+    compact(file_store)
+    file_store.commit(EXPERIMENT, UNITS[1], *tables(UNITS[1]))
+    import deltalake
+
+    original = deltalake.write_deltalake
+
+    def killed_before_levels(where: object, *rest: object, **options: object) -> None:
+        if not isinstance(where, str):
+            raise KeyboardInterrupt
+        original(where, *rest, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(deltalake, "write_deltalake", killed_before_levels)
+    with pytest.raises(KeyboardInterrupt):
+        compact(file_store)
+    monkeypatch.undo()
+    assert deltalake.DeltaTable(f"{file_store.url}/curated/metrics").to_pyarrow_table().num_rows == 36
+    results = lth.results.open(file_store.url)
+    assert results.query("SELECT count(*) AS n FROM metrics").to_pylist() == [{"n": 36}]
+    assert (results.metrics.num_rows, results.levels.num_rows) == (36, 6)
+    assert len(compared(results)["masks"]) == 12
+
+
+def test_one_line_to_every_library(filled: Store) -> None:
+    results = lth.results.open(filled.url, EXPERIMENT)
+    assert results.pandas("levels")["seed"].tolist() == results.levels["seed"].to_pylist()
+    assert results.polars("masks").height == 14 and results.polars("masks")["total"].sum() == 7 * 21
+    with results.duckdb() as connection:
+        assert connection.sql("SELECT count(*) FROM metrics JOIN levels USING (arm, level, seed)").fetchall() == [(42,)]
+    with pytest.raises(LthError, match="no table 'level'; there is levels, metrics"):
+        results.pandas("level")
 
 
 def test_query(filled: Store) -> None:
