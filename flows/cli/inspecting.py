@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,22 @@ def print_status(source: str | None, store_url: str, settings: list[str]) -> Non
 
 
 def _print_one(identifier: str, store: Store, console: Console) -> None:
+    import lth.results
+
     planned = _planned(store, identifier)
-    committed = store.committed(identifier)
-    rows = committed.rows.select(["arm", "draw", "level", "seed", "status"]).to_pylist()
-    have = Counter((row["level"], row["arm"]) for row in rows)
-    diverged = Counter((row["level"], row["arm"]) for row in rows if row["status"] == "diverged")
-    want = Counter((level, arm) for arm, _, level, _ in planned)
+    results = lth.results.open(store.url, identifier)
+    rows = results.query("SELECT arm, draw, level, list(seed) AS seeds, count(*) FILTER (status = 'diverged') AS "
+                         "diverged FROM levels GROUP BY ALL").to_pylist()
+    want, have, diverged = Counter[tuple[int, str]](), Counter[tuple[int, str]](), Counter[tuple[int, str]]()
+    for (arm, _, level), seeds in planned.items():
+        want[level, arm] += len(seeds)
+    for row in rows:
+        have[row["level"], row["arm"]] += len(row["seeds"])
+        diverged[row["level"], row["arm"]] += row["diverged"]
     arms = sorted({arm for _, arm in [*want, *have]}, key=lambda arm: (arm != "ticket", arm))
-    total, found = len(planned), len(planned & set(committed.where))
+    found = sum(len(planned.get((row["arm"], row["draw"], row["level"]), set()).intersection(row["seeds"]))
+                for row in rows)
+    total = sum(want.values())
     console.print(f"[bold]{identifier}[/]: {found:,} of {total:,} trainings committed, "
                   f"{sum(diverged.values())} diverged")
     table = Table(caption="committed/planned, ✗ diverged", caption_justify="left")
@@ -52,22 +60,23 @@ def _print_one(identifier: str, store: Store, console: Console) -> None:
             cells.append(cell + (f" [red]✗{diverged[place]}[/]" if diverged[place] else ""))
         table.add_row(str(level), *cells)
     console.print(table)
-    for key, reason in committed.damaged.items():
+    for key, reason in results.damaged.items():
         console.print(f"[red]damaged:[/] {key}: {reason}; `lth run` sets its unit aside and does it again",
                       soft_wrap=True)
 
 
-def _planned(store: Store, identifier: str) -> set[tuple[str, int, int, int]]:
-    """Every training that some sweep of the experiment asked for, as the store's sweep records tell."""
-    planned: set[tuple[str, int, int, int]] = set()
+def _planned(store: Store, identifier: str) -> dict[tuple[str, int, int], set[int]]:
+    """The seeds that some sweep of the experiment asked for, by arm, draw and level, as the sweep records tell."""
+    planned: defaultdict[tuple[str, int, int], set[int]] = defaultdict(set)
     for record in store.sweeps(identifier):
         try:
-            for seed in parse_seeds(record["seeds"]):
-                planned.add(("ticket", 0, 0, seed))
-                for text in record["arms"]:
-                    arm, _, draws = text.partition(":")
-                    planned.update((arm, draw, level, seed) for draw in range(int(draws))
-                                   for level in range(1, record["levels"] + 1))
+            seeds = parse_seeds(record["seeds"])
+            planned["ticket", 0, 0].update(seeds)
+            for text in record["arms"]:
+                arm, _, draws = text.partition(":")
+                for draw in range(int(draws)):
+                    for level in range(1, record["levels"] + 1):
+                        planned[arm, draw, level].update(seeds)
         except (KeyError, TypeError, ValueError, AttributeError, LthError) as error:
             raise LthError(f"a sweep record of {identifier} in {store.url} is damaged ({type(error).__name__}: {error})"
                            f"; remove it from experiments/{identifier}/sweeps, the next run writes it again") from None

@@ -56,7 +56,8 @@ def compact(store: Store, units_at_once: int = UNITS_AT_ONCE) -> Compacted:
         for experiment_id in experiments:
             found = store.committed(experiment_id, Curated(store).units(experiment_id))
             while True:
-                marks = _open(store, "levels")  # what is new, and what Delta holds our commit against: one version
+                # What is new, and what Delta holds our commit against: one version.
+                marks = delta_table(store, "levels")
                 part = _unpublished(found, _published(marks, experiment_id), units_at_once)
                 if not part.where:
                     break
@@ -67,7 +68,7 @@ def compact(store: Store, units_at_once: int = UNITS_AT_ONCE) -> Compacted:
                         store.quarantine_unit(experiment_id, unit)
                     found = store.committed(experiment_id, Curated(store).units(experiment_id))
                     continue
-                _publish(store, tables, part.where, marks)
+                publish(store, tables, part.where, marks)
                 for kind, table in tables.items():
                     added[kind] += table.num_rows
     return Compacted(added, damaged)
@@ -79,7 +80,7 @@ class Curated:
     def __init__(self, store: Store) -> None:
         self._store = store
         with _one_line(store):
-            self._marks = _open(store, "levels")  # first: batches that are published later are not known to it
+            self._marks = delta_table(store, "levels")  # first: batches that are published later are not known to it
         self._datasets: dict[str, Dataset] = {}
 
     def units(self, experiment_id: str) -> set[str]:
@@ -128,7 +129,7 @@ class Curated:
         if kind == "levels":
             assert self._marks is not None
             return self._marks.to_pyarrow_dataset()
-        table = _open(self._store, kind)
+        table = delta_table(self._store, kind)
         if table is None:  # whatever publishes rows of levels has written these before
             raise StoreError(f"{self._store.url}: the curated table {kind!r} is missing, though levels has rows of it; "
                              "remove curated/ and run `lth compact` again")
@@ -187,7 +188,7 @@ def _tables(store: Store, part: Committed) -> tuple[dict[str, pa.Table], dict[st
     return tables, damaged
 
 
-def _publish(
+def publish(
     store: Store, tables: Mapping[str, pa.Table], where: Mapping[Place, str], marks: DeltaTable | None
 ) -> None:
     """Write a batch from the units of its places; `marks` is the curated `levels` that these were chosen by."""
@@ -222,11 +223,11 @@ def _published(marks: DeltaTable | None, experiment_id: str) -> set[tuple[object
 
 def _forget_orphans(store: Store) -> None:
     """Remove rows of batches that were begun more than a day ago and never published."""
-    marks = _open(store, "levels")
+    marks = delta_table(store, "levels")
     known = _batches_of(marks) if marks is not None else []
     limit = f"{datetime.datetime.now(datetime.UTC) - _ORPHANED_AFTER:%Y%m%dT%H%M%S}"
     for kind in ("metrics", "masks"):
-        table = _open(store, kind)
+        table = delta_table(store, kind)
         for batch in _batches_of(table) if table is not None else ():
             if table is not None and batch not in known and batch < limit:
                 table.delete(f"batch = '{batch}'")
@@ -239,7 +240,8 @@ def _batches_of(table: DeltaTable) -> list[str]:
     return sorted(found)
 
 
-def _open(store: Store, kind: str) -> DeltaTable | None:
+def delta_table(store: Store, kind: str) -> DeltaTable | None:
+    """The curated table of that name; None if there is none yet."""
     from deltalake import DeltaTable
 
     if store.objects.location.protocol not in ("file", "s3"):
