@@ -107,6 +107,19 @@ def status(
 
 
 @app.command()
+def verify(
+    source: Annotated[str | None, typer.Argument(metavar="[PRESET|FILE|ID]", help="Which experiment; all if not "
+                                                 "given.")] = None,
+    store: StoreOption = STORE,
+    set_: Settings = None,
+) -> None:
+    """Re-read a store: name every object that is damaged, missing, extra, or contradicts another."""
+    from flows.cli.inspecting import print_verified
+
+    print_verified(source, store, set_ or [])
+
+
+@app.command()
 def query(
     sql: Annotated[str, typer.Argument(help="SQL (DuckDB) over the tables levels, metrics, masks, layers, "
                                        "overlap, connectivity, verdicts.")],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lth.errors import InvalidExperiment, LthError
@@ -83,6 +84,33 @@ def _planned(store: Store, identifier: str) -> dict[tuple[str, int, int], set[in
     return planned
 
 
+def print_verified(source: str | None, store_url: str, settings: list[str]) -> None:
+    """What is wrong with a store. Raises LthError, so that the command fails, unless it is nothing or only extra."""
+    from rich.progress import Progress
+
+    store, console = Store(store_url, READING), Console(highlight=False)
+    known = store.experiments()
+    if not known:
+        raise LthError(f"there is no experiment in {store.url}; check the address")
+    ids = None if source is None else [source if source in known else load_experiment(source, settings).id]
+    if ids and ids[0] not in known:
+        raise LthError(f"{ids[0]} is not in {store.url}; it holds: {', '.join(known)}")
+    errors = Console(stderr=True)
+    with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
+        task = progress.add_task("reading units", total=None)
+        found = store.verify(ids, lambda done, total: progress.update(task, completed=done, total=total))
+    for each in found.findings:
+        colour = "yellow" if each.trouble == "extra" else "red"
+        console.print(f"[{colour}]{each.trouble}:[/] {escape(each.key)}: {escape(each.reason)}", soft_wrap=True)
+    wrong = sum(each.trouble != "extra" for each in found.findings)
+    extra = len(found.findings) - wrong
+    console.print(f"{found.objects:,} objects, {found.bytes / 1e6:,.1f} MB read: {wrong or 'nothing'} wrong"
+                  f"{f', {extra} extra' if extra else ''}")
+    if wrong:
+        raise LthError(f"{wrong} finding{'s' * (wrong > 1)} in {store.url}; `lth run` does damaged and missing units "
+                       "anew")
+
+
 def run_query(sql: str, store_url: str, experiment: str | None, form: str, output: Path | None) -> None:
     """Run SQL over a store's tables and print or write the result."""
     import lth.results
@@ -127,8 +155,6 @@ def _print_table(found: Any) -> None:
 
 
 def _text(value: Any) -> str:
-    from rich.markup import escape
-
     if value is None:
         return ""
     if isinstance(value, float):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +29,8 @@ from lth.store.unit import (
 
 if TYPE_CHECKING:
     import torch
+
+    from lth.store.verify import Verified
 
 
 class Store:
@@ -111,6 +113,14 @@ class Store:
         missing, or that does not match the unit's record or its own checksums.
         """
         return reading.read_masks(self.objects, experiment_id, where)
+
+    def verify(self, experiments: Sequence[str] | None = None,
+               progress: Callable[[int, int], None] = lambda *_: None) -> Verified:
+        """Reads every object of some experiments, or of all, and names what is damaged, missing, extra, or contradicts
+        another; `progress` is told the units done and in all."""
+        from lth.store.verify import verify
+
+        return verify(self, experiments, progress)
 
     # Analyses
 

@@ -184,3 +184,15 @@ def test_verdicts_are_those_of_the_declared_margin(lth, store: Path, experiment:
 def test_verdicts_refuse_in_one_line(lth, store: Path, arguments: tuple[str, ...], message: str) -> None:  # type: ignore[no-untyped-def]
     status, _, errors = lth("verdicts", "smoke", *arguments)
     assert status == 1 and message in errors and len(errors.splitlines()) <= 2
+
+
+def test_verify_names_what_is_wrong_and_fails(lth, store: Path) -> None:  # type: ignore[no-untyped-def]
+    status, out, errors = lth("verify")
+    assert (status, errors) == (0, "") and " MB read: nothing wrong" in out
+    victim = next(store.glob("masks/*/reinit-L01*"))
+    victim.write_bytes(victim.read_bytes()[:-1])
+    (store / "metrics" / victim.parent.name / "left-over.parquet").write_bytes(b"")
+    status, out, errors = lth("verify", "smoke")
+    assert status == 1 and f"damaged: masks/{victim.parent.name}/{victim.name}" in out and "extra: metrics/" in out
+    assert errors.startswith("error: 1 finding in ") and len(errors.splitlines()) == 1
+    assert lth("verify", "smoke", "--set", "name=other")[0] == 1
