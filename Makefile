@@ -40,6 +40,8 @@ benchmarks: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/orchestration.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/large_sweep.py
+	$(BIN)/python benchmarks/query.py
+	$(BIN)/python benchmarks/compaction.py
 	$(BIN)/python benchmarks/two_nodes.py
 
 clean:

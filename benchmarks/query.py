@@ -11,7 +11,6 @@ Run: python benchmarks/query.py [--seeds 10000]. Prints a table and, as its last
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import os
 import platform
@@ -26,11 +25,13 @@ import numpy as np
 import pyarrow as pa
 
 from lth.experiment import load_experiment
-from lth.store import LEVELS, MASKS, METRICS, Store, Unit
+from lth.store import MASKS, Store
 from lth.store.curated import delta_table, publish
 from lth.sweep.record import code_version, record
 
-ARMS = ("ticket", "reinit", "random_mask")
+sys.path.insert(0, str(Path(__file__).parent))
+from synthetic import ARMS, rows_of, units
+
 COHORT = 250
 QUESTION = """
     SELECT arm, level, count(*) AS n, avg(test_accuracy_at_early_stop) AS mean,
@@ -64,52 +65,11 @@ finally:
 """
 
 
-def units(seeds: int, levels: int) -> list[Unit]:
-    """The units of the sweep, cohorts of 250."""
-    return [Unit(arm, 0, level, tuple(range(start, min(start + COHORT, seeds))))
-            for level in range(levels) for arm in ARMS for start in range(0, seeds, COHORT)]
-
-
-def rows_of(unit: Unit, experiment_id: str, points: int, generator: np.random.Generator) -> dict[str, pa.Table]:
-    """Made-up rows of a unit in the real schemas."""
-    n, density = len(unit.seeds), 0.8**unit.level
-    seeds = np.array(unit.seeds)
-    accuracy = 0.97 + generator.normal(0, 0.002, n)
-    known: dict[str, object] = {
-        "experiment_id": experiment_id, "arm": unit.arm, "seed": seeds, "draw": 0, "level": unit.level,
-        "density": density, "weights_remaining": round(266_200 * density), "weights_total": 266_200,
-        "parameters": round(266_610 * density), "flops": round(532_400 * density), "criterion": "magnitude",
-        "dataset": "mnist", "model": "lenet-300-100", "steps": 50_000,
-        "early_stop_step": generator.integers(2_000, 9_000, n), "train_accuracy": np.minimum(accuracy + 0.02, 1),
-        "train_loss": generator.uniform(0, 0.1, n), "val_accuracy_at_early_stop": accuracy,
-        "test_accuracy_at_early_stop": accuracy, "val_accuracy": accuracy, "test_accuracy": accuracy,
-        "test_loss": generator.uniform(0.1, 0.2, n), "status": "ok", "train_seconds": generator.uniform(9, 11, n),
-        "examples_per_second": generator.uniform(2e5, 3e5, n), "device": "cpu", "cohort_size": n, "threads": 1,
-        "precision": "float32", "mask_sha256": "0" * 64, "code_version": "0.1.0",
-        "finished_at": datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)}
-    repeated = np.repeat(seeds, 2 * points)
-    measured: dict[str, object] = {
-        "experiment_id": experiment_id, "arm": unit.arm, "seed": repeated, "draw": 0, "level": unit.level,
-        "density": density, "step": np.tile(np.repeat(np.arange(points) * 1_000, 2), n),
-        "split": np.tile(np.array(["test", "val"]), n * points),
-        "loss": generator.uniform(0, 1, len(repeated)), "accuracy": generator.uniform(0.9, 1, len(repeated))}
-    return {"levels": _table(known, n, LEVELS), "metrics": _table(measured, len(repeated), METRICS)}
-
-
-def _table(known: dict[str, object], rows: int, schema: pa.Schema) -> pa.Table:
-    columns = []
-    for field in schema:
-        value = known.get(field.name)
-        columns.append(pa.array(value, field.type) if isinstance(value, np.ndarray)
-                       else pa.array([value] * rows, field.type))
-    return pa.Table.from_arrays(columns, schema=schema)
-
-
 def fill(store: Store, seeds: int, levels: int, points: int) -> tuple[int, int]:
     """Publish the sweep as curated tables, 100 units a batch: rows of levels and of metrics."""
     experiment = load_experiment("lenet-mnist", [f"pruning.levels={levels - 1}"])
     record(store, experiment, tuple(range(seeds)), "0" * 64)
-    generator, planned, counts = np.random.default_rng(0), units(seeds, levels), [0, 0]
+    generator, planned, counts = np.random.default_rng(0), units(seeds, levels, COHORT), [0, 0]
     for start in range(0, len(planned), 100):
         batch = planned[start: start + 100]
         parts = [rows_of(unit, experiment.id, points, generator) for unit in batch]

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from lth.errors import InvalidExperiment, LthError
-from lth.experiment import format_seeds, load_experiment, parse_seeds, preset_names, preset_text
+from lth.seeds import format_seeds, parse_seeds
 from lth.store import READING, Store
 
 
@@ -21,7 +21,7 @@ def print_status(source: str | None, store_url: str, settings: list[str]) -> Non
     store = Store(store_url, READING)
     console = Console(highlight=False)
     known = store.experiments()
-    ids = known if source is None else [source if source in known else load_experiment(source, settings).id]
+    ids = known if source is None else [_id_of(source, settings, known)]
     if not ids:
         console.print(f"no experiments in {store.url} yet")
     for identifier in ids:
@@ -29,6 +29,15 @@ def print_status(source: str | None, store_url: str, settings: list[str]) -> Non
             raise LthError(f"{identifier} has not been started in {store.url}; "
                            f"it holds: {', '.join(known) or 'nothing'}")
         _print_one(identifier, store, console)
+
+
+def _id_of(source: str, settings: list[str], known: list[str]) -> str:
+    """The id that a preset, a file or an id names; what the store knows by its id needs no experiment, and no torch."""
+    if source in known:
+        return source
+    from lth.experiment import load_experiment
+
+    return load_experiment(source, settings).id
 
 
 def _print_one(identifier: str, store: Store, console: Console) -> None:
@@ -92,7 +101,7 @@ def print_verified(source: str | None, store_url: str, settings: list[str]) -> N
     known = store.experiments()
     if not known:
         raise LthError(f"there is no experiment in {store.url}; check the address")
-    ids = None if source is None else [source if source in known else load_experiment(source, settings).id]
+    ids = None if source is None else [_id_of(source, settings, known)]
     if ids and ids[0] not in known:
         raise LthError(f"{ids[0]} is not in {store.url}; it holds: {', '.join(known)}")
     errors = Console(stderr=True)
@@ -204,6 +213,8 @@ def print_list(what: str, store_url: str) -> None:
 
 def _entries(what: str, store_url: str) -> list[tuple[str, str]]:
     if what == "presets":
+        from lth.experiment import preset_names, preset_text
+
         return [(name, _comment(preset_text(name))) for name in preset_names()]
     if what == "experiments":
         store = Store(store_url, READING)

@@ -13,9 +13,9 @@ from lth.experiment.rewinding import (
     RewindToInit,
     RewindToStep,
 )
-from lth.experiment.seeds import format_seeds, parse_seeds
 from lth.experiment.spec import Arm, Dataset, Experiment, Model
 from lth.experiment.training import Training
+from lth.seeds import format_seeds, parse_seeds
 
 __all__ = ["Arm", "Dataset", "Duration", "Execution", "Experiment", "FineTune", "Model", "NoRewinding", "Pruning",
            "RewindLearningRate", "RewindToInit", "RewindToStep", "Rewinding", "Scoring", "Training", "canonical_json",
