@@ -150,6 +150,29 @@ def verdicts(
 
 
 @app.command()
+def export(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE|ID", help="Which experiment of the store.")],
+    seed: Annotated[int, typer.Option(help="Which replicate.")],
+    level: Annotated[int, typer.Option(help="Which pruning level; 0 is the dense network.")],
+    arm: Annotated[str, typer.Option(help="Which arm.")] = "ticket",
+    draw: Annotated[int, typer.Option(help="Which of several draws of the arm.")] = 0,
+    format: Annotated[list[str] | None, typer.Option(
+        help="safetensors, torch, onnx, csr or dense; repeatable. safetensors if not given.")] = None,
+    weights: Annotated[Literal["early_stop", "end"], typer.Option(help="Which trained weights.")] = "early_stop",
+    output: Annotated[Path | None, typer.Option(help="Folder; named after the ticket if not given.")] = None,
+    store: StoreOption = STORE,
+    set_: Settings = None,
+    device: Device = "auto",
+    threads: Threads = 1,
+) -> None:
+    """Take a ticket away: masks, initial and trained weights in a file, with a card that says what it is."""
+    from flows.cli.exporting import export_ticket
+
+    export_ticket(source, seed, level, arm, draw, tuple(format or ("safetensors",)), weights, output, store, set_ or [],
+                  execution_of(device, None, threads, None))
+
+
+@app.command()
 def overlap(
     source: Annotated[str, typer.Argument(metavar="PRESET|FILE|ID", help="Which experiment of the store.")],
     between: Annotated[Literal["seeds", "arms", "levels"], typer.Option(

@@ -196,3 +196,26 @@ def test_verify_names_what_is_wrong_and_fails(lth, store: Path) -> None:  # type
     assert status == 1 and f"damaged: masks/{victim.parent.name}/{victim.name}" in out and "extra: metrics/" in out
     assert errors.startswith("error: 1 finding in ") and len(errors.splitlines()) == 1
     assert lth("verify", "smoke", "--set", "name=other")[0] == 1
+
+
+def test_export_writes_a_ticket_and_says_what_it_is(lth, store: Path, experiment: Experiment) -> None:  # type: ignore[no-untyped-def]
+    from lth import load_ticket
+
+    wanted = ("--seed", "1", "--level", "2", "--format", "safetensors", "--format", "csr")
+    status, out, errors = lth("export", "smoke", *wanted)
+    folder = Path(f"{experiment.id}-ticket-L02-s1")
+    assert (status, errors) == (0, "") and f"{folder}/ticket.safetensors" in out and "% measured here)" in out
+    written = sorted(file.name for file in folder.iterdir())
+    assert written == ["README.md", "ticket-csr.safetensors", "ticket.safetensors"]
+    card = load_ticket(folder).card
+    assert (card.experiment_id, card.seed, card.level, card.arm) == (experiment.id, 1, 2, "ticket")
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("--level", "9"), "has no ticket of seed 1 at level 9"),
+    (("--level", "1", "--format", "pickle"), "unknown format 'pickle'"),
+    (("--level", "1", "--output", "lth-store"), "is there already and not empty"),
+    (("--level", "1", "--set", "name=other"), "has no experiment 'other-")])
+def test_export_refuses_in_one_line(lth, store: Path, arguments: tuple[str, ...], message: str) -> None:  # type: ignore[no-untyped-def]
+    status, _, errors = lth("export", "smoke", "--seed", "1", *arguments)
+    assert status == 1 and message in errors and len(errors.splitlines()) == 1

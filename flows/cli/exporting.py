@@ -1,0 +1,43 @@
+"""`lth export`: a ticket out of the store, into files that need no store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+
+from lth.errors import LthError
+from lth.experiment import Execution, load_experiment
+from lth.store import READING, Store
+
+
+def export_ticket(
+    source: str, seed: int, level: int, arm: str, draw: int, formats: tuple[str, ...],
+    weights: Literal["early_stop", "end"], output: Path | None, store_url: str, settings: list[str],
+    execution: Execution,
+) -> None:
+    """Train the ticket once more, write it, and say what was written."""
+    from lth.tickets import FORMATS, collect, save
+
+    for name in formats:  # before anything is trained
+        if name not in FORMATS:
+            raise LthError(f"unknown format {name!r}; choose {', '.join(FORMATS)}")
+    store, console = Store(store_url, READING), Console(highlight=False)
+    known = store.experiments()
+    identifier = source if source in known else load_experiment(source, settings).id
+    if identifier not in known:
+        raise LthError(f"store {store.url} has no experiment {identifier!r}; it has {', '.join(known) or 'none'}")
+    name = f"{identifier}-{arm}{f'.{draw}' if draw else ''}-L{level:02d}-s{seed}"
+    folder = output or Path(name)
+    if folder.exists() and any(folder.iterdir()):
+        raise LthError(f"{folder} is there already and not empty; choose another --output")
+    errors = Console(stderr=True)
+    with errors.status(f"training {name} once more: its weights are not kept"):
+        ticket = collect(store, identifier, seed, level, arm, draw, weights, execution.threads, execution.device)
+    card = ticket.card
+    console.print(f"[bold]{name}[/]: {card.weights_remaining:,} of {card.weights_total:,} weights "
+                  f"({100 * card.density:.3g}%), test accuracy {100 * card.test_accuracy:.2f}% "
+                  f"({100 * card.test_accuracy_here:.2f}% measured here)", soft_wrap=True)
+    for file in save(ticket, folder, formats):
+        console.print(f"  {file} ({file.stat().st_size:,} bytes)", soft_wrap=True)

@@ -1,0 +1,142 @@
+"""Tickets as files: for our own tools, for plain torch, for other runtimes, sparse, and without dead units."""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from lth.errors import LthError
+from lth.tickets.card import model_card
+from lth.tickets.compact import without_dead_units
+from lth.tickets.portable import PortableTicket, to_safetensors
+
+
+class Format(NamedTuple):
+    """A file that a ticket can be written as."""
+
+    file: str
+    about: str
+    write: Callable[[PortableTicket], bytes]
+
+
+TOLERANCE = 1e-5
+"""How far the logits of an exported program may lie from the network's, relative to the largest."""
+
+
+def save(ticket: PortableTicket, folder: Path, formats: tuple[str, ...] = ("safetensors",)) -> list[Path]:
+    """Write a ticket in some of FORMATS into a folder, with a model card beside it; the files, the card last.
+
+    Raises LthError for an unknown format, a file that is there already, or a folder that cannot be written.
+    """
+    for name in formats:
+        if name not in FORMATS:
+            raise LthError(f"unknown format {name!r}; choose {', '.join(FORMATS)}")
+    contents = {FORMATS[name].file: FORMATS[name].write(ticket) for name in dict.fromkeys(formats)}
+    about = {FORMATS[name].file: FORMATS[name].about for name in formats}
+    contents["README.md"] = model_card(ticket.card, about).encode()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        present = [name for name in contents if (folder / name).exists()]
+        if present:
+            raise LthError(f"{folder / present[0]} is there already; remove it, or choose another --output")
+        for name, content in contents.items():
+            (folder / name).write_bytes(content)
+    except OSError as error:
+        raise LthError(f"cannot write into {folder}: {error.strerror or error}; choose another --output") from None
+    return [folder / name for name in contents]
+
+
+def to_torch(ticket: PortableTicket) -> bytes:
+    """A program of torch.export: `torch.export.load(file).module()` runs it without any of our code."""
+    return _program(ticket.deployed(), ticket)
+
+
+def to_dense(ticket: PortableTicket) -> bytes:
+    """The same without the units that the mask has left dead: an ordinary, smaller dense network."""
+    return _program(without_dead_units(ticket), ticket)
+
+
+def to_onnx(ticket: PortableTicket) -> bytes:
+    """The deployed network as ONNX, run once by onnxruntime and held against torch."""
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  what torch.onnx writes it with
+    except ImportError:
+        raise LthError("ONNX is not installed; pip install 'lth[onnx]'") from None
+    module, pixels = ticket.deployed(), _pixels(ticket)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(module, (pixels,), input_names=["pixels"], output_names=["logits"], dynamo=True,
+                                    dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False, optimize=True)
+    assert program is not None
+    content: bytes = program.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    for batch in (pixels, pixels[:1]):
+        _agree(torch.from_numpy(session.run(["logits"], {"pixels": batch.numpy()})[0]), module(batch), "ONNX")
+    return content
+
+
+def to_csr(ticket: PortableTicket) -> bytes:
+    """The trained weights as a safetensors file whose pruned tensors are sparse: for `<name>` of shape [out, ...] there
+    are `<name>/crow_indices`, `<name>/col_indices` and `<name>/values` of the matrix [out, rest]
+    (`torch.sparse_csr_tensor`, `scipy.sparse.csr_array`); its shape is in the header under `shapes`."""
+    from safetensors.torch import save as encode
+
+    tensors: dict[str, torch.Tensor] = {"mean": ticket.mean, "scale": ticket.scale}
+    shapes: dict[str, list[int]] = {}
+    for name, tensor in ticket.trained.items():
+        if name not in ticket.masks:
+            tensors[name] = tensor
+            continue
+        shapes[name] = list(tensor.shape)
+        kept = ticket.masks[name].flatten(1)
+        matrix = tensor.flatten(1)
+        tensors[f"{name}/crow_indices"] = torch.cat([torch.zeros(1, dtype=torch.int64), kept.sum(1).cumsum(0)])
+        tensors[f"{name}/col_indices"] = kept.nonzero()[:, 1]
+        tensors[f"{name}/values"] = matrix[kept]
+    header = {"shapes": json.dumps(shapes), "card": json.dumps(asdict(ticket.card), sort_keys=True)}
+    return bytes(encode({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, header))
+
+
+def _program(module: nn.Module, ticket: PortableTicket) -> bytes:
+    pixels, buffer = _pixels(ticket), io.BytesIO()
+    with torch.no_grad():
+        exported = torch.export.export(module, (pixels,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.export.save(exported, buffer)
+    buffer.seek(0)
+    again = torch.export.load(buffer).module()
+    for batch in (pixels, pixels[:1]):
+        _agree(again(batch), ticket.deployed()(batch), "the exported program")
+    return buffer.getvalue()
+
+
+def _pixels(ticket: PortableTicket) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (3, *ticket.card.input_shape), generator=generator).float()
+
+
+def _agree(found: torch.Tensor, expected: torch.Tensor, what: str) -> None:
+    found, expected = found.detach(), expected.detach()
+    distance = float((found - expected).abs().max() / expected.abs().max().clamp_min(1.0))
+    if not distance <= TOLERANCE:
+        raise LthError(f"{what} computes other logits than the network (off by {distance:.2g}); please report it")
+
+
+FORMATS = {
+    "safetensors": Format("ticket.safetensors", "masks, initial and trained weights, for `lth.tickets.load_ticket`",
+                          to_safetensors),
+    "torch": Format("ticket.pt2", "the trained network, for `torch.export.load(...).module()` without our code",
+                    to_torch),
+    "onnx": Format("ticket.onnx", "the trained network for ONNX runtimes", to_onnx),
+    "csr": Format("ticket-csr.safetensors", "the trained weights, pruned tensors as sparse CSR matrices", to_csr),
+    "dense": Format("ticket-dense.pt2", "as ticket.pt2, without the units that pruning has left dead", to_dense),
+}
+"""By name. The networks take raw pixels, float32 [batch, channels, height, width] from 0 to 255, and give logits."""
