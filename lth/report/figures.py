@@ -7,10 +7,9 @@ in any thread. All functions take the `levels` table of one experiment.
 from __future__ import annotations
 
 import math
-import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from os import PathLike
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +17,14 @@ import pyarrow.compute as pc
 
 from lth.analysis.summary import ordered_arms, single_experiment, summarise
 from lth.errors import LthError
+from lth.report.style import HEIGHT, arm_styles, frame, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 DOTS_PER_INCH = 150
-_WIDTH, _HEIGHT, _OVERVIEW_HEIGHT = 6.4, 4.6, 1.5  # inches
+_OVERVIEW_HEIGHT = 1.5  # inches
 _COLLAPSE = 0.10
 """An accuracy this far below the reference splits the figure into a close view and the whole range."""
 _CLOSE = 0.05
@@ -32,40 +32,6 @@ _CLOSE = 0.05
 _DENSE = "#555555"
 
 Row = dict[str, Any]
-
-
-class ArmStyle(NamedTuple):
-    """How an arm is drawn; marker and line differ as well as colour, to be read in grey and by the colour-blind."""
-
-    colour: str
-    marker: str
-    line: str | tuple[int, tuple[int, ...]]
-
-
-_STYLES = {
-    "ticket": ArmStyle("#0072B2", "o", "-"),
-    "reinit": ArmStyle("#D55E00", "s", "--"),
-    "random_mask": ArmStyle("#009E73", "^", "-."),
-    "shuffled_mask": ArmStyle("#CC79A7", "D", ":"),
-}
-_SPARE = (
-    ArmStyle("#E69F00", "v", (0, (5, 1))),
-    ArmStyle("#56B4E9", "P", (0, (3, 1, 1, 1))),
-    ArmStyle("#000000", "X", (0, (1, 1))),
-    ArmStyle("#0072B2", "<", (0, (8, 2))),
-    ArmStyle("#D55E00", ">", (0, (3, 1, 1, 1, 1, 1))),
-    ArmStyle("#009E73", "h", (0, (2, 2))),
-    ArmStyle("#CC79A7", "*", "-"),
-)
-"""Colours of Okabe & Ito (2008) without their yellow, which is too pale on white."""
-
-
-def arm_styles(arms: Iterable[str]) -> dict[str, ArmStyle]:
-    """The style of each arm, the ticket first: fixed for the arms named above; others take spare ones in name order."""
-    ordered = ordered_arms(arms)
-    others = [arm for arm in ordered if arm not in _STYLES]
-    spare = {arm: _SPARE[place % len(_SPARE)] for place, arm in enumerate(others)}
-    return {arm: _STYLES.get(arm) or spare[arm] for arm in ordered}
 
 
 def accuracy_figure(levels: pa.Table) -> Figure:
@@ -94,7 +60,7 @@ def accuracy_figure(levels: pa.Table) -> Figure:
     if collapsed:
         axes[1].set_ylim(*_limits(rows, column, scale=100, least=1.0))
         axes[1].set_ylabel("whole range (%)")
-    _legend(figure, axes[0])
+    legend(figure, axes[0])
     return figure
 
 
@@ -109,7 +75,7 @@ def early_stop_figure(levels: pa.Table) -> Figure:
     axis.set_ylabel("early-stop step (iterations)")
     axis.set_ylim(0, max(1.0, 1.05 * max(_values(row, "early_stop_step", 1)[2] for row in rows)))
     axis.yaxis.set_major_formatter("{x:,.0f}")
-    _legend(figure, axis)
+    legend(figure, axis)
     return figure
 
 
@@ -143,24 +109,7 @@ def _contents(levels: pa.Table) -> tuple[list[Row], str, str]:
 
 def _panels(rows: Sequence[Row], title: str, provenance: str, *, overview: bool) -> tuple[Figure, list[Axes]]:
     """A titled figure with one panel, or with a smaller one beneath it; x axes set up."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    heights = [_HEIGHT, _OVERVIEW_HEIGHT] if overview else [_HEIGHT]
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)  # inches of white around everything
-    figure = Figure(figsize=(_WIDTH, sum(heights)), layout=layout, facecolor="white")
-    panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
-    axes: list[Axes] = list(panels[:, 0])
-    provenance = textwrap.fill(provenance, 95)
-    axes[0].annotate(provenance, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", fontsize=8,
-                     color="#333333", linespacing=1.25)
-    above = 12 + 11 * (1 + provenance.count("\n"))  # points: the title stands on the lines of the provenance
-    axes[0].set_title(textwrap.fill(title, 60), loc="left", pad=above, fontsize=11, fontweight="bold")
-    for axis in axes:
-        axis.grid(True, axis="y", color="#e6e6e6", linewidth=0.6)
-        axis.set_axisbelow(True)
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.tick_params(labelsize=9)
+    figure, axes = frame(title, provenance, [HEIGHT, _OVERVIEW_HEIGHT] if overview else [HEIGHT])
     ladder = {100 * row["density"] for row in rows if row["arm"] == ordered_arms(row["arm"] for row in rows)[0]}
     _density_axis(axes, sorted(ladder, reverse=True), [100 * row["density"] for row in rows])
     return figure, axes
@@ -260,11 +209,3 @@ def _limits(rows: Sequence[Row], column: str, *, scale: float, least: float) -> 
         low, high = (low + high - least) / 2, (low + high + least) / 2
     margin = 0.05 * (high - low)
     return low - margin, high + margin
-
-
-def _legend(figure: Figure, axis: Axes) -> None:
-    handles, labels = axis.get_legend_handles_labels()
-    # Below the panels: no place inside is free of data for every experiment.
-    columns = max(1, min(len(labels), 90 // (max(map(len, labels)) + 8)))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9,
-                  handlelength=3.2, columnspacing=1.6)
