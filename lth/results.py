@@ -227,17 +227,17 @@ class Results:
         return self._landed_tables[name]
 
 
-def judge(store: Store, experiment_id: str, levels: pa.Table) -> pa.Table:
+def judge(store: Store, experiment_id: str, levels: pa.Table, margin: float | None = None) -> pa.Table:
     """`verdicts` of rows of `levels` of one experiment, at the margin that it declared when it first ran; where nothing
-    says so, at 0.005, post hoc."""
+    says so, at 0.005, post hoc, and so at another `margin`."""
     from lth.analysis.verdicts import VERDICTS, verdicts
 
     if not levels.num_rows:
         return VERDICTS.empty_table()
-    margin = store.describe(experiment_id).get("margin")
-    if not isinstance(margin, float):
-        return verdicts(levels, DEFAULT_MARGIN, declared=False)
-    return verdicts(levels, margin)
+    declared = store.describe(experiment_id).get("margin")
+    if not isinstance(declared, float):
+        return verdicts(levels, DEFAULT_MARGIN if margin is None else margin, declared=False)
+    return verdicts(levels, declared if margin is None else margin, margin in (None, declared))
 
 
 def _explain(error: duckdb.Error) -> str:

@@ -47,16 +47,12 @@ def names(text: str) -> list[str]:
 def print_verdicts(source: str, store_url: str, settings: list[str], arm: str, margin: float | None) -> None:
     """The claim in one sentence, its caveats, and the table behind it."""
     import lth.results
-    from lth.analysis import verdicts
     from lth.report import caveats, claim, verdict_table
 
     store, console = Store(store_url, READING), Console(highlight=False)
     identifier = source if source in store.experiments() else load_experiment(source, settings).id
     results = lth.results.open(store_url, identifier)
-    found = results.verdicts
-    if margin is not None and found.num_rows:
-        declared = found["margin"][0].as_py() == margin and found["declared"][0].as_py()
-        found = verdicts(results.levels, margin, declared)
+    found = lth.results.judge(store, identifier, results.levels, margin)
     said, notes = claim(found, arm), caveats(found, arm)
     console.print(f"[bold]{identifier}[/]")
     console.print(verdict_table(found, arm))

@@ -150,6 +150,21 @@ def verdicts(
 
 
 @app.command()
+def report(
+    source: Annotated[str, typer.Argument(metavar="PRESET|FILE|ID", help="Which experiment of the store.")],
+    margin: Annotated[float | None, typer.Option(
+        help="Accuracy that may be lost, as 0.005; another than the declared one makes it post hoc.")] = None,
+    output: Annotated[Path | None, typer.Option(help="HTML file; <id>.html if not given.")] = None,
+    store: StoreOption = STORE,
+    set_: Settings = None,
+) -> None:
+    """Write one HTML file: the claim, its verdicts and caveats, the figures, and what was run. Opens offline."""
+    from flows.cli.exporting import write_report
+
+    write_report(source, margin, output, store, set_ or [])
+
+
+@app.command()
 def export(
     source: Annotated[str, typer.Argument(metavar="PRESET|FILE|ID", help="Which experiment of the store.")],
     seed: Annotated[int, typer.Option(help="Which replicate.")],

@@ -1,4 +1,4 @@
-"""`lth export`: a ticket out of the store, into files that need no store."""
+"""`lth export` and `lth report`: a ticket, or all that was found, in files that need no store."""
 
 from __future__ import annotations
 
@@ -24,10 +24,7 @@ def export_ticket(
         if name not in FORMATS:
             raise LthError(f"unknown format {name!r}; choose {', '.join(FORMATS)}")
     store, console = Store(store_url, READING), Console(highlight=False)
-    known = store.experiments()
-    identifier = source if source in known else load_experiment(source, settings).id
-    if identifier not in known:
-        raise LthError(f"store {store.url} has no experiment {identifier!r}; it has {', '.join(known) or 'none'}")
+    identifier = id_in(store, source, settings)
     name = f"{identifier}-{arm}{f'.{draw}' if draw else ''}-L{level:02d}-s{seed}"
     folder = output or Path(name)
     if folder.exists() and any(folder.iterdir()):
@@ -41,3 +38,33 @@ def export_ticket(
                   f"({100 * card.test_accuracy_here:.2f}% measured here)", soft_wrap=True)
     for file in save(ticket, folder, formats):
         console.print(f"  {file} ({file.stat().st_size:,} bytes)", soft_wrap=True)
+
+
+def write_report(source: str, margin: float | None, output: Path | None, store_url: str, settings: list[str]) -> None:
+    """Write the HTML report of an experiment, and say where it is."""
+    import lth.results
+    from lth.report import report_page
+
+    store, console = Store(store_url, READING), Console(highlight=False)
+    identifier = id_in(store, source, settings)
+    with Console(stderr=True).status("reading the store and drawing"):
+        results = lth.results.open(store_url, identifier)
+        judged = lth.results.judge(store, identifier, results.levels, margin)
+        page = report_page(results, identifier, store.describe(identifier), judged)
+    file = output or Path(f"{identifier}.html")
+    try:
+        file.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise LthError(f"cannot write {file}: {error.strerror}; choose another --output") from None
+    console.print(f"{file} ({file.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
+    for key, reason in results.damaged.items():
+        console.print(f"[yellow]left out:[/] {key}: {reason}", soft_wrap=True)
+
+
+def id_in(store: Store, source: str, settings: list[str]) -> str:
+    """The id that a preset, a file or an id names, if the store has it; else LthError."""
+    known = store.experiments()
+    identifier = source if source in known else load_experiment(source, settings).id
+    if identifier not in known:
+        raise LthError(f"store {store.url} has no experiment {identifier!r}; it has {', '.join(known) or 'none'}")
+    return identifier

@@ -1,6 +1,7 @@
 """What a person looks at: figures and tables of a sweep."""
 
 from lth.report.figures import accuracy_figure, early_stop_figure, save_png
+from lth.report.page import report_page
 from lth.report.style import arm_styles
 from lth.report.tables import markdown_table, summary_table
 from lth.report.verdicts import caveats, claim, verdict_markdown, verdict_table
@@ -12,6 +13,7 @@ __all__ = [
     "claim",
     "early_stop_figure",
     "markdown_table",
+    "report_page",
     "save_png",
     "summary_table",
     "verdict_markdown",

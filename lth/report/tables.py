@@ -78,6 +78,14 @@ def markdown_table(summary: pa.Table) -> str:
     return "\n".join([*lines, "", caption.replace("*", "\\*"), ""])
 
 
+def table_cells(summary: pa.Table) -> tuple[list[str], list[list[tuple[str, str, bool]]], str]:
+    """The content of `summary_table`: header, rows of (text, smaller text, whether best of its level), caption."""
+    _, arms, levels, caption = _contents(summary)
+    rows = [[(str(row.level), "", False), (f"{row.density}%", row.weights, False),
+             *((cell.accuracy, cell.detail, cell.best) for cell in row.cells)] for row in levels]
+    return ["level", "weights", *arms], rows, caption.replace("*: best mean", "bold: best mean")
+
+
 def _contents(summary: pa.Table) -> tuple[str, list[str], list[Level], str]:
     """Title, arms, rows and caption."""
     title = single_experiment(summary)

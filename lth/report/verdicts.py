@@ -92,13 +92,13 @@ def caveats(table: pa.Table, arm: str = "ticket") -> list[str]:
 
 def verdict_table(table: pa.Table, arm: str = "ticket") -> Table:
     """The comparisons of an arm, one row per level, to be printed with rich."""
-    others = _others(table, arm)
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=_caption(table),
+    others = others_of(table, arm)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption(table),
                   caption_justify="left", caption_style="", leading=0)
     for name in ("level", "weights", "less\ndense", "speed-\nup", *(f"less\n{broken(other)}" for other in others)):
         shown.add_column(name, justify="right", no_wrap=True)
     colours = {"matching": "green", "not matching": "red"}
-    for row in _rows(table, arm, others):
+    for row in verdict_rows(table, arm, others):
         dense = Text(row.dense.numbers).append(f"\n{row.dense.said}", style=colours.get(row.dense.said, "yellow"))
         cells = [Text(cell.numbers).append(f"\n{cell.said}", style="dim") for cell in row.others]
         shown.add_row(row.level, row.density, dense, row.speedup, *cells)
@@ -107,18 +107,19 @@ def verdict_table(table: pa.Table, arm: str = "ticket") -> Table:
 
 def verdict_markdown(table: pa.Table, arm: str = "ticket") -> str:
     """The claim, its caveats and the table of an arm's comparisons as Markdown."""
-    others = _others(table, arm)
+    others = others_of(table, arm)
     header = ["level", "weights", "less dense", "speed-up", *(f"less {other}" for other in others)]
     lines = [f"**{claim(table, arm)}**", "", *(f"- {each}" for each in caveats(table, arm)), "",
              "| " + " | ".join(header) + " |", "|" + " ---: |" * len(header)]
-    for row in _rows(table, arm, others):
+    for row in verdict_rows(table, arm, others):
         cells = [f"{cell.numbers}<br>{cell.said}" for cell in row.others]
         dense = f"{row.dense.numbers}<br>{row.dense.said}"
         lines.append("| " + " | ".join([row.level, row.density, dense, row.speedup, *cells]) + " |")
-    return "\n".join([*lines, "", _caption(table), ""])
+    return "\n".join([*lines, "", caption(table), ""])
 
 
-def _rows(table: pa.Table, arm: str, others: Sequence[str]) -> list[Row]:
+def verdict_rows(table: pa.Table, arm: str, others: Sequence[str]) -> list[Row]:
+    """The comparisons of an arm, level by level, with the dense network and with `others`."""
     pairs = {(row["level"], row["against"]): row for row in table.to_pylist()
              if row["arm"] == arm and row["against_level"] > 0}
     rows = []
@@ -151,7 +152,8 @@ def _known(table: pa.Table, arm: str) -> None:
     single_experiment(table)
 
 
-def _others(table: pa.Table, arm: str) -> list[str]:
+def others_of(table: pa.Table, arm: str = "ticket") -> list[str]:
+    """The arms that an arm is compared with at its own level."""
     _known(table, arm)
     return ordered_arms(row["against"] for row in table.to_pylist() if row["arm"] == arm and row["against_level"] > 0)
 
@@ -175,7 +177,8 @@ def _p_value(row: dict[str, Any]) -> str:
     return "" if value is None else "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
 
 
-def _caption(table: pa.Table) -> str:
+def caption(table: pa.Table) -> str:
+    """What the numbers of the table are."""
     row = table.slice(0, 1).to_pylist()[0]
     confidence = 100 * float((table.schema.metadata or {}).get(b"confidence", b"0.95"))
     margin = "declared" if row["declared"] else "post hoc"

@@ -1,0 +1,203 @@
+"""The report: one HTML file that opens offline, prints well, and says what was found and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from lth.analysis.summary import ordered_arms, summarise
+from lth.errors import LthError
+from lth.report import looks
+from lth.report.figures import accuracy_figure, early_stop_figure
+from lth.report.svg import to_svg
+from lth.report.tables import table_cells
+from lth.report.verdicts import caption, caveats, claim, others_of, verdict_rows
+from lth.seeds import format_seeds
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from lth.results import Results
+
+WATTS_A_CORE = 10.0
+WATTS_A_GPU = 400.0
+"""What the energy estimate assumes: a busy core of a server, a busy data-centre GPU; nothing was measured."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the report, what it shows, and the query that gives its numbers."""
+
+    name: str
+    about: str
+    draw: Callable[[], Figure]
+    query: str
+
+
+def report_page(results: Results, experiment_id: str, description: dict[str, Any], verdicts: pa.Table) -> str:
+    """The page for one experiment. `description` is the content of its experiment.yaml, `verdicts` those to be shown.
+
+    Figures for which there is nothing (no overlap computed, no dense layer on the image) are left out. Raises LthError
+    if no training has finished without diverging.
+    """
+    levels = results.levels.filter(pc.equal(results.levels["experiment_id"], experiment_id))
+    if "ok" not in levels["status"].to_pylist():
+        raise LthError(f"no training of {experiment_id} has finished without diverging; there is nothing to report yet")
+    parts = [f"<h1>{escape(experiment_id)}</h1>"]
+    if verdicts.num_rows:
+        parts.append(f'<p class="claim">{escape(claim(verdicts))}</p>')
+        notes = caveats(verdicts)
+        if notes:
+            parts.append("<h2>Caveats</h2><ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>")
+        parts.append("<h2>Verdicts</h2>" + _verdict_table(verdicts))
+    else:
+        parts.append('<p class="claim">Only the dense network is committed: there is nothing to judge yet.</p>')
+    parts.append("<h2>Accuracy</h2>" + _summary_table(levels))
+    pictures = [_figure(picture) for picture in _pictures(results, experiment_id, description, levels)]
+    parts.append("<h2>Figures</h2><p class=\"hint\">Rest on a point for its value. Turn the wheel to zoom, drag to "
+                 "move, double-click to see all.</p>" + "".join(pictures))
+    parts.append("<h2>What was run</h2>" + _run(levels, description))
+    resources = files("lth.report")
+    style, script = ((resources / name).read_text() for name in ("page.css", "page.js"))
+    return ("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
+            f"<title>{escape(experiment_id)}</title><meta name=\"viewport\" content=\"width=device-width\">"
+            f"<style>{style}</style></head><body><main>{''.join(parts)}</main><script>{script}</script></body></html>\n")
+
+
+def _pictures(
+    results: Results, experiment_id: str, description: dict[str, Any], levels: pa.Table
+) -> list[Picture]:
+    def of(table: pa.Table) -> pa.Table:
+        return table.filter(pc.equal(table["experiment_id"], experiment_id))
+
+    ours = f"experiment_id = '{experiment_id}'"
+    pruning = description.get("experiment", {}).get("pruning", {})
+    at_once = pruning.get("schedule") == "one_shot"
+    earlier: Callable[[int], range] = range
+    if pruning.get("when") == "at_initialisation":
+        earlier = lambda level: range(0)  # noqa: E731
+    elif at_once:
+        earlier = lambda level: range(min(level, 1))  # noqa: E731
+    layer = _layer_on_image(results, experiment_id)
+    per_seed = ("SELECT level, arm, avg(density) AS density, avg({0}) AS mean, stddev_samp({0}) AS sd, count(*) AS n "
+                f"FROM levels WHERE {ours} AND status = 'ok' GROUP BY ALL ORDER BY ALL")
+    found = [
+        Picture("accuracy", "Test accuracy at early stop against the weights that remain.",
+                lambda: accuracy_figure(levels), per_seed.format("test_accuracy_at_early_stop")),
+        Picture("early-stop", "The step of minimum validation loss against the weights that remain.",
+                lambda: early_stop_figure(levels), per_seed.format("early_stop_step")),
+        Picture("learning-curves", "How the ticket learns at several densities.",
+                lambda: looks.learning_curves_figure(of(results.metrics)),
+                "SELECT level, step, avg(1 - accuracy) AS error, avg(loss) AS loss FROM metrics "
+                f"WHERE {ours} AND arm = 'ticket' AND split = 'val' GROUP BY ALL ORDER BY ALL"),
+        Picture("layers", "Where in the network weights remain.",
+                lambda: looks.layer_density_figure(of(results.layers)),
+                "SELECT level, tensor, avg(density) AS density, avg(effective_density) AS effective FROM layers "
+                f"WHERE {ours} AND arm = 'ticket' GROUP BY ALL ORDER BY ALL"),
+        Picture("cost", "Accuracy against the training that it took.", lambda: looks.cost_figure(levels, earlier),
+                f"SELECT level, arm, avg(steps) AS steps FROM levels WHERE {ours} GROUP BY ALL ORDER BY ALL"),
+        Picture("overlap", "Whether different seeds find the same weights.",
+                lambda: looks.overlap_figure(of(results.overlap)),
+                "SELECT level_a AS level, arm_a AS arm, avg(jaccard) AS jaccard, avg(chance) AS chance FROM overlap "
+                f"WHERE {ours} AND \"between\" = 'seeds' AND tensor = '' GROUP BY ALL ORDER BY ALL"),
+        Picture("connectivity", "Whether copies trained in other data orders end in the same valley.",
+                lambda: looks.connectivity_figure(of(results.connectivity)),
+                f"SELECT arm, level, step, avg(barrier) AS barrier FROM connectivity WHERE {ours} GROUP BY ALL "
+                "ORDER BY ALL"),
+    ]
+    if layer is not None:
+        tensor, shape = layer
+        query = f"SELECT * FROM masks WHERE {ours} AND arm = 'ticket' AND tensor = '{tensor}'"
+        found.append(Picture("pixels", "Which input pixels the ticket looks at.",
+                             lambda: looks.pixels_figure(results.query(query), tensor, shape), query))
+    return found
+
+
+def _figure(picture: Picture) -> str:
+    try:
+        drawn = picture.draw()
+    except LthError:
+        return ""  # nothing to draw: not computed, or not of this kind of network
+    return (f'<figure id="{picture.name}"><figcaption>{escape(picture.about)}</figcaption>'
+            f'<div class="zoom">{to_svg(drawn, picture.name)}</div>'
+            f"<details><summary>the query behind it</summary><pre>{escape(picture.query)}</pre></details></figure>")
+
+
+def _layer_on_image(results: Results, experiment_id: str) -> tuple[str, tuple[int, int, int]] | None:
+    """The dense layer that reads the image, if its inputs make a square of one or three channels."""
+    found = results.query(
+        "SELECT DISTINCT tensor, shape FROM masks WHERE arm = 'ticket' AND level = 0 AND len(shape) = 2 AND "
+        f"experiment_id = '{experiment_id}' ORDER BY shape[2] DESC").to_pylist()
+    for row in found[:1]:
+        for channels in (1, 3):
+            side = round((row["shape"][1] / channels) ** 0.5)
+            if side * side * channels == row["shape"][1]:
+                return row["tensor"], (channels, side, side)
+    return None
+
+
+def _verdict_table(table: pa.Table) -> str:
+    others = others_of(table)
+    header = ["level", "weights", "less dense", "speed-up", *(f"less {other}" for other in others)]
+    colours = {"matching": "yes", "not matching": "no"}
+    rows = []
+    for row in verdict_rows(table, "ticket", others):
+        cells = [f"<td>{row.level}</td><td>{row.density}</td>",
+                 f'<td class="{colours.get(row.dense.said, "unsure")}">{_two(row.dense.numbers, row.dense.said)}</td>',
+                 f"<td>{row.speedup}</td>", *(f"<td>{_two(cell.numbers, cell.said)}</td>" for cell in row.others)]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    return _table(header, rows, caption(table))
+
+
+def _summary_table(levels: pa.Table) -> str:
+    header, body, note = table_cells(summarise(levels))
+    rows = ["<tr>" + "".join(
+        f"<td{' class=best' if best else ''}>{_two(first, second)}</td>" for first, second, best in row) + "</tr>"
+        for row in body]
+    return _table(header, rows, note)
+
+
+def _run(levels: pa.Table, description: dict[str, Any]) -> str:
+    first = description.get("first_run", {})
+    arms = ordered_arms(levels["arm"].to_pylist())
+    seconds = pc.sum(levels["train_seconds"]).as_py() or 0.0
+    on_gpu = [not str(device).startswith("cpu") for device in levels["device"].to_pylist()]
+    watts = [WATTS_A_GPU if gpu else WATTS_A_CORE * threads
+             for gpu, threads in zip(on_gpu, levels["threads"].to_pylist(), strict=True)]
+    energy = sum(w * (s or 0.0) for w, s in zip(watts, levels["train_seconds"].to_pylist(), strict=True)) / 3.6e6
+    told = [
+        ("trainings", f"{levels.num_rows:,}, of which {levels['status'].to_pylist().count('diverged')} diverged"),
+        ("seeds", format_seeds(sorted(set(levels["seed"].to_pylist())))),
+        ("arms", ", ".join(arms)), ("levels", f"0 to {pc.max(levels['level']).as_py()}"),
+        ("devices", _distinct(levels, "device")), ("threads", _distinct(levels, "threads")),
+        ("code", _distinct(levels, "code_version")),
+        ("first run", ", ".join(f"{name} {value}" for name, value in first.items()) or "not recorded"),
+        ("data, SHA-256", str(description.get("data_sha256", "not recorded"))),
+        ("training time", f"{seconds:,.0f} s, side by side or not ({seconds / 3600:.2f} h)"),
+        ("energy, a guess", f"{energy:.3g} kWh at {WATTS_A_CORE:g} W a core and {WATTS_A_GPU:g} W a GPU; not measured"),
+    ]
+    rows = [f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in told]
+    spec = yaml.safe_dump(description.get("experiment", {}), sort_keys=False)
+    return (f'<table class="facts">{"".join(rows)}</table><details><summary>the experiment, every field</summary>'
+            f"<pre>{escape(spec)}</pre></details>")
+
+
+def _distinct(levels: pa.Table, column: str) -> str:
+    return ", ".join(str(value) for value in sorted(pc.unique(levels[column]).to_pylist()))
+
+
+def _table(header: list[str], rows: list[str], note: str) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in header)
+    return (f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+            f'<p class="note">{escape(note)}</p>')
+
+
+def _two(first: str, second: str) -> str:
+    return f"{escape(first)}<small>{escape(second)}</small>" if second else escape(first)
