@@ -152,10 +152,10 @@ def initial_values_figure(
 def overlap_figure(overlap: pa.Table) -> Figure:
     """How much the tickets of different seeds share (Jaccard index), and what random masks of the same counts would,
     against the level."""
-    title = single_experiment(overlap)
     rows = overlap.filter(pc.and_(pc.equal(overlap["between"], "seeds"), pc.equal(overlap["tensor"], "")))
     if not rows.num_rows:
-        raise LthError(f"{title} has no overlap between seeds yet; run lth overlap")
+        raise LthError("there is no overlap between seeds yet; run lth overlap")
+    title = single_experiment(rows)
     means = rows.group_by(["arm_a", "level_a"], use_threads=False).aggregate(
         [("jaccard", "mean"), ("chance", "mean"), ("jaccard", "count")]).sort_by("level_a")
     arms = ordered_arms(means["arm_a"].to_pylist())
@@ -177,10 +177,10 @@ def overlap_figure(overlap: pa.Table) -> Figure:
 def connectivity_figure(connectivity: pa.Table) -> Figure:
     """The error barrier (points) between copies trained in other data orders against the step from which they part,
     one line per arm and level; below 2 points a training is called stable (Frankle et al. 2020)."""
-    title = single_experiment(connectivity)
     rows = [row for row in connectivity.to_pylist() if row["status"] == "ok" and row["split"] == "test"]
     if not rows:
-        raise LthError(f"{title} has no barriers yet; run lth connectivity")
+        raise LthError("there are no barriers yet; run lth connectivity")
+    title = single_experiment(connectivity)
     groups: dict[tuple[str, int], dict[int, dict[int, list[float]]]] = {}
     for row in rows:
         seeds = groups.setdefault((row["arm"], row["level"]), {}).setdefault(row["step"], {})

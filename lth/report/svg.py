@@ -44,6 +44,13 @@ def to_svg(figure: Figure, prefix: str) -> str:
         if told:
             for mark, text in zip(list(group.iter(f"{{{SVG}}}use")), told, strict=False):
                 ElementTree.SubElement(mark, f"{{{SVG}}}title").text = text
+    seen: set[str] = set()
+    for element in root.iter():  # equal images, as the scales beside maps are, get equal ids
+        name = element.get("id")
+        if name in seen:
+            del element.attrib["id"]
+        elif name:
+            seen.add(name)
     for element in list(root):
         if element.tag == f"{{{SVG}}}metadata":
             root.remove(element)

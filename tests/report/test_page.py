@@ -1,0 +1,110 @@
+"""The report: what it says, that it needs nothing from outside, and that its points say their values."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import lth.results
+from lth.data import load_dataset
+from lth.errors import LthError
+from lth.experiment import Experiment, load_experiment
+from lth.report import accuracy_figure, caveats, claim, report_page
+from lth.report.svg import to_svg
+from lth.store import Store
+from lth.sweep.comparing import compare
+from lth.sweep.here import run_here
+
+
+@pytest.fixture(scope="module")
+def experiment() -> Experiment:
+    return load_experiment("smoke", ["pruning.levels=3"])
+
+
+@pytest.fixture(scope="module")
+def store(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    place = Store(tmp_path_factory.mktemp("store"))
+    run_here(experiment, (0, 1, 2), place, load_dataset("digits"))
+    return place
+
+
+def page_of(store: Store, experiment: Experiment, margin: float | None = None) -> str:
+    results = lth.results.open(store.url)
+    judged = lth.results.judge(store, experiment.id, results.levels, margin)
+    return report_page(results, experiment.id, store.describe(experiment.id), judged)
+
+
+def test_it_holds_claim_verdicts_figures_and_what_was_run(store: Store, experiment: Experiment) -> None:
+    page = page_of(store, experiment)
+    verdicts = lth.results.open(store.url).verdicts
+    assert claim(verdicts) in page and all(each in page for each in caveats(verdicts))
+    figures = re.findall(r'<figure id="([a-z-]+)">', page)
+    assert figures == ["accuracy", "early-stop", "learning-curves", "layers", "cost", "pixels"]
+    assert "30 trainings" not in page and "<td>30, of which 0 diverged</td>" in page  # 3 x (1 + 3 x 3)
+    assert "<th>seeds</th><td>0-2</td>" in page and store.describe(experiment.id)["data_sha256"] in page
+    assert "kWh" in page and "not measured" in page
+    results = lth.results.open(store.url)
+    for sql in re.findall(r"<summary>the query behind it</summary><pre>(.*?)</pre>", page, re.DOTALL):
+        assert results.query(sql.replace("&#x27;", "'").replace("&quot;", '"').replace("&gt;", ">")).num_rows
+
+
+def test_figures_appear_when_there_is_something_to_draw(store: Store, experiment: Experiment, tmp_path: Path) -> None:
+    store.put_analysis("overlap", experiment.id, compare(store, experiment.id, "seeds", None, None))
+    assert '<figure id="overlap">' in page_of(store, experiment)
+    small = load_experiment("smoke", ["pruning.levels=0"])
+    alone = Store(tmp_path)
+    run_here(small, (0,), alone, load_dataset("digits"))
+    page = page_of(alone, small)
+    assert "there is nothing to judge yet" in page and '<figure id="pixels">' not in page
+
+
+def test_it_needs_nothing_from_outside(store: Store, experiment: Experiment) -> None:
+    page = page_of(store, experiment)
+    outside = [link for link in re.findall(r'(?:src|href|url)\s*[=(]\s*["\']?([^"\')\s>]+)', page)
+               if not link.startswith(("#", "data:"))]
+    assert outside == [] and "<link" not in page and "@import" not in page and "fetch(" not in page
+    assert len(page) < 1_000_000
+
+
+def test_ids_are_unique_and_svgs_are_whole(store: Store, experiment: Experiment) -> None:
+    page = page_of(store, experiment)
+    ids = re.findall(r'\sid="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    used = set(re.findall(r'(?:xlink:href="|url\()#([^")]+)', page))
+    assert used <= set(ids)
+    assert all(ElementTree.fromstring(svg) is not None for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL))
+
+
+def test_the_same_store_gives_the_same_page(store: Store, experiment: Experiment) -> None:
+    assert page_of(store, experiment) == page_of(store, experiment)
+
+
+def test_points_say_their_values(sweep) -> None:
+    told = re.findall("<title>(.*?)</title>", to_svg(accuracy_figure(sweep({"ticket": [0.975, 0.976, 0.978]})), "a"))
+    assert told == ["ticket at 100: 97.5 [97.3, 97.7]", "ticket at 80: 97.6 [97.4, 97.8]",
+                    "ticket at 64: 97.8 [97.6, 98]"]
+
+
+def test_another_margin_is_said_to_be_post_hoc(store: Store, experiment: Experiment) -> None:
+    assert "post hoc" not in page_of(store, experiment)
+    assert "these verdicts are post hoc" in page_of(store, experiment, 0.3)
+
+
+def test_names_cannot_break_out_of_the_page(store: Store, experiment: Experiment) -> None:
+    results = lth.results.open(store.url)
+    described = store.describe(experiment.id)
+    described["first_run"]["platform"] = "<script>alert(1)</script>"
+    page = report_page(results, experiment.id, described, results.verdicts)
+    assert "<script>alert" not in page and "&lt;script&gt;alert" in page
+
+
+def test_nothing_to_report_is_one_line(tmp_path: Path, experiment: Experiment) -> None:
+    wild = load_experiment("smoke", ["training.optimizer={kind: sgd, learning_rate: 100, weight_decay: 1}",
+                                     "pruning.levels=0"])
+    place = Store(tmp_path)
+    run_here(wild, (0,), place, load_dataset("digits"))
+    with pytest.raises(LthError, match="no training of .* has finished without diverging"):
+        page_of(place, wild)
