@@ -11,13 +11,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
-from prefect.artifacts import create_markdown_artifact, create_progress_artifact, update_progress_artifact
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    update_progress_artifact,
+)
 from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
-from flows.results import Results, results_of_sweep
+from flows.results import Results, put_report_page, results_of_sweep
 from lth.experiment import Experiment
 from lth.store import Store
 
@@ -101,6 +106,9 @@ def publish_results(store: Store, experiment_id: str, found: Results | None) -> 
     if found is None:
         return False
     slug = slug_of(experiment_id)
+    url = put_report_page(store, experiment_id)
+    create_link_artifact(url, "the whole report", key=f"{slug}-report",
+                         description=f"{experiment_id}: one HTML file in the store. Open or download `{url}`.")
     judged = [verdict_markdown(found.verdicts)] if found.verdicts.num_rows else []
     where = f"Tables and masks: `{store.url}`, experiment `{experiment_id}`."
     create_markdown_artifact(

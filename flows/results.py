@@ -59,3 +59,14 @@ def _results(store: Store, experiment_id: str, everything: pa.Table, levels: pa.
     urls = {name: store.report_url(experiment_id, f"{name}.png") for name in figures}
     judged = judge(store, experiment_id, everything)
     return Results(levels.num_rows, summarise(levels), judged, figures, urls)
+
+
+def put_report_page(store: Store, experiment_id: str) -> str:
+    """Write the HTML report of all that the store holds of an experiment into the store; its URL."""
+    import lth.results
+    from lth.report import report_page
+
+    results = lth.results.open(store.url, experiment_id)
+    page = report_page(results, experiment_id, store.describe(experiment_id), results.verdicts)
+    store.put_report(experiment_id, "report.html", page.encode())
+    return store.report_url(experiment_id, "report.html")

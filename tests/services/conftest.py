@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from browser import page
 from local_service import service
 from real_s3 import bucket, proxy, radosgw, s3_environment
 
-__all__ = ["bucket", "proxy", "radosgw", "s3_environment", "service"]
+__all__ = ["bucket", "page", "proxy", "radosgw", "s3_environment", "service"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,13 +1,9 @@
-"""A person at Prefect's UI: fills in the form by clicks, watches the run, opens its artifacts, cancels a run.
-
-Pictures go to the folder LTH_SCREENSHOTS, if it is set: that is how those of the documentation are made.
-"""
+"""A person at Prefect's UI: fills in the form by clicks, watches the run, opens its artifacts, cancels a run."""
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from browser import picture
 
 from lth.experiment import load_experiment
 from lth.store import Store
@@ -27,10 +24,6 @@ from lth.store.curated import read_curated
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-CALM = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-        "--disable-background-networking", "--disable-component-update"]
-SLOW = 120_000  # milliseconds that a page may take on a busy machine
 
 
 @dataclass
@@ -110,28 +103,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
                 process.wait(30)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-
-
-@pytest.fixture
-def page() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="the browser is driven by playwright")
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=CALM)
-        opened = browser.new_page(viewport={"width": 1280, "height": 1000})
-        opened.set_default_timeout(SLOW)
-        yield opened
-        browser.close()
-
-
-def picture(page: Any, name: str, height: int = 1000) -> None:
-    folder = os.environ.get("LTH_SCREENSHOTS")
-    if folder:
-        page.set_viewport_size({"width": 1280, "height": height})
-        page.wait_for_timeout(1500)
-        page.screenshot(path=str(Path(folder) / f"{name}.png"))
-        page.set_viewport_size({"width": 1280, "height": 1000})
 
 
 def field(page: Any, label: str) -> Any:

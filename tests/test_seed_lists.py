@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lth import seeds as seed_lists
 from lth.errors import InvalidExperiment
 from lth.experiment import format_seeds, parse_seeds
-from lth.experiment import seeds as seed_lists
 
 
 @pytest.mark.parametrize(
