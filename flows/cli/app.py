@@ -150,6 +150,19 @@ def verdicts(
 
 
 @app.command()
+def compare(
+    sources: Annotated[list[str], typer.Argument(metavar="PRESET|FILE|ID...", help="Experiments of the store.")],
+    arm: Annotated[str, typer.Option(help="Which arm of each.")] = "ticket",
+    figure: Annotated[Path | None, typer.Option(help="Also draw them on one axis: a .png, .pdf or .svg file.")] = None,
+    store: StoreOption = STORE,
+) -> None:
+    """Experiments side by side: the dense accuracy, the density down to which each matches, and the deepest level."""
+    from flows.cli.exporting import print_comparison
+
+    print_comparison(sources, arm, figure, store)
+
+
+@app.command()
 def report(
     source: Annotated[str, typer.Argument(metavar="PRESET|FILE|ID", help="Which experiment of the store.")],
     margin: Annotated[float | None, typer.Option(

@@ -1,10 +1,11 @@
-"""`lth export` and `lth report`: a ticket, or all that was found, in files that need no store."""
+"""`lth export`, `lth report` and `lth compare`: a ticket, or all that was found, in files that need no store."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
 
+import pyarrow as pa
 from rich.console import Console
 
 from lth.errors import LthError
@@ -59,6 +60,30 @@ def write_report(source: str, margin: float | None, output: Path | None, store_u
     console.print(f"{file} ({file.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
     for key, reason in results.damaged.items():
         console.print(f"[yellow]left out:[/] {key}: {reason}", soft_wrap=True)
+
+
+def print_comparison(sources: list[str], arm: str, figure: Path | None, store_url: str) -> None:
+    """The table of several experiments, and their figure."""
+    import lth.results
+    from lth.report import comparison_figure, comparison_table
+
+    store, console = Store(store_url, READING), Console(highlight=False)
+    identifiers = list(dict.fromkeys(id_in(store, source, []) for source in sources))
+    if len(identifiers) < 2:
+        raise LthError("compare at least two experiments; lth list experiments names those of the store")
+    if figure is not None and figure.suffix not in (".png", ".pdf", ".svg"):
+        raise LthError(f"--figure {figure} must end in .png, .pdf or .svg")
+    opened = {identifier: lth.results.open(store_url, identifier) for identifier in identifiers}
+    levels = pa.concat_tables([results.levels for results in opened.values()])
+    verdicts = {identifier: results.verdicts for identifier, results in opened.items()}
+    console.print(comparison_table(levels, verdicts, arm))
+    if figure is not None:
+        drawn = comparison_figure(levels, identifiers, arm)
+        try:
+            drawn.savefig(figure, facecolor="white", dpi=150)
+        except OSError as error:
+            raise LthError(f"cannot write {figure}: {error.strerror}; choose another --figure") from None
+        console.print(f"figure: {figure}", soft_wrap=True)
 
 
 def id_in(store: Store, source: str, settings: list[str]) -> str:

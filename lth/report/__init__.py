@@ -1,5 +1,6 @@
 """What a person looks at: figures and tables of a sweep."""
 
+from lth.report.comparison import comparison_figure, comparison_table
 from lth.report.figures import accuracy_figure, early_stop_figure, save_png
 from lth.report.page import report_page
 from lth.report.style import arm_styles
@@ -11,6 +12,8 @@ __all__ = [
     "arm_styles",
     "caveats",
     "claim",
+    "comparison_figure",
+    "comparison_table",
     "early_stop_figure",
     "markdown_table",
     "report_page",

@@ -219,3 +219,29 @@ def test_export_writes_a_ticket_and_says_what_it_is(lth, store: Path, experiment
 def test_export_refuses_in_one_line(lth, store: Path, arguments: tuple[str, ...], message: str) -> None:  # type: ignore[no-untyped-def]
     status, _, errors = lth("export", "smoke", "--seed", "1", *arguments)
     assert status == 1 and message in errors and len(errors.splitlines()) == 1
+
+
+def test_compare_puts_experiments_side_by_side(lth, store: Path, experiment: Experiment) -> None:  # type: ignore[no-untyped-def]
+    other = load_experiment("smoke", ["name=wider", "model.arguments={hidden: [32]}", "pruning.levels=1"])
+    run_here(other, (0, 1), Store(store), load_dataset("digits"))
+    status, out, errors = lth("compare", "smoke", other.id, "--figure", "both.svg")
+    assert (status, errors) == (0, "") and experiment.id in out and other.id in out and "level 1" in out
+    drawn = Path("both.svg").read_text()
+    assert "<svg" in drawn and len(drawn) > 5_000
+    for arguments, message in (((experiment.id,), "at least two"), (("smoke", "digits"), "has no experiment 'digits-"),
+                               (("smoke", other.id, "--arm", "magic"), "has no arm 'magic'"),
+                               (("smoke", other.id, "--figure", "x.gif"), "must end in .png")):
+        status, _, errors = lth("compare", *arguments)
+        assert status == 1 and message in errors and len(errors.splitlines()) == 1
+    rows = results_in(store).query("SELECT experiment_id, avg(test_accuracy_at_early_stop) AS mean FROM levels "
+                                   "WHERE level = 0 GROUP BY ALL").to_pylist()
+    assert all(f"{100 * row['mean']:.2f}" in out for row in rows)
+
+
+def test_report_writes_one_file(lth, store: Path, experiment: Experiment) -> None:  # type: ignore[no-untyped-def]
+    status, out, errors = lth("report", "smoke")
+    assert (status, errors) == (0, "") and out.startswith(f"{experiment.id}.html (")
+    page = Path(f"{experiment.id}.html").read_text()
+    assert page.startswith("<!doctype html>") and "The ticket" in page
+    status, _, errors = lth("report", "smoke", "--output", "nowhere/x.html")
+    assert status == 1 and "cannot write nowhere/x.html" in errors and len(errors.splitlines()) == 1
