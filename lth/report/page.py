@@ -131,15 +131,19 @@ def _figure(picture: Picture) -> str:
 
 
 def _layer_on_image(results: Results, experiment_id: str) -> tuple[str, tuple[int, int, int]] | None:
-    """The dense layer that reads the image, if its inputs make a square of one or three channels."""
-    found = results.query(
-        "SELECT DISTINCT tensor, shape FROM masks WHERE arm = 'ticket' AND level = 0 AND len(shape) = 2 AND "
-        f"experiment_id = '{experiment_id}' ORDER BY shape[2] DESC").to_pylist()
-    for row in found[:1]:
-        for channels in (1, 3):
-            side = round((row["shape"][1] / channels) ** 0.5)
-            if side * side * channels == row["shape"][1]:
-                return row["tensor"], (channels, side, side)
+    """The dense layer that reads the image: as many inputs as no tensor has outputs, in a square of one or three
+    channels. None where there is no such layer, or more than one."""
+    shapes = results.query("SELECT DISTINCT tensor, shape FROM masks WHERE arm = 'ticket' AND level = 0 AND "
+                           f"experiment_id = '{experiment_id}'").to_pylist()
+    outputs = {row["shape"][0] for row in shapes}
+    first = [row for row in shapes if len(row["shape"]) == 2 and row["shape"][1] not in outputs]
+    if len(first) != 1 or any(len(row["shape"]) > 2 for row in shapes):
+        return None
+    inputs = first[0]["shape"][1]
+    for channels in (1, 3):
+        side = round((inputs / channels) ** 0.5)
+        if side * side * channels == inputs:
+            return first[0]["tensor"], (channels, side, side)
     return None
 
 

@@ -86,6 +86,6 @@ def legend(figure: Figure, axis: Axes) -> None:
     handles, labels = axis.get_legend_handles_labels()
     if not labels:
         return
-    columns = max(1, min(len(labels), 84 // (max(map(len, labels)) + 9)))
+    columns = max(1, min(len(labels), 76 // (max(map(len, labels)) + 9)))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9,
                   handlelength=3.2, columnspacing=1.6)

@@ -51,6 +51,16 @@ def test_it_holds_claim_verdicts_figures_and_what_was_run(store: Store, experime
         assert results.query(sql.replace("&#x27;", "'").replace("&quot;", '"').replace("&gt;", ">")).num_rows
 
 
+def test_the_pixel_map_is_of_the_layer_that_reads_the_image(tmp_path: Path) -> None:
+    """300 hidden units look like an image of 3 x 10 x 10 values, 100 like one of 10 x 10."""
+    deep = load_experiment("smoke", ["model.arguments={hidden: [300, 100]}", "pruning.levels=1", "arms=[ticket]"])
+    place = Store(tmp_path)
+    run_here(deep, (0,), place, load_dataset("digits"))
+    page = page_of(place, deep)
+    first = lth.results.open(place.url).query("SELECT DISTINCT tensor FROM masks WHERE shape[2] = 64").to_pylist()
+    assert f"tensor = &#x27;{first[0]['tensor']}&#x27;" in page
+
+
 def test_figures_appear_when_there_is_something_to_draw(store: Store, experiment: Experiment, tmp_path: Path) -> None:
     store.put_analysis("overlap", experiment.id, compare(store, experiment.id, "seeds", None, None))
     assert '<figure id="overlap">' in page_of(store, experiment)
