@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lth.errors import DamagedObject
 from lth.store.columns import SCHEMA_VERSION
-from lth.store.schemas import SCHEMAS
+from lth.store.schemas import ROW_KEYS, SCHEMAS
 from lth.store.seal import UNSEALED, holds, put_seal
+from lth.store.squeezing import squeezed, unsqueezed
 
 SEAL = "file_sha256"
 
 
 def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
     """The Parquet object of a conforming table, with `metadata`, the schema's version and the seal."""
-    texts = [field.name for field in table.schema if pa.types.is_string(field.type)]  # packed bits gain nothing by one
+    texts = [field.name for field in table.schema if pa.types.is_string(field.type) and field.name != "sha256"]
     metadata = {"schema_version": SCHEMA_VERSION, **metadata, SEAL: UNSEALED}
+    options: dict[str, Any] = {"compression": "zstd", "use_dictionary": texts, "write_page_checksum": True}
     sink = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(metadata), sink, compression="zstd", use_dictionary=texts,
-                   write_page_checksum=True)
+    if "bits" in table.column_names:
+        # Without the columns' descriptions, and the least and largest bits: a few seeds' bits are no larger.
+        table = squeezed(table)
+        options |= {"store_schema": False, "write_statistics": list(ROW_KEYS["masks"])}
+        with pq.ParquetWriter(sink, table.schema, **options) as writer:
+            writer.write_table(table)
+            writer.add_key_value_metadata(metadata)
+    else:
+        pq.write_table(table.replace_schema_metadata(metadata), sink, **options)
     data = sink.getvalue()
     return put_seal(data, data.rindex(UNSEALED.encode()))  # the last: the metadata stand behind the rows
 
@@ -44,13 +54,18 @@ def decode(data: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
         raise DamagedObject(f"it is no readable Parquet ({type(error).__name__}: {lines[0][:160]})") from error
     if table is None:
         raise DamagedObject("its bytes do not match the SHA-256 in its metadata")
-    if metadata.get("schema_version") == "1":  # before `levels` had parameters, flops and latency
+    version = metadata.get("schema_version")
+    if version == "1":  # before `levels` had parameters, flops and latency
         table = _with_new_columns(table, SCHEMAS[kind])
-    elif metadata.get("schema_version") != SCHEMA_VERSION:
-        raise DamagedObject(f"its schema_version is {metadata.get('schema_version')!r}, this program reads "
-                            f"{SCHEMA_VERSION!r}")
+    elif version not in ("2", SCHEMA_VERSION):  # 2: before mask bits were squeezed
+        raise DamagedObject(f"its schema_version is {version!r}, this program reads {SCHEMA_VERSION!r} and before")
     if not table.schema.equals(SCHEMAS[kind]):
         raise DamagedObject(f"its columns are not those of {kind}")
+    if kind == "masks" and version == SCHEMA_VERSION:
+        try:
+            table = unsqueezed(table)
+        except ValueError as error:
+            raise DamagedObject(str(error)) from error
     return table.replace_schema_metadata(SCHEMAS[kind].metadata), metadata
 
 

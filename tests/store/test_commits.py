@@ -55,7 +55,7 @@ def test_the_commit_mark_records_the_other_objects(store: Store) -> None:
     data = store.read(levels_key(EXPERIMENT, UNIT.name))
     assert data is not None
     metadata = {key.decode(): value.decode() for key, value in pq.read_schema(pa.BufferReader(data)).metadata.items()}
-    assert metadata["schema_version"] == "2" and metadata["unit"] == UNIT.name
+    assert metadata["schema_version"] == "3" and metadata["unit"] == UNIT.name
     assert json.loads(metadata["seeds"]) == [0, 1, 2, 3]
     objects = json.loads(metadata["objects"])
     keys = {"metrics": metrics_key(EXPERIMENT, UNIT.name), "masks": masks_key(EXPERIMENT, UNIT.name),

@@ -133,7 +133,7 @@ def test_a_million_rows_take_about_a_second() -> None:
 
 def test_schemas_describe_every_column() -> None:
     for schema in SCHEMAS.values():
-        assert schema.metadata == {b"schema_version": b"2"}
+        assert schema.metadata == {b"schema_version": b"3"}
         assert all(field.metadata[b"description"] for field in schema)
     assert " ".join(LEVELS.names) == (
         "experiment_id arm seed draw level density weights_remaining weights_total parameters flops latency_seconds "
