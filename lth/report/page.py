@@ -149,7 +149,7 @@ def _layer_on_image(results: Results, experiment_id: str) -> tuple[str, tuple[in
 
 def _verdict_table(table: pa.Table) -> str:
     others = others_of(table)
-    header = ["level", "weights", "less dense", "speed-up", *(f"less {other}" for other in others)]
+    header = ["level", "weights", "minus dense", "speed-up", *(f"minus {other}" for other in others)]
     colours = {"matching": "yes", "not matching": "no"}
     rows = []
     for row in verdict_rows(table, "ticket", others):

@@ -95,7 +95,7 @@ def verdict_table(table: pa.Table, arm: str = "ticket") -> Table:
     others = others_of(table, arm)
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption(table),
                   caption_justify="left", caption_style="", leading=0)
-    for name in ("level", "weights", "less\ndense", "speed-\nup", *(f"less\n{broken(other)}" for other in others)):
+    for name in ("level", "weights", "minus\ndense", "speed-\nup", *(f"minus\n{broken(other)}" for other in others)):
         shown.add_column(name, justify="right", no_wrap=True)
     colours = {"matching": "green", "not matching": "red"}
     for row in verdict_rows(table, arm, others):
@@ -108,7 +108,7 @@ def verdict_table(table: pa.Table, arm: str = "ticket") -> Table:
 def verdict_markdown(table: pa.Table, arm: str = "ticket") -> str:
     """The claim, its caveats and the table of an arm's comparisons as Markdown."""
     others = others_of(table, arm)
-    header = ["level", "weights", "less dense", "speed-up", *(f"less {other}" for other in others)]
+    header = ["level", "weights", "minus dense", "speed-up", *(f"minus {other}" for other in others)]
     lines = [f"**{claim(table, arm)}**", "", *(f"- {each}" for each in caveats(table, arm)), "",
              "| " + " | ".join(header) + " |", "|" + " ---: |" * len(header)]
     for row in verdict_rows(table, arm, others):
