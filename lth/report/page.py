@@ -112,12 +112,37 @@ def _pictures(
                 f"SELECT arm, level, step, avg(barrier) AS barrier FROM connectivity WHERE {ours} GROUP BY ALL "
                 "ORDER BY ALL"),
     ]
+    deepest = pc.max(levels.filter(pc.equal(levels["arm"], "ticket"))["level"]).as_py()
+    if deepest:
+        whole = f"SELECT * FROM masks WHERE {ours} AND arm = 'ticket' AND level = {deepest} ORDER BY seed"
+        found.append(Picture("initial-values", "Where kept and pruned weights began (drawn again from the seeds).",
+                             lambda: _initial_values(results.query(whole), description, deepest), whole))
     if layer is not None:
         tensor, shape = layer
         query = f"SELECT * FROM masks WHERE {ours} AND arm = 'ticket' AND tensor = '{tensor}'"
         found.append(Picture("pixels", "Which input pixels the ticket looks at.",
                              lambda: looks.pixels_figure(results.query(query), tensor, shape), query))
     return found
+
+
+def _initial_values(masks: pa.Table, description: dict[str, Any], level: int) -> Figure:
+    """The figure for the first five seeds; needs the data set, which says what the network's input is."""
+    from lth.data import load_dataset
+    from lth.engine import initialise
+    from lth.experiment.reading import build_experiment
+    from lth.store import unpack
+    from lth.sweep.setup import DataFacts, setup
+
+    seeds = sorted(set(masks["seed"].to_pylist()))[:5]
+    experiment = build_experiment(description.get("experiment", {}))
+    data = load_dataset(experiment.dataset.name, path=experiment.dataset.path)
+    network = setup(experiment, DataFacts.of(data)).network
+    weights = network.layout.views(initialise(network, seeds))
+    kept = unpack(masks, seeds)
+    density = sum(int(mask.sum()) for mask in kept.values()) / sum(mask.size for mask in kept.values())
+    return looks.initial_values_figure(
+        f"{experiment.id}: initial values, level {level}", {name: weights[name].numpy() for name in kept}, kept,
+        f"n = {len(seeds)} seeds, {100 * density:.3g}% of the weights remain, the largest tensors")
 
 
 def _figure(picture: Picture) -> str:

@@ -42,7 +42,10 @@ def test_it_holds_claim_verdicts_figures_and_what_was_run(store: Store, experime
     verdicts = lth.results.open(store.url).verdicts
     assert claim(verdicts) in page and all(each in page for each in caveats(verdicts))
     figures = re.findall(r'<figure id="([a-z-]+)">', page)
-    assert figures == ["accuracy", "early-stop", "learning-curves", "layers", "cost", "pixels"]
+    assert figures == ["accuracy", "early-stop", "learning-curves", "layers", "cost", "initial-values", "pixels"]
+    initial = page[page.index('<figure id="initial-values">'):]
+    tensors = lth.results.open(store.url).query("SELECT DISTINCT tensor FROM masks")["tensor"].to_pylist()
+    assert len(tensors) == 2 and all(f">{name}<" in initial[: initial.index("</figure>")] for name in tensors)
     assert "30 trainings" not in page and "<td>30, of which 0 diverged</td>" in page  # 3 x (1 + 3 x 3)
     assert "<th>seeds</th><td>0-2</td>" in page and store.describe(experiment.id)["data_sha256"] in page
     assert "kWh" in page and "not measured" in page

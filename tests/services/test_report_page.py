@@ -48,8 +48,8 @@ def opened(page: Any, report: Path) -> list[str]:
 def test_it_opens_offline_and_shows_everything(page: Any, report: Path) -> None:
     troubles = opened(page, report)
     assert page.locator(".claim").inner_text().startswith("The ticket ")
-    assert page.locator("figure").count() == 7 and page.locator("figure svg").count() == 7
-    for place in range(7):
+    assert page.locator("figure").count() == 8 and page.locator("figure svg").count() == 8
+    for place in range(8):
         box = page.locator("figure svg").nth(place).bounding_box()
         assert box["width"] > 500 and box["height"] > 150
     assert troubles == []
