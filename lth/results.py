@@ -179,6 +179,7 @@ class Results:
 
     def _show(self, connection: DuckDBPyConnection, names: Sequence[str]) -> None:
         """Make tables known to a connection; those that are curated are scanned when they are queried."""
+        connection.execute("SET enable_progress_bar = false")  # it would be printed into what a command writes
         for name in names:
             if name not in UNIT_SCHEMAS or name in self._loaded or self._curated.empty:
                 connection.register(name, self._table(name))

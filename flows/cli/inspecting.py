@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -154,7 +155,7 @@ def _print_table(found: Any) -> None:
     numbers = ("int", "uint", "double", "float", "decimal")
     numeric = {field.name for field in found.schema if str(field.type).startswith(numbers)}
     for name in found.column_names:
-        table.add_column(name, justify="right" if name in numeric else "left", overflow="fold")
+        table.add_column(escape(name), justify="right" if name in numeric else "left", overflow="fold")
     shown = found.slice(0, 1000).to_pydict()
     for row in zip(*(shown[name] for name in found.column_names), strict=True):
         table.add_row(*(_text(value) for value in row))
@@ -173,6 +174,15 @@ def _text(value: Any) -> str:
     return escape(str(value))
 
 
+def _finite(value: Any) -> Any:
+    """JSON has no infinity and no NaN: null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list) else value
+
+
 def _encoded(found: Any, form: str) -> bytes:
     import io
     import json
@@ -185,8 +195,10 @@ def _encoded(found: Any, form: str) -> bytes:
     if form == "parquet":
         pyarrow.parquet.write_table(found, buffer, compression="zstd")
     elif form == "json":
-        text = json.dumps(found.to_pylist(), default=lambda value: value.hex() if isinstance(value, bytes) else
-                          str(value), indent=1)
+        def text_of(value: Any) -> str:
+            return value.hex() if isinstance(value, bytes) else str(value)
+
+        text = json.dumps(_finite(found.to_pylist()), allow_nan=False, default=text_of, indent=1)
         buffer.write(text.encode() + b"\n")
     else:
         for position, field in enumerate(found.schema):

@@ -67,6 +67,8 @@ def seeds_to_decide(mean: float, deviation: float, margin: float) -> int | None:
     from scipy.special import nctdtr, stdtrit
 
     distance = abs(mean + margin)
+    if distance == 0:
+        return None
     if deviation == 0:
         return 2
 

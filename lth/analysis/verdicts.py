@@ -135,8 +135,8 @@ def matches_down_to(table: pa.Table, arm: str = "ticket") -> dict[str, Any] | No
     """
     of_arm = table.filter(pc.and_(pc.equal(table["arm"], arm), pc.equal(table["against_level"], 0)))
     last = None
-    for row in of_arm.sort_by("level").to_pylist():
-        if row["verdict"] != "matching":
+    for level, row in enumerate(of_arm.sort_by("level").to_pylist(), start=1):
+        if row["verdict"] != "matching" or row["level"] != level:  # a level that is not committed was not tested
             break
         last = row
     return last

@@ -41,7 +41,7 @@ def comparison_table(levels: pa.Table, verdicts: Mapping[str, pa.Table], arm: st
         last = matches_down_to(judged, arm) if judged.num_rows else None
         claim = "none" if last is None else f"{100 * last['density']:.3g}%\n{100 * last['difference']:+.2f} points"
         shown.add_row(identifier, str(deepest["seeds"]), _accuracy(dense), claim,
-                      f"{_accuracy(deepest)}\nat {100 * (deepest['density'] or 0):.3g}%, level {level}")
+                      f"{_accuracy(deepest)}\nat {_percent(deepest['density'])}, level {level}")
     return shown
 
 
@@ -75,6 +75,10 @@ def comparison_figure(levels: pa.Table, identifiers: Sequence[str], arm: str = "
     axis.set_ylabel("test accuracy at early stop (%)")
     legend(figure, axis)
     return figure
+
+
+def _percent(density: float | None) -> str:
+    return "?" if density is None else f"{100 * density:.3g}%"
 
 
 def _accuracy(row: dict[str, Any] | None) -> str:

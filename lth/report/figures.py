@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from lth.analysis.summary import ordered_arms, single_experiment, summarise
 from lth.errors import LthError
-from lth.report.style import HEIGHT, arm_styles, frame, legend
+from lth.report.style import HEIGHT, arm_label, arm_styles, frame, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -185,13 +185,10 @@ def _draw(axis: Axes, rows: Sequence[Row], column: str, *, scale: float) -> None
         errors = np.array([means - lows, highs - means])
         errors[:, [row[f"{column}_low"] is None for row in of_arm]] = math.nan  # one seed: no bar rather than a cap
         axis.errorbar(
-            [100 * row["density"] for row in of_arm], means, yerr=errors, label=_ARM_LABELS.get(arm, arm),
+            [100 * row["density"] for row in of_arm], means, yerr=errors, label=arm_label(arm),
             color=style.colour, marker=style.marker, linestyle=style.line, markersize=5, linewidth=1.4,
             elinewidth=0.9, capsize=2.5, markeredgecolor="white", markeredgewidth=0.5, transform=beside,
         )
-
-
-_ARM_LABELS = {"dense": "dense, same budget"}  # the line of level 0 is called dense
 
 
 def _values(row: Row, column: str, scale: float) -> tuple[float, float, float]:

@@ -5,7 +5,7 @@ Each takes tables of one experiment, as `lth.results` has them, and raises LthEr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from lth.analysis.intervals import mean_interval
 from lth.analysis.summary import ordered_arms, single_experiment, summarise
 from lth.errors import LthError
-from lth.report.style import HEIGHT, arm_styles, frame, legend, shades
+from lth.report.style import HEIGHT, arm_label, arm_styles, frame, legend, shades
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,22 +25,27 @@ MOST_LEVELS = 7
 """Levels that one figure shows as lines."""
 
 
-def learning_curves_figure(metrics: pa.Table, arm: str = "ticket") -> Figure:
+def learning_curves_figure(metrics: pa.Table, levels: pa.Table, arm: str = "ticket") -> Figure:
     """Validation error (%) and loss (nats) against the step, one line per level, means over seeds.
 
-    At most seven levels, spread evenly, the dense network and the deepest among them; darker is denser.
+    At most seven levels, spread evenly, the dense network and the deepest among them; darker is denser. Trainings that
+    `levels` call diverged are in no mean.
     """
     title = single_experiment(metrics)
     chosen = metrics.filter(pc.and_(pc.equal(metrics["split"], "val"), pc.equal(metrics["arm"], arm)))
+    keys = ["arm", "draw", "level", "seed"]
+    fine = levels.filter(pc.equal(levels["status"], "ok")).select(keys)
+    chosen = chosen.join(fine, keys, join_type="left semi")
     means = chosen.group_by(["level", "step"], use_threads=False).aggregate(
         [("accuracy", "mean"), ("loss", "mean"), ("density", "mean")])
-    levels = _spread(sorted(pc.unique(means["level"]).to_pylist()))
-    if not levels:
-        raise LthError(f"{title} has no validation curves of {arm!r}: nothing is committed")
-    seeds = len(pc.unique(chosen["seed"]))
-    figure, axes = frame(f"{title}: learning curves of {arm}", f"means over n = {seeds} seed{'s' * (seeds > 1)}, "
+    shown = _spread(sorted(pc.unique(means["level"]).to_pylist()))
+    if not shown:
+        raise LthError(f"{title} has no validation curves of {arm!r}: nothing is committed, or all diverged")
+    counts = sorted({len(pc.unique(chosen.filter(pc.equal(chosen["level"], level))["seed"])) for level in shown})
+    over = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    figure, axes = frame(f"{title}: learning curves of {arm}", f"means over {over} seeds that did not diverge, "
                          "validation split, which early stop is chosen by", [HEIGHT * 0.6, HEIGHT * 0.5])
-    for level, shade in zip(levels, shades(len(levels)), strict=True):
+    for level, shade in zip(shown, shades(len(shown)), strict=True):
         curve = means.filter(pc.equal(means["level"], level)).sort_by("step")
         label = f"{100 * curve['density_mean'][0].as_py():.3g}%"
         error = 100 * (1 - curve["accuracy_mean"].to_numpy())
@@ -204,17 +209,23 @@ def connectivity_figure(connectivity: pa.Table) -> Figure:
     return figure
 
 
-def cost_figure(levels: pa.Table, earlier: Callable[[int], Iterable[int]] = range) -> Figure:
+def cost_figure(
+    levels: pa.Table, earlier: Callable[[int], Iterable[int]] = range,
+    begins: Mapping[tuple[str, int], int] | None = None, whole: Collection[str] = (),
+) -> Figure:
     """Test accuracy at early stop (%) against the training steps that lead there, one line per arm.
 
     A network has cost its own training and those of the tickets at the levels `earlier(level)`: all before its own
     where pruning is iterative, level 0 where it is done in one shot, none where it is done at initialisation.
+    `begins`: (arm, level) -> the step at which its training began, where that is not 0 (late rewinding). Arms in
+    `whole` were given the budget of all those trainings at once.
     """
     title = single_experiment(levels)
     rows: dict[tuple[str, int], dict[str, Any]] = {
         (row["arm"], row["level"]): row for row in summarise(levels).to_pylist() if row["seeds"]}
     steps = levels.group_by(["arm", "level"], use_threads=False).aggregate([("steps", "mean")]).to_pydict()
-    each = dict(zip(zip(steps["arm"], steps["level"], strict=True), steps["steps_mean"], strict=True))
+    each = {place: last - (begins or {}).get(place, 0) for place, last in zip(
+        zip(steps["arm"], steps["level"], strict=True), steps["steps_mean"], strict=True)}
     if not rows:
         raise LthError(f"every training of {title} diverged: there is nothing to draw")
     figure, (axis,) = frame(f"{title}: accuracy against cost", "mean, 95% t interval; steps of all trainings that lead "
@@ -222,13 +233,13 @@ def cost_figure(levels: pa.Table, earlier: Callable[[int], Iterable[int]] = rang
     for arm, style in arm_styles(arm for arm, _ in rows).items():
         points = []
         for level in sorted(level for name, level in rows if name == arm):
-            spent = sum(each.get(("ticket", before), 0) for before in earlier(level))
+            spent = 0 if arm in whole else sum(each.get(("ticket", before), 0) for before in earlier(level))
             points.append((spent + each[arm, level], rows[arm, level]))
         column = "test_accuracy_at_early_stop"
         means = [100 * row[f"{column}_mean"] for _, row in points]
         errors = [np.nan if row[f"{column}_low"] is None else 100 * (row[f"{column}_mean"] - row[f"{column}_low"])
                   for _, row in points]
-        axis.errorbar([cost for cost, _ in points], means, yerr=errors, label=arm, color=style.colour,
+        axis.errorbar([cost for cost, _ in points], means, yerr=errors, label=arm_label(arm), color=style.colour,
                       marker=style.marker, linestyle=style.line, **BARS)
     axis.set_ylabel("test accuracy at early stop (%)")
     axis.set_xlabel("optimizer steps, all trainings before included")

@@ -16,6 +16,7 @@ from lth.analysis.summary import ordered_arms, summarise
 from lth.errors import LthError
 from lth.report import looks
 from lth.report.figures import accuracy_figure, early_stop_figure
+from lth.report.style import arm_label
 from lth.report.svg import to_svg
 from lth.report.tables import table_cells
 from lth.report.verdicts import caption, caveats, claim, others_of, verdict_rows
@@ -51,14 +52,15 @@ def report_page(results: Results, experiment_id: str, description: dict[str, Any
     if "ok" not in levels["status"].to_pylist():
         raise LthError(f"no training of {experiment_id} has finished without diverging; there is nothing to report yet")
     parts = [f"<h1>{escape(experiment_id)}</h1>"]
-    if verdicts.num_rows:
+    if 0 in verdicts["against_level"].to_pylist():
         parts.append(f'<p class="claim">{escape(claim(verdicts))}</p>')
         notes = caveats(verdicts)
         if notes:
             parts.append("<h2>Caveats</h2><ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>")
         parts.append("<h2>Verdicts</h2>" + _verdict_table(verdicts))
     else:
-        parts.append('<p class="claim">Only the dense network is committed: there is nothing to judge yet.</p>')
+        parts.append('<p class="claim">The dense network and its tickets are not both committed: there is nothing to '
+                     "judge yet.</p>")
     parts.append("<h2>Accuracy</h2>" + _summary_table(levels))
     pictures = [_figure(picture) for picture in _pictures(results, experiment_id, description, levels)]
     parts.append("<h2>Figures</h2><p class=\"hint\">Rest on a point for its value. Turn the wheel to zoom, drag to "
@@ -94,14 +96,16 @@ def _pictures(
         Picture("early-stop", "The step of minimum validation loss against the weights that remain.",
                 lambda: early_stop_figure(levels), per_seed.format("early_stop_step")),
         Picture("learning-curves", "How the ticket learns at several densities.",
-                lambda: looks.learning_curves_figure(of(results.metrics)),
-                "SELECT level, step, avg(1 - accuracy) AS error, avg(loss) AS loss FROM metrics "
-                f"WHERE {ours} AND arm = 'ticket' AND split = 'val' GROUP BY ALL ORDER BY ALL"),
+                lambda: looks.learning_curves_figure(of(results.metrics), levels),
+                "SELECT level, step, avg(1 - m.accuracy) AS error, avg(m.loss) AS loss FROM metrics AS m JOIN levels "
+                "USING (experiment_id, arm, draw, level, seed) "
+                f"WHERE {ours} AND arm = 'ticket' AND split = 'val' AND status = 'ok' GROUP BY ALL ORDER BY ALL"),
         Picture("layers", "Where in the network weights remain.",
                 lambda: looks.layer_density_figure(of(results.layers)),
                 "SELECT level, tensor, avg(density) AS density, avg(effective_density) AS effective FROM layers "
                 f"WHERE {ours} AND arm = 'ticket' GROUP BY ALL ORDER BY ALL"),
-        Picture("cost", "Accuracy against the training that it took.", lambda: looks.cost_figure(levels, earlier),
+        Picture("cost", "Accuracy against the training that it took.",
+                lambda: looks.cost_figure(levels, earlier, _begins(results, ours), _whole_budgets()),
                 f"SELECT level, arm, avg(steps) AS steps FROM levels WHERE {ours} GROUP BY ALL ORDER BY ALL"),
         Picture("overlap", "Whether different seeds find the same weights.",
                 lambda: looks.overlap_figure(of(results.overlap)),
@@ -112,7 +116,8 @@ def _pictures(
                 f"SELECT arm, level, step, avg(barrier) AS barrier FROM connectivity WHERE {ours} GROUP BY ALL "
                 "ORDER BY ALL"),
     ]
-    deepest = pc.max(levels.filter(pc.equal(levels["arm"], "ticket"))["level"]).as_py()
+    masked = levels.filter(pc.and_(pc.equal(levels["arm"], "ticket"), pc.is_valid(levels["mask_sha256"])))
+    deepest = pc.max(masked["level"]).as_py()
     if deepest:
         whole = f"SELECT * FROM masks WHERE {ours} AND arm = 'ticket' AND level = {deepest} ORDER BY seed"
         found.append(Picture("initial-values", "Where kept and pruned weights began (drawn again from the seeds).",
@@ -123,6 +128,18 @@ def _pictures(
         found.append(Picture("pixels", "Which input pixels the ticket looks at.",
                              lambda: looks.pixels_figure(results.query(query), tensor, shape), query))
     return found
+
+
+def _begins(results: Results, ours: str) -> dict[tuple[str, int], int]:
+    """(arm, level) -> the first step of its curves."""
+    rows = results.query(f"SELECT arm, level, min(step) AS first FROM metrics WHERE {ours} GROUP BY ALL").to_pylist()
+    return {(row["arm"], row["level"]): row["first"] for row in rows}
+
+
+def _whole_budgets() -> set[str]:
+    from lth.arms import ARMS
+
+    return {name for name in ARMS if ARMS[name].whole_budget}
 
 
 def _initial_values(masks: pa.Table, description: dict[str, Any], level: int) -> Figure:
@@ -174,7 +191,7 @@ def _layer_on_image(results: Results, experiment_id: str) -> tuple[str, tuple[in
 
 def _verdict_table(table: pa.Table) -> str:
     others = others_of(table)
-    header = ["level", "weights", "minus dense", "speed-up", *(f"minus {other}" for other in others)]
+    header = ["level", "weights", "minus dense", "speed-up", *(f"minus {arm_label(other)}" for other in others)]
     colours = {"matching": "yes", "not matching": "no"}
     rows = []
     for row in verdict_rows(table, "ticket", others):

@@ -49,6 +49,11 @@ def arm_styles(arms: Iterable[str]) -> dict[str, ArmStyle]:
     return {arm: _STYLES.get(arm) or spare[arm] for arm in ordered}
 
 
+def arm_label(arm: str) -> str:
+    """How an arm is called: the arm `dense` is the dense network of the same budget, not the one of level 0."""
+    return {"dense": "dense, same budget"}.get(arm, arm)
+
+
 def shades(count: int) -> list[tuple[float, ...]]:
     """Colours for ordered things, from dark to light, that keep their order in grey (matplotlib's viridis)."""
     from matplotlib import colormaps

@@ -14,6 +14,7 @@ from lth.analysis.equivalence import ALPHA
 from lth.analysis.summary import ordered_arms, single_experiment
 from lth.analysis.verdicts import matches_down_to
 from lth.errors import LthError
+from lth.report.style import arm_label
 from lth.report.tables import broken
 
 
@@ -71,7 +72,13 @@ def caveats(table: pa.Table, arm: str = "ticket") -> list[str]:
         found.append(f"{count} trainings of the {arm} and {rows[0]['diverged_against']} of the dense network diverged; "
                      "they are in no mean, so the comparison is of the seeds that survived.")
     after = [row for row in rows if last is None or row["level"] > last["level"]]
-    if after and after[0]["verdict"] == "undecided":
+    numbers = [row["level"] for row in rows]
+    gap = next((level for level in range(1, numbers[-1]) if level not in numbers), None)
+    if gap is not None:
+        found.append(f"Level {gap} is not committed: the claim cannot go past it.")
+    if after and after[0]["n"] == 0:
+        found.append(f"At level {after[0]['level']} no seed finished on both sides.")
+    elif after and after[0]["verdict"] == "undecided":
         row = after[0]
         more = "more seeds than 10,000" if row["more_seeds"] is None and row["n"] > 1 else \
             "at least two seeds" if row["n"] < 2 else f"about {row['more_seeds']:,} more seeds"
@@ -85,8 +92,8 @@ def caveats(table: pa.Table, arm: str = "ticket") -> list[str]:
         seeds = max(row["n"] for row in family)
         smallest = min(1, len(family) * 2 / 2**seeds)
         if seeds and smallest > ALPHA:
-            found.append(f"{seeds} seeds cannot show a difference to {against} over {len(family)} levels by the "
-                         f"sign-flip test: its smallest p-value is {smallest:.2g} after Holm.")
+            found.append(f"{seeds} seeds cannot show a difference to {arm_label(against)} over {len(family)} levels by "
+                         f"the sign-flip test: its smallest p-value is {smallest:.2g} after Holm.")
     return found
 
 
@@ -95,7 +102,8 @@ def verdict_table(table: pa.Table, arm: str = "ticket") -> Table:
     others = others_of(table, arm)
     shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption(table),
                   caption_justify="left", caption_style="", leading=0)
-    for name in ("level", "weights", "minus\ndense", "speed-\nup", *(f"minus\n{broken(other)}" for other in others)):
+    against = (f"minus\n{broken(arm_label(other))}" for other in others)
+    for name in ("level", "weights", "minus\ndense", "speed-\nup", *against):
         shown.add_column(name, justify="right", no_wrap=True)
     colours = {"matching": "green", "not matching": "red"}
     for row in verdict_rows(table, arm, others):
@@ -108,7 +116,7 @@ def verdict_table(table: pa.Table, arm: str = "ticket") -> Table:
 def verdict_markdown(table: pa.Table, arm: str = "ticket") -> str:
     """The claim, its caveats and the table of an arm's comparisons as Markdown."""
     others = others_of(table, arm)
-    header = ["level", "weights", "minus dense", "speed-up", *(f"minus {other}" for other in others)]
+    header = ["level", "weights", "minus dense", "speed-up", *(f"minus {arm_label(other)}" for other in others)]
     lines = [f"**{claim(table, arm)}**", "", *(f"- {each}" for each in caveats(table, arm)), "",
              "| " + " | ".join(header) + " |", "|" + " ---: |" * len(header)]
     for row in verdict_rows(table, arm, others):
@@ -138,8 +146,11 @@ def verdict_rows(table: pa.Table, arm: str, others: Sequence[str]) -> list[Row]:
 
 
 def _of(table: pa.Table, arm: str) -> list[dict[str, Any]]:
-    """The rows of an arm against the dense network, by level."""
-    rows = (row for row in table.to_pylist() if row["arm"] == arm and row["against_level"] == 0)
+    """The rows of an arm against the dense network, by level; LthError if there are none."""
+    rows = [row for row in table.to_pylist() if row["arm"] == arm and row["against_level"] == 0]
+    if not rows:
+        raise LthError("the dense network (level 0) is not committed: there is nothing to compare with; run the sweep "
+                       "on")
     return sorted(rows, key=lambda row: int(row["level"]))
 
 

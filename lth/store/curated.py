@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -49,6 +50,8 @@ def compact(store: Store, units_at_once: int = UNITS_AT_ONCE) -> Compacted:
     A unit with damaged metrics or masks is set aside, so that its sweep does it anew. One writer at a time: of two that
     run at once, one fails with StoreError and publishes nothing twice. Raises StoreError if the store cannot be used.
     """
+    if "%" in store.url:  # delta-rs 1.6 decodes it twice, and would write beside the store
+        raise StoreError(f"{store.url}: curated tables cannot lie in a folder with '%' in its name; rename it")
     added, damaged = dict.fromkeys(UNIT_SCHEMAS, 0), {}
     experiments = store.experiments()  # first: the store says in one line if it cannot be reached
     with _one_line(store):
@@ -244,15 +247,18 @@ def delta_table(store: Store, kind: str) -> DeltaTable | None:
     """The curated table of that name; None if there is none yet."""
     from deltalake import DeltaTable
 
-    if store.objects.location.protocol not in ("file", "s3"):
-        return None  # a store in memory
+    if store.objects.location.protocol not in ("file", "s3") or "%" in store.url:
+        return None  # a store in memory, or one that has no curated tables, see `compact`
     if not DeltaTable.is_deltatable(_url(store, kind), _options(store)):
         return None
     return DeltaTable(_url(store, kind), storage_options=_options(store))
 
 
 def _url(store: Store, kind: str) -> str:
-    return f"{store.url}/curated/{kind}"
+    """Where delta-rs finds a table: it takes URLs at their word, decodes `%` and cuts at `#`."""
+    location = store.objects.location
+    base = Path(location.root).absolute().as_uri() if location.protocol == "file" else store.url
+    return f"{base}/curated/{kind}"
 
 
 def _options(store: Store) -> dict[str, str] | None:

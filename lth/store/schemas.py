@@ -22,7 +22,8 @@ LEVELS = schema(
     column("criterion", pa.string(), "what scored the weights that were pruned", nullable=True),
     column("dataset", pa.string(), "the data set's name"),
     column("model", pa.string(), "the network's name"),
-    column("steps", pa.int64(), "optimizer steps trained (count)"),
+    column("steps", pa.int64(), "the last optimizer step (count); training began at the rewinding step, 0 or a "
+           "later one"),
     column("early_stop_step", pa.int64(), "step of minimum validation loss; null for a diverged seed", nullable=True),
     column("train_accuracy", pa.float64(), "fraction (0-1) of training examples right at the end", nullable=True),
     column("train_loss", pa.float64(), "mean training loss at the end (nats)", nullable=True),

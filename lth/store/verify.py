@@ -220,8 +220,8 @@ def _curated(store: Store, experiment_id: str, landed: Mapping[Place, str]) -> I
                       "remove curated/ and compact again")
     gone = [place for place in published if place not in landed]
     if gone:
-        yield Finding("extra", key, f"{len(gone)} published trainings are in no committed unit any more, the first is "
-                      f"{gone[0]}; remove curated/ and compact again if they are to go")
+        yield Finding("contradictory", key, f"{len(gone)} published trainings are in no committed unit any more, the "
+                      f"first is {gone[0]}; if they are to go, remove curated/ and compact again")
     for unit, rows in _by_unit(levels, landed):
         content = _read(store, experiment_id, unit)
         if content.levels is None:

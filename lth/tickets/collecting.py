@@ -18,7 +18,7 @@ from lth.experiment.reading import build_experiment
 from lth.store import Store, Unit
 from lth.sweep import stages
 from lth.sweep.handover import Arrays, Job, named
-from lth.sweep.planning import done_of, work
+from lth.sweep.planning import done_of, ready, work
 from lth.sweep.record import code_version
 from lth.sweep.setup import DataFacts
 from lth.sweep.stages.starting import feed_of
@@ -46,7 +46,8 @@ def collect(
     rows = {(row["arm"], row["draw"], row["level"], row["seed"]): row for row in committed.rows.to_pylist()}
     row = rows.get((arm, draw, level, seed)) or rows.get(("ticket", 0, 0, seed) if level == 0 else ("", 0, 0, 0))
     if row is None:
-        raise LthError(f"{experiment_id} has no {arm} of seed {seed} at level {level} in {store.url}; it has "
+        which = f"draw {draw} of {arm}" if draw else arm
+        raise LthError(f"{experiment_id} has no {which} of seed {seed} at level {level} in {store.url}; it has "
                        f"{_present(rows, arm)}")
     if row["status"] == "diverged":
         raise LthError(f"the {arm} of seed {seed} at level {level} diverged: there is nothing to take away; choose "
@@ -58,7 +59,11 @@ def collect(
                        "set LTH_DATA_DIR to the folder that holds it")
     job = Job(experiment, DataFacts.of(data), store.url, device, threads, code_version())
     done = done_of(experiment, [seed], committed)
-    todo = work(experiment, Unit(row["arm"], row["draw"], level, (seed,)), done)
+    unit = Unit(row["arm"], row["draw"], level, (seed,))
+    if not ready(experiment, unit, done):
+        raise LthError(f"the {arm} of seed {seed} at level {level} cannot be trained again: a ticket that it comes "
+                       "from is not committed; run the sweep on")
+    todo = work(experiment, unit, done)
     masks = store.read_masks(experiment_id, {seed: committed.where[row["arm"], row["draw"], level, seed]})
     own = {f"masks/{name}": mask for name, mask in masks.items()} if row["arm"] == "ticket" and level else None
     start = stages.rewind(job, todo, data, own).arrays
@@ -104,8 +109,9 @@ def _present(rows: Any, arm: str) -> str:
     arms = sorted({place[0] for place in rows})
     if arm not in arms:
         return f"the arms {', '.join(arms) or 'none'}"
-    seeds, levels = ({place[index] for place in rows if place[0] == arm} for index in (3, 2))
-    return f"seeds {min(seeds)} to {max(seeds)} and levels {min(levels)} to {max(levels)} of it"
+    draws, levels, seeds = ({place[index] for place in rows if place[0] == arm} for index in (1, 2, 3))
+    several = f", draws 0 to {max(draws)}" if max(draws) else ""
+    return f"seeds {min(seeds)} to {max(seeds)} and levels {min(levels)} to {max(levels)} of it{several}"
 
 
 def _state(job: Job, arrays: Arrays, prefix: str) -> dict[str, torch.Tensor]:

@@ -74,7 +74,7 @@ def test_the_seeds_asked_for_would_decide_in_four_of_five_cases(mean: float, dev
 
 def test_what_no_number_of_seeds_decides_is_said() -> None:
     assert seeds_to_decide(-0.005, 0.01, 0.005) is None
-    assert seeds_to_decide(0.0, 0.0, 0.005) == 2
+    assert seeds_to_decide(0.0, 0.0, 0.005) == 2 and seeds_to_decide(-0.005, 0.0, 0.005) is None
 
 
 def test_holm_by_hand_and_nan_stays() -> None:

@@ -122,3 +122,8 @@ def test_how_often_a_simulated_sweep_is_right(levels, shift: float, matching: fl
         said += verdicts(sweep(levels, trainings), 0.005)["verdict"].to_pylist()
     assert said.count("matching") / 1000 == pytest.approx(matching, abs=0.04)
     assert said.count("not matching") / 1000 == pytest.approx(not_matching, abs=0.03)
+
+
+def test_a_level_that_is_not_committed_ends_the_claim(levels) -> None:
+    table = verdicts(sweep(levels, {("ticket", 0): DENSE, ("ticket", 1): DENSE, ("ticket", 3): DENSE}), 0.005)
+    assert table["verdict"].to_pylist() == ["matching", "matching"] and matches_down_to(table)["level"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -245,3 +246,23 @@ def test_report_writes_one_file(lth, store: Path, experiment: Experiment) -> Non
     assert page.startswith("<!doctype html>") and "The ticket" in page
     status, _, errors = lth("report", "smoke", "--output", "nowhere/x.html")
     assert status == 1 and "cannot write nowhere/x.html" in errors and len(errors.splitlines()) == 1
+
+
+def test_query_prints_odd_names_and_numbers(lth, store: Path) -> None:  # type: ignore[no-untyped-def]
+    assert lth("query", 'SELECT 1 AS "[/red]x"')[0] == 0 and "[/red]x" in lth("query", 'SELECT 1 AS "[/red]x"')[1]
+    status, out, errors = lth("query", "SELECT 'inf'::DOUBLE AS a, [1.5, 'nan'::DOUBLE] AS b", "--format", "json")
+    assert (status, errors) == (0, "") and json.loads(out) == [{"a": None, "b": [1.5, None]}]
+
+
+def test_what_misses_an_earlier_level_is_one_line(lth, store: Path, experiment: Experiment) -> None:  # type: ignore[no-untyped-def]
+    place = Store(store)
+    unit = next(name for name in place.committed(experiment.id).units if name.startswith("ticket-L01"))
+    place.quarantine_unit(experiment.id, unit)
+    status, _, errors = lth("export", "smoke", "--seed", "0", "--level", "2")
+    assert status == 1 and "a ticket that it comes from is not committed" in errors and len(errors.splitlines()) == 1
+    assert lth("report", "smoke")[0] == 0
+    unit = next(name for name in place.committed(experiment.id).units if name.startswith("ticket-L00"))
+    place.quarantine_unit(experiment.id, unit)
+    status, _, errors = lth("verdicts", "smoke")
+    assert status == 1 and "the dense network (level 0) is not committed" in errors
+    assert lth("report", "smoke", "--output", "again.html")[0] == 0

@@ -24,13 +24,17 @@ def test_learning_curves_are_means_over_seeds() -> None:
     rows = [{"experiment_id": ID, "arm": "ticket", "seed": seed, "draw": 0, "level": level, "density": 0.5**level,
              "step": step, "split": split, "loss": 1.0 / (1 + step) + seed, "accuracy": 0.9 + 0.02 * seed}
             for seed in (0, 1) for level in range(10) for step in (0, 10) for split in ("val", "test")]
-    figure = looks.learning_curves_figure(pa.Table.from_pylist(rows))
+    trained = [{name: row[name] for name in ("arm", "draw", "level", "seed")} | {"status": "ok"} for row in rows]
+    wild = [{**row, "seed": 2, "loss": 1e21, "accuracy": 0.1} for row in rows if row["seed"] == 1]
+    trained += [{"arm": "ticket", "draw": 0, "level": level, "seed": 2, "status": "diverged"} for level in range(10)]
+    levels = pa.Table.from_pylist(trained)
+    figure = looks.learning_curves_figure(pa.Table.from_pylist(rows + wild), levels)
     error, loss = lines(figure, 0), lines(figure, 1)
     assert len(error) == 7 and next(iter(error)) == "100%" and list(error)[-1] == "0.195%"  # 1 / 2^9: the deepest
     assert error["100%"].tolist() == pytest.approx(np.array([[0, 9], [10, 9]]))
     assert loss["100%"][:, 1] == pytest.approx([1.5, 0.5 + 1 / 11])
     with pytest.raises(LthError, match="no validation curves of 'reinit'"):
-        looks.learning_curves_figure(pa.Table.from_pylist(rows), "reinit")
+        looks.learning_curves_figure(pa.Table.from_pylist(rows), levels, "reinit")
 
 
 def test_layers_show_what_remains_and_what_is_effective() -> None:
@@ -95,3 +99,14 @@ def test_cost_counts_the_trainings_before(sweep, earlier, costs: list[int]) -> N
     figure = looks.cost_figure(table, earlier)
     drawn = {container.get_label(): container.lines[0].get_xdata().tolist() for container in figure.axes[0].containers}
     assert drawn == {"ticket": costs, "reinit": costs[1:]}
+
+
+def test_cost_of_late_rewinding_and_of_a_whole_budget(sweep) -> None:
+    """Dense 100 steps; tickets from step 30 to 100; the dense network of the same budget 100 + 70 n at once."""
+    table = sweep({"ticket": [0.975, 0.976, 0.978], "dense": [None, 0.97, 0.96]})
+    budgets = {("dense", 1): 170, ("dense", 2): 240}
+    places = zip(table["arm"].to_pylist(), table["level"].to_pylist(), strict=True)
+    table = table.append_column("steps", pa.array([budgets.get(place, 100) for place in places]))
+    figure = looks.cost_figure(table, range, {("ticket", 1): 30, ("ticket", 2): 30}, {"dense"})
+    drawn = {container.get_label(): container.lines[0].get_xdata().tolist() for container in figure.axes[0].containers}
+    assert drawn == {"ticket": [100, 170, 240], "dense, same budget": [170, 240]}

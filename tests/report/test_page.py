@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pyarrow as pa
 import pytest
 
 import lth.results
@@ -129,3 +130,18 @@ def test_nothing_to_report_is_one_line(tmp_path: Path, experiment: Experiment) -
     run_here(wild, (0,), place, load_dataset("digits"))
     with pytest.raises(LthError, match="no training of .* has finished without diverging"):
         page_of(place, wild)
+
+
+def test_tickets_that_lost_their_masks_to_divergence_are_reported(tmp_path: Path) -> None:
+    """Level 0 went well, the ticket of level 1 diverged, so at level 2 there never was a mask."""
+    late = load_experiment("smoke", ["arms=[ticket]", "pruning.levels=2"])
+    place = Store(tmp_path)
+    run_here(late, (0,), place, load_dataset("digits"))
+    results = lth.results.open(place.url)
+    levels = results.levels.to_pylist()
+    for row in levels[1:]:
+        row.update(status="diverged", mask_sha256=None, early_stop_step=None)
+    results._loaded["levels"] = pa.Table.from_pylist(levels, schema=results.levels.schema)
+    found = report_page(results, late.id, place.describe(late.id), lth.results.judge(place, late.id, results.levels))
+    assert '<figure id="accuracy">' in found and '<figure id="initial-values">' not in found
+    assert "At level 1 no seed finished on both sides." in found

@@ -71,3 +71,21 @@ def test_an_unknown_arm_and_an_empty_table_are_refused(sweep) -> None:
         claim(verdicts(sweep(TOY), 0.005), "magic")
     with pytest.raises(LthError, match="nothing to judge"):
         verdict_table(verdicts(sweep({"ticket": [0.975]}), 0.005))
+
+
+def test_without_the_dense_network_and_with_a_gap_it_is_said(sweep) -> None:
+    import pyarrow.compute as pc
+
+    whole = sweep(TOY)
+    with pytest.raises(LthError, match="the dense network .* is not committed"):
+        claim(verdicts(whole.filter(pc.greater(whole["level"], 0)), 0.005))
+    gap = verdicts(whole.filter(pc.not_equal(whole["level"], 2)), 0.05)
+    assert "(level 1 of 3)" in claim(gap) and "Level 2 is not committed: the claim cannot go past it." in caveats(gap)
+    lost = verdicts(sweep({"ticket": [0.975, 0.97]}, diverged=[("ticket", 1, seed) for seed in range(5)]), 0.005)
+    assert "At level 1 no seed finished on both sides." in caveats(lost)
+
+
+def test_the_arm_dense_is_not_the_dense_network(sweep) -> None:
+    out = text(verdicts(sweep(TOY | {"dense": [None, 0.98, 0.98, 0.98]}), 0.005))
+    assert "dense, same" in out and "dense, same budget" in verdict_markdown(
+        verdicts(sweep(TOY | {"dense": [None, 0.98, 0.98, 0.98]}), 0.005))

@@ -178,7 +178,7 @@ def listening(processes: list[psutil.Process]) -> dict[tuple[str, int], str]:
         try:
             for connection in process.net_connections("inet"):
                 if connection.status == psutil.CONN_LISTEN:
-                    found[connection.laddr.ip, connection.laddr.port] = " ".join(process.cmdline())[:80]
+                    found[connection.laddr.ip, connection.laddr.port] = " ".join(process.cmdline())[:300]
         except psutil.Error:
             continue
     return found

@@ -9,6 +9,7 @@ import deltalake
 import pyarrow as pa
 import pytest
 
+import lth.results
 from lth.errors import StoreError
 from lth.store import RESULT_COLUMNS, Store, Unit, content_hash
 from lth.store.curated import compact, read_curated
@@ -182,3 +183,22 @@ def test_a_store_that_does_not_answer_is_said_in_one_line(monkeypatch: pytest.Mo
         with pytest.raises(StoreError) as said:
             action()
         assert "\n" not in str(said.value) and "PLANTED" not in str(said.value)
+
+
+@pytest.mark.parametrize("name", ["c#6", "sp ace #x", "Zürich"])
+def test_a_folder_of_any_name_holds_its_own_curated_tables(tmp_path: Path, name: str) -> None:
+    store = Store(tmp_path / name / "store")
+    land(store, Unit("ticket", 0, 0, (0, 1)))
+    compact(store)
+    assert [folder.name for folder in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name / "store" / "curated" / "levels" / "_delta_log").is_dir()
+    assert_curated_is_committed(store)
+
+
+def test_a_folder_that_delta_rs_would_mistake_is_refused_and_still_read(tmp_path: Path) -> None:
+    store = Store(tmp_path / "c%205")
+    land(store, Unit("ticket", 0, 0, (0, 1)))
+    with pytest.raises(StoreError, match="cannot lie in a folder with '%' in its name; rename it"):
+        compact(store)
+    assert lth.results.open(store.url).levels.num_rows == 2
+    assert [folder.name for folder in tmp_path.iterdir()] == ["c%205"]

@@ -104,6 +104,6 @@ def test_curated_rows_that_are_not_the_landed_ones_are_named(file_store: Store) 
     compact(file_store)
     file_store.quarantine_unit(EXPERIMENT, SECOND.name)
     key = f"curated/levels/experiment_id={EXPERIMENT}"
-    assert found(file_store) == [("extra", key)]
+    assert found(file_store) == [("contradictory", key)]
     file_store.commit(EXPERIMENT, SECOND, *tables(SECOND, accuracy=0.1))
     assert found(file_store) == [("contradictory", key)]
