@@ -23,7 +23,7 @@ lint: $(VENV)/.installed-test
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 # Published numbers on real MNIST (LTH_DATA_DIR, or downloaded): under an hour on two cores.
 gates: $(VENV)/.installed-test
