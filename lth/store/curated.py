@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow.dataset import Dataset, FileSystemDataset
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from lth.errors import StoreError
 from lth.store.location import redact
@@ -61,7 +62,7 @@ def compact(store: Store, units_at_once: int = UNITS_AT_ONCE) -> Compacted:
             while True:
                 # What is new, and what Delta holds our commit against: one version.
                 marks = delta_table(store, "levels")
-                part = _unpublished(found, _published(marks, experiment_id), units_at_once)
+                part = _unpublished(found, _published(store, marks, experiment_id), units_at_once)
                 if not part.where:
                     break
                 tables, broken = _tables(store, part)
@@ -91,7 +92,8 @@ class Curated:
         if self._marks is None or "unit" not in self.dataset("levels").schema.names:
             return set()
         with _one_line(self._store):
-            named = self.dataset("levels").to_table(["unit"], filter=pc.field("experiment_id") == experiment_id)
+            named = self.dataset("levels").to_table(["unit"], filter=pc.field("experiment_id") == experiment_id,
+                                                    use_threads=False)
         return set(pc.unique(named["unit"]).to_pylist())
 
     def dataset(self, kind: str) -> Dataset:
@@ -105,7 +107,7 @@ class Curated:
         """What is committed of an experiment and not published: reads the `levels` objects of those units only."""
         found = self._store.committed(experiment_id, self.units(experiment_id))
         with _one_line(self._store):
-            published = _published(self._marks, experiment_id) if found.where else set()
+            published = _published(self._store, self._marks, experiment_id) if found.where else set()
         part = _unpublished(found, published)
         return Committed(part.rows, part.where, found.damaged, part.units)
 
@@ -131,14 +133,14 @@ class Curated:
     def _opened(self, kind: str) -> Dataset:
         if kind == "levels":
             assert self._marks is not None
-            return self._marks.to_pyarrow_dataset()
+            return _dataset(self._store, self._marks, "levels")
         table = delta_table(self._store, kind)
         if table is None:  # whatever publishes rows of levels has written these before
             raise StoreError(f"{self._store.url}: the curated table {kind!r} is missing, though levels has rows of it; "
                              "remove curated/ and run `lth compact` again")
-        whole = table.to_pyarrow_dataset()
+        whole = _dataset(self._store, table, kind)
         assert self._marks is not None
-        unpublished = _files_of_others(table, set(_batches_of(self._marks)))
+        unpublished = _files_of_others(table, set(_batches_of(self._store, self._marks, "levels")))
         if not unpublished:
             return whole
         kept = [part for part in whole.get_fragments() if not part.path.endswith(tuple(unpublished))]
@@ -215,32 +217,40 @@ def publish(
                         commit_properties=mark, storage_options=None if marks else _options(store))
 
 
-def _published(marks: DeltaTable | None, experiment_id: str) -> set[tuple[object, ...]]:
+def _published(store: Store, marks: DeltaTable | None, experiment_id: str) -> set[tuple[object, ...]]:
     """(arm, draw, level, seed) of the experiment that are in the curated tables."""
     if marks is None:
         return set()
-    rows = marks.to_pyarrow_dataset().to_table(
-        ["arm", "draw", "level", "seed"], filter=pc.field("experiment_id") == experiment_id)
+    rows = _dataset(store, marks, "levels").to_table(
+        ["arm", "draw", "level", "seed"], filter=pc.field("experiment_id") == experiment_id, use_threads=False)
     return set(zip(*(column.to_pylist() for column in rows.columns), strict=True))
 
 
 def _forget_orphans(store: Store) -> None:
     """Remove rows of batches that were begun more than a day ago and never published."""
     marks = delta_table(store, "levels")
-    known = _batches_of(marks) if marks is not None else []
+    known = _batches_of(store, marks, "levels") if marks is not None else []
     limit = f"{datetime.datetime.now(datetime.UTC) - _ORPHANED_AFTER:%Y%m%dT%H%M%S}"
     for kind in ("metrics", "masks"):
         table = delta_table(store, kind)
-        for batch in _batches_of(table) if table is not None else ():
+        for batch in _batches_of(store, table, kind) if table is not None else ():
             if table is not None and batch not in known and batch < limit:
                 table.delete(f"batch = '{batch}'")
 
 
-def _batches_of(table: DeltaTable) -> list[str]:
-    found: set[str] = set()
-    for rows in table.to_pyarrow_dataset().scanner(columns=["batch"]).to_batches():
-        found.update(pc.unique(rows["batch"]).to_pylist())
-    return sorted(found)
+def _batches_of(store: Store, table: DeltaTable, kind: str) -> list[str]:
+    rows = _dataset(store, table, kind).to_table(["batch"], use_threads=False)
+    return sorted(pc.unique(rows["batch"]).to_pylist())
+
+
+def _dataset(store: Store, table: DeltaTable, kind: str) -> Dataset:
+    """A curated table to be scanned. In a folder through Arrow's own file system: delta-rs' is written in Python, and
+    threads that still call it abort a process that ends (pyarrow 26, deltalake 1.6: one in three)."""
+    location = store.objects.location
+    if location.protocol != "file":
+        return table.to_pyarrow_dataset()
+    folder = SubTreeFileSystem(str(Path(location.root).absolute() / "curated" / kind), LocalFileSystem())
+    return table.to_pyarrow_dataset(filesystem=folder)
 
 
 def delta_table(store: Store, kind: str) -> DeltaTable | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 from pathlib import Path
 
 import deltalake
@@ -202,3 +204,14 @@ def test_a_folder_that_delta_rs_would_mistake_is_refused_and_still_read(tmp_path
         compact(store)
     assert lth.results.open(store.url).levels.num_rows == 2
     assert [folder.name for folder in tmp_path.iterdir()] == ["c%205"]
+
+
+def test_a_process_that_has_read_curated_tables_ends_in_peace(tmp_path: Path) -> None:
+    """With delta-rs' own file system one in three aborted at its end, its work done."""
+    store = Store(tmp_path)
+    land(store, *(Unit("ticket", 0, 0, (seed,)) for seed in range(12)))
+    code = ("import sys; from lth.store import Store; from lth.store.curated import compact; import lth.results\n"
+            "store = Store(sys.argv[1]); compact(store, units_at_once=3); compact(store)\n"
+            "lth.results.open(store.url).query('SELECT count(*) FROM metrics')")
+    for _ in range(4):
+        subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)
