@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from flows.cli.inspecting import id_in
 from flows.cli.starting import facts_before_start, run_flow
 from lth.analysis import mean_interval
 from lth.errors import InvalidExperiment, LthError
@@ -50,7 +51,7 @@ def print_verdicts(source: str, store_url: str, settings: list[str], arm: str, m
     from lth.report import caveats, claim, verdict_table
 
     store, console = Store(store_url, READING), Console(highlight=False)
-    identifier = source if source in store.experiments() else load_experiment(source, settings).id
+    identifier = id_in(store, source, settings)
     results = lth.results.open(store_url, identifier)
     found = lth.results.judge(store, identifier, results.levels, margin)
     said, notes = claim(found, arm), caveats(found, arm)

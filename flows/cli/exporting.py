@@ -8,8 +8,9 @@ from typing import Literal
 import pyarrow as pa
 from rich.console import Console
 
+from flows.cli.inspecting import id_in
 from lth.errors import LthError
-from lth.experiment import Execution, load_experiment
+from lth.experiment import Execution
 from lth.store import READING, Store
 
 
@@ -84,12 +85,3 @@ def print_comparison(sources: list[str], arm: str, figure: Path | None, store_ur
         except OSError as error:
             raise LthError(f"cannot write {figure}: {error.strerror}; choose another --figure") from None
         console.print(f"figure: {figure}", soft_wrap=True)
-
-
-def id_in(store: Store, source: str, settings: list[str]) -> str:
-    """The id that a preset, a file or an id names, if the store has it; else LthError."""
-    known = store.experiments()
-    identifier = source if source in known else load_experiment(source, settings).id
-    if identifier not in known:
-        raise LthError(f"store {store.url} has no experiment {identifier!r}; it has {', '.join(known) or 'none'}")
-    return identifier

@@ -41,6 +41,15 @@ def _id_of(source: str, settings: list[str], known: list[str]) -> str:
     return load_experiment(source, settings).id
 
 
+def id_in(store: Store, source: str, settings: list[str]) -> str:
+    """The id that a preset, a file or an id names, if the store has it; else LthError."""
+    known = store.experiments()
+    identifier = _id_of(source, settings, known)
+    if identifier not in known:
+        raise LthError(f"store {store.url} has no experiment {identifier!r}; it has {', '.join(known) or 'none'}")
+    return identifier
+
+
 def _print_one(identifier: str, store: Store, console: Console) -> None:
     import lth.results
 
@@ -99,12 +108,9 @@ def print_verified(source: str | None, store_url: str, settings: list[str]) -> N
     from rich.progress import Progress
 
     store, console = Store(store_url, READING), Console(highlight=False)
-    known = store.experiments()
-    if not known:
+    if not store.experiments():
         raise LthError(f"there is no experiment in {store.url}; check the address")
-    ids = None if source is None else [_id_of(source, settings, known)]
-    if ids and ids[0] not in known:
-        raise LthError(f"{ids[0]} is not in {store.url}; it holds: {', '.join(known)}")
+    ids = None if source is None else [id_in(store, source, settings)]
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("reading units", total=None)
