@@ -106,9 +106,6 @@ def publish_results(store: Store, experiment_id: str, found: Results | None) -> 
     if found is None:
         return False
     slug = slug_of(experiment_id)
-    url = put_report_page(store, experiment_id)
-    create_link_artifact(url, "the whole report", key=f"{slug}-report",
-                         description=f"{experiment_id}: one HTML file in the store. Open or download `{url}`.")
     judged = [verdict_markdown(found.verdicts)] if found.verdicts.num_rows else []
     where = f"Tables and masks: `{store.url}`, experiment `{experiment_id}`."
     create_markdown_artifact(
@@ -118,6 +115,9 @@ def publish_results(store: Store, experiment_id: str, found: Results | None) -> 
         data = base64.b64encode(picture).decode()
         create_markdown_artifact(f"![{name}](data:image/png;base64,{data})\n\n`{found.urls[name]}`",
                                  key=f"{slug}-{name}", description=f"{experiment_id}: {name} against density, by arm.")
+    url = put_report_page(store, experiment_id)
+    create_link_artifact(url, "the whole report", key=f"{slug}-report",
+                         description=f"{experiment_id}: one HTML file in the store. Open or download `{url}`.")
     return True
 
 
