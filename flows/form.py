@@ -116,7 +116,7 @@ Changes = _changes()
 
 
 _EXECUTION = {"device": "Device", "cohort_size": "Seeds a cohort", "threads": "Threads a cohort",
-              "gpu_share": "GPU share"}
+              "gpu_share": "GPU share", "save_every": "Seconds between saves"}
 
 
 def _advanced() -> type[FormSection]:

@@ -86,7 +86,8 @@ class Session:
         self.load(cluster)
         facts = self.prepared.facts
         device = "cuda" if self.share.gpus else "cpu"
-        self.job = Job(self.experiment, facts, self.store.url, device, self.execution.threads, code_version())
+        self.job = Job(self.experiment, facts, self.store.url, device, self.execution.threads, code_version(),
+                       self.execution.save_every or None)
         setup(self.experiment, facts)
         record(self.store, self.experiment, self.seeds if sweep else None, self.prepared.fingerprint)
         committed = self.store.committed(self.experiment.id)

@@ -29,6 +29,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 CohortSize = Annotated[int | None, typer.Option(min=1, help="Seeds per unit; chosen if not given.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU cores and torch threads per unit.")]
 GpuShare = Annotated[float | None, typer.Option(help="Part of a GPU per unit; by its memory if not given.")]
+SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds between saves of a training in progress; 0: never.")]
 Cores = Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; all if not given.")]
 STORE = "./lth-store"
 
@@ -39,7 +40,7 @@ def settings(values: list[str] | None, levels: int | None) -> list[str]:
 
 
 def execution_of(
-    device: str, cohort_size: int | None, threads: int, cores: int | None, gpu_share: float | None = None
+    device: str, cohort_size: int | None, threads: int, cores: int | None, **others: float | None
 ) -> Execution:
     """The machine options of a command, checked."""
     from lth.experiment import Execution, explain
@@ -47,7 +48,8 @@ def execution_of(
     if device not in ("auto", "cpu", "cuda"):
         raise InvalidExperiment(f"unknown device {device!r}; choose auto, cpu or cuda")
     try:
-        return Execution(device=device, cohort_size=cohort_size, threads=threads, cores=cores, gpu_share=gpu_share)
+        return Execution.model_validate({"device": device, "cohort_size": cohort_size, "threads": threads,
+                                         "cores": cores, **others})
     except ValidationError as error:
         raise InvalidExperiment(explain(error, Execution)) from None
 
@@ -64,6 +66,7 @@ def run(
     threads: Threads = 1,
     cores: Cores = None,
     gpu_share: GpuShare = None,
+    save_every: SaveEvery = 60,
     figures: Annotated[Path | None, typer.Option(help="Also write the figures into this folder.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Start a very large sweep without asking.")] = False,
 ) -> None:
@@ -71,7 +74,7 @@ def run(
     from flows.cli.running import run_sweep
     from lth.experiment import load_experiment
 
-    execution = execution_of(device, cohort_size, threads, cores, gpu_share)
+    execution = execution_of(device, cohort_size, threads, cores, gpu_share=gpu_share, save_every=save_every)
     run_sweep(load_experiment(source, settings(set_, levels)), seeds, store, execution, figures, yes)
 
 

@@ -38,11 +38,11 @@ def run_flow(start: Callable[[], T], experiment: Experiment, console: Console, k
     try:
         with display:
             display.phase("starting Prefect and Ray")
-            from flows.local_server import own_session
+            from flows.local_server import temporary_server
             from flows.progress import LISTENER
 
             LISTENER.set(display.listen)
-            with own_session():
+            with temporary_server():
                 return _with_server(start)
     except KeyboardInterrupt:
         console.print(f"\n[bold]Stopped.[/] {kept} Resume with:")

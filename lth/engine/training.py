@@ -97,8 +97,12 @@ class CohortTraining:
         self._keep_rewind_point()
         self._evaluate()
 
-    def advance(self, until: int | None = None, on_progress: Callable[[int], None] | None = None) -> CohortTraining:
-        """Train up to step `until` (the recipe's end if not given); `on_progress(step)` follows every evaluation."""
+    def advance(self, until: int | None = None, on_progress: Callable[[int], None] | None = None,
+                on_step: Callable[[], None] | None = None) -> CohortTraining:
+        """Train up to step `until` (the recipe's end if not given).
+
+        `on_progress(step)` follows every evaluation; `on_step()` every step, when the training can be checkpointed.
+        """
         last = self.recipe.steps if until is None else min(until, self.recipe.steps)
         while self.step < last:
             images, labels = self.batches(self.step)
@@ -116,6 +120,8 @@ class CohortTraining:
                 self._evaluate()
                 if on_progress:
                     on_progress(self.step)
+            if on_step:
+                on_step()
         return self
 
     def _keep_rewind_point(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -12,19 +13,24 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from lth.errors import LthError, StoreError
-from lth.store import analyses, commits, reading
+from lth.errors import DamagedObject, LthError, StoreError
+from lth.store import analyses, checkpoints, commits, reading
 from lth.store.location import parse_location
 from lth.store.objects import Objects, Retries
 from lth.store.reading import Committed
+from lth.store.records import decode_levels
 from lth.store.unit import (
     Unit,
     checkpoint_key,
     experiment_key,
+    folder,
     is_name,
+    levels_key,
+    progress_key,
     report_key,
     sweep_key,
     sweeps_folder,
+    unit_name_of,
 )
 
 if TYPE_CHECKING:
@@ -82,6 +88,14 @@ class Store:
         with others, StoreError if rows do not belong to the unit. Damaged leftovers go into quarantine.
         """
         return commits.commit(self.objects, experiment_id, unit, levels, metrics, masks, checkpoint)
+
+    def levels_of(self, experiment_id: str, unit_name: str) -> pa.Table | None:
+        """The LEVELS rows of one unit; None if it is not committed, or damaged."""
+        data = self.objects.read(levels_key(experiment_id, unit_name))
+        try:
+            return None if data is None else decode_levels(data, unit_name)[0]
+        except DamagedObject:
+            return None
 
     def committed(self, experiment_id: str, without: Collection[str] = ()) -> Committed:
         """What is committed, each (arm, draw, level, seed) once, and what is damaged; reads every `levels` object but
@@ -147,6 +161,30 @@ class Store:
     def delete_checkpoint(self, experiment_id: str, unit_name: str) -> None:
         """Removes the checkpoint; one that is missing is fine. The unit stays committed."""
         self.objects.delete(checkpoint_key(experiment_id, unit_name))
+
+    # Trainings in progress
+
+    def put_progress(self, experiment_id: str, part: Unit, state: Mapping[str, torch.Tensor], origin: str) -> None:
+        """Writes the state of a training of the seeds of `part`, over an earlier one; `origin` says what it began from
+        and on what. It is tried once: a later one replaces it anyway."""
+        hasty = copy.copy(self.objects)
+        hasty.retries = Retries(tries=1)
+        hasty.replace(progress_key(experiment_id, part.name), checkpoints.encode_progress(state, origin))
+
+    def read_progress(self, experiment_id: str, part: Unit, origin: str) -> dict[str, torch.Tensor] | None:
+        """The state that was written last, on the CPU; None if there is none of that origin, or it is damaged."""
+        data = self.objects.read(progress_key(experiment_id, part.name))
+        try:
+            state, found = ({}, None) if data is None else checkpoints.decode_progress(data)
+        except DamagedObject:
+            return None
+        return state if found == origin else None
+
+    def forget_progress(self, experiment_id: str, unit: Unit) -> None:
+        """Removes what was written of the unit's trainings, or of parts of it."""
+        for key in self.objects.sizes(folder("progress", experiment_id)):
+            if unit.spans(unit_name_of(key)):
+                self.objects.delete(key)
 
     # Experiments, sweeps, reports
 

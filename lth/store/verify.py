@@ -69,7 +69,7 @@ def verify(
     """
     chosen = store.experiments() if experiments is None else list(experiments)
     listings = {experiment_id: {kind: store.objects.sizes(folder(kind, experiment_id))
-                                for kind in (*UNIT_KINDS, *ANALYSIS_SCHEMAS)} for experiment_id in chosen}
+                                for kind in (*UNIT_KINDS, *ANALYSIS_SCHEMAS, "progress")} for experiment_id in chosen}
     total = sum(len(listing["levels"]) for listing in listings.values())
     objects = size = done = 0
     findings: list[Finding] = []
@@ -182,6 +182,8 @@ def _extra(experiment_id: str, listing: Mapping[str, Mapping[str, int]], units: 
                 yield Finding("extra", key, "its name is no unit's; nobody reads it")
             elif name not in units:
                 yield Finding("extra", key, "its unit is not committed: a commit was cut short, or runs just now")
+    for key in sorted(listing["progress"]):
+        yield Finding("extra", key, "a training in progress, or one that was cut short; the next run goes on from it")
 
 
 def _compared(store: Store, experiment_id: str, first: str, second: str) -> Iterator[Finding]:

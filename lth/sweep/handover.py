@@ -30,6 +30,8 @@ class Job:
     device: str = "auto"
     threads: int = 1
     code_version: str = ""
+    save_every: float | None = None
+    """Seconds between saves of a training in progress; None: never."""
 
     @property
     def setup(self) -> Setup:

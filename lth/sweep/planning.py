@@ -62,15 +62,17 @@ class Work:
 
 
 def plan(
-    experiment: Experiment, seeds: Sequence[int], done: Iterable[Key], cohort_size: int
+    experiment: Experiment, seeds: Sequence[int], done: Iterable[Key], cohort_size: int, first: int = 0
 ) -> list[Unit]:
     """The units that are planned but not committed, asked seed by seed, in the order in which they should run.
 
     Level by level and the ticket first, so that an interrupted sweep leaves complete levels behind. Seeds travel in
-    blocks of `cohort_size`; a block from which some seeds are committed already trains only the others.
+    blocks of `cohort_size`; a block from which some seeds are committed already trains only the others. Every level
+    begins with the `first` block (modulo their number): two sweeps that are started at once begin at different ends.
     """
     finished = set(done)
     blocks = [tuple(seeds[start: start + cohort_size]) for start in range(0, len(seeds), cohort_size)]
+    blocks = blocks[first % len(blocks):] + blocks[:first % len(blocks)]
     units = []
     for level in range(experiment.pruning.levels + 1):
         for arm, draw in experiment.draws():

@@ -50,10 +50,17 @@ def test_exactly_what_is_missing_is_planned(seeds: int, size: int, levels: int, 
     spec = experiment(f"pruning.levels={levels}")
     wanted = everything(spec, range(seeds))
     committed = data.draw(st.sets(st.sampled_from(sorted(wanted))))
-    planned = keys_of(plan(spec, tuple(range(seeds)), committed, size))
+    first = data.draw(st.integers(0, 20))
+    planned = keys_of(plan(spec, tuple(range(seeds)), committed, size, first))
     assert len(planned) == len(set(planned))
     assert set(planned) == wanted - committed
     assert planned_count(spec, seeds) == len(wanted)
+
+
+def test_a_second_sweep_begins_every_level_elsewhere() -> None:
+    units = plan(experiment("pruning.levels=1", "arms=[ticket]"), (0, 1, 2, 3, 4), (), 2, first=4)
+    assert [(unit.level, unit.seeds) for unit in units] == [
+        (0, (2, 3)), (0, (4,)), (0, (0, 1)), (1, (2, 3)), (1, (4,)), (1, (0, 1))]
 
 
 KEEPING = ["learning_rate", "fine_tune", "none"]  # trained weights stay

@@ -14,6 +14,7 @@ from lth.engine import CohortTraining, Network, Start, Trained, choose_device, e
 from lth.structured import SmallCohort, alive_units, same_counts
 from lth.sweep.handover import Arrays, Job, named
 from lth.sweep.planning import Work, trainings_behind
+from lth.sweep.saving import Saves
 from lth.sweep.stages.clock import Clock, Stage
 from lth.sweep.stages.memory import in_memory
 
@@ -27,29 +28,43 @@ def train(
 ) -> Stage:
     """Train the unit's cohort from its ticket; `on_progress` is given the seed-steps done since its last call.
 
-    Where a GPU has no memory for a block of seeds, the block is halved. LthError if one seed alone does not fit.
+    Goes on from where it was saved, if it was. Where a GPU has no memory for a block of seeds, the block is halved.
+    There are no arrays if another sweep has committed the unit meanwhile. LthError if one seed alone does not fit.
     """
+    if job.store.levels_of(job.experiment.id, work.unit.name) is not None:
+        return Stage({}, {})
+    return train_cohort(job, work, ticket, data, on_progress)
+
+
+def train_cohort(
+    job: Job, work: Work, ticket: Arrays, data: ImageData, on_progress: Callable[[int], None] | None = None
+) -> Stage:
+    """`train`, whatever the store holds of that unit."""
     unit, concrete = work.unit, job.setup
     recipe = concrete.recipe_of(unit.arm, unit.level, trainings_behind(job.experiment, unit.level))
     start_step = concrete.start_step(unit.arm, unit.level)
     device = choose_device(job.device, recipe.precision)
     clock, parts, seconds, order = Clock(), [], [], []
+    saves = Saves(job, unit, device)
 
-    def train_block(rows: list[int], smaller: Smaller) -> tuple[list[int], Arrays, float, float]:
+    def train_block(rows: list[int], smaller: Smaller) -> tuple[list[int], Arrays, float, float, float]:
         begun = time.perf_counter()
         seeds, small = tuple(work.seeds[row] for row in rows), smaller(rows)
         feed = make_feed(data, seeds, job.experiment.dataset.validation, job.experiment.dataset.standardise, device)
         network, start = _start(job, ticket, rows, small, start_step)
         training = CohortTraining(network, recipe, feed, start)
-        result = training.advance(on_progress=_in_seed_steps(on_progress, start_step, len(rows))).result()
-        return rows, _arrays(result, small), time.perf_counter() - begun, training.evaluation_seconds
+        progress = _in_seed_steps(on_progress, start_step, len(rows))
+        with saves.following(training, seeds, start) as before:
+            result = training.advance(on_progress=progress, on_step=saves.after_step).result()
+        return rows, _arrays(result, small), before, time.perf_counter() - begun, training.evaluation_seconds
 
     with exact_arithmetic(job.threads, recipe.precision):
         for block, smaller in _blocks(job, ticket, device):
-            for rows, arrays, spent, evaluating in in_memory(block, work.seeds, partial(train_block, smaller=smaller)):
+            for rows, arrays, before, spent, evaluating in in_memory(block, work.seeds,
+                                                                     partial(train_block, smaller=smaller)):
                 parts.append(arrays)
                 order += rows
-                seconds += [spent / len(rows)] * len(rows)
+                seconds += [(before + spent) / len(rows)] * len(rows)
                 clock.add("evaluation", evaluating)
                 clock.add("training", spent - evaluating)
     back = np.argsort(order)

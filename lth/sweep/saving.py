@@ -1,0 +1,89 @@
+"""Trainings in progress, saved now and then: a machine that is lost costs a minute of work, not a unit of hours."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from lth.engine import CohortTraining, Start
+from lth.errors import StoreError
+from lth.store import Unit
+from lth.store.checkpoints import content_of
+from lth.sweep.handover import Job
+
+log = logging.getLogger(__name__)
+
+SHARE = 0.02
+"""Saving takes no more than this part of the time, however large the cohort and slow the store."""
+
+
+class Saves:
+    """The saves of one unit, which trains part by part. What came of finished parts is saved with the next.
+
+    A training goes on from its save only if it would begin from the same weights and masks, with the same code, torch,
+    device and number of threads: on a CPU it then ends as if it had never stopped, to the bit.
+    """
+
+    def __init__(self, job: Job, unit: Unit, device: torch.device) -> None:
+        self.job = job
+        self.unit = unit
+        self.device = device
+        self.last = time.monotonic()
+        self.wait = job.save_every or 0.0
+        self.finished: list[tuple[Unit, dict[str, torch.Tensor], str]] = []
+
+    @contextmanager
+    def following(self, training: CohortTraining, seeds: tuple[int, ...], start: Start) -> Iterator[float]:
+        """Advance the training within; it has been put where it was saved last. Yields the seconds that were spent on
+        it before; `after_step` is to follow every step."""
+        if self.job.save_every is None:
+            yield 0.0
+            return
+        part = Unit(self.unit.arm, self.unit.draw, self.unit.level, seeds)
+        origin = self._origin(start)
+        saved = self.job.store.read_progress(self.job.experiment.id, part, origin)
+        before = 0.0
+        if saved is not None:
+            before = saved.pop("seconds").item()
+            training.restore(saved)
+            log.info("%s goes on from step %d", part.name, training.step)
+        self.current = training, part, origin, time.perf_counter() - before
+        try:
+            yield before
+            self.finished.append(self._state())
+        finally:
+            del self.current  # a training that a GPU had no memory for holds none any more
+
+    def after_step(self) -> None:
+        """Save, if it is time."""
+        if self.job.save_every is None or time.monotonic() - self.last < self.wait:
+            return
+        begun = time.monotonic()
+        try:
+            for part, state, origin in (*self.finished, self._state()):
+                self.job.store.put_progress(self.job.experiment.id, part, state, origin)
+            self.finished.clear()
+        except StoreError as error:  # the training goes on; so does the store, or the commit will say what is wrong
+            log.warning("a training in progress could not be saved: %s", error)
+        self.last = time.monotonic()
+        self.wait = max(self.job.save_every, (self.last - begun) / SHARE)
+
+    def _state(self) -> tuple[Unit, dict[str, torch.Tensor], str]:
+        training, part, origin, since = self.current
+        spent = torch.tensor(time.perf_counter() - since, dtype=torch.float64)
+        return part, {**training.checkpoint(), "seconds": spent}, origin
+
+    def _origin(self, start: Start) -> str:
+        """SHA-256 (hex) of what a training begins from and on what."""
+        tensors = {"weights": start.weights, "mask": start.mask,
+                   **{f"buffers/{name}": buffer for name, buffer in start.buffers.items()}}
+        on_gpu = self.device.type == "cuda"
+        device = torch.cuda.get_device_name(self.device) if on_gpu else torch.backends.cpu.get_cpu_capability()
+        said = [self.job.code_version, torch.__version__, device, self.job.threads, start.step, content_of(tensors)]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
