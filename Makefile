@@ -43,6 +43,7 @@ benchmarks: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/query.py
 	$(BIN)/python benchmarks/compaction.py
 	$(BIN)/python benchmarks/masks.py
+	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/two_nodes.py
 
 clean:

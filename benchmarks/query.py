@@ -28,6 +28,7 @@ from lth.experiment import load_experiment
 from lth.store import MASKS, Store
 from lth.store.curated import delta_table, publish
 from lth.sweep.record import code_version, record
+from lth.sweep.setup import DataFacts
 
 sys.path.insert(0, str(Path(__file__).parent))
 from synthetic import ARMS, rows_of, units
@@ -68,7 +69,7 @@ finally:
 def fill(store: Store, seeds: int, levels: int, points: int) -> tuple[int, int]:
     """Publish the sweep as curated tables, 100 units a batch: rows of levels and of metrics."""
     experiment = load_experiment("lenet-mnist", [f"pruning.levels={levels - 1}"])
-    record(store, experiment, tuple(range(seeds)), "0" * 64)
+    record(store, experiment, tuple(range(seeds)), DataFacts((1, 28, 28), 10, 60_000), "0" * 64)
     generator, planned, counts = np.random.default_rng(0), units(seeds, levels, COHORT), [0, 0]
     for start in range(0, len(planned), 100):
         batch = planned[start: start + 100]

@@ -11,10 +11,11 @@ from lth.errors import LthError, StoreError
 from lth.experiment import Execution, Experiment
 from lth.store import Store, unit_name_of
 from lth.sweep.handover import Job
-from lth.sweep.planning import Done, Key, done_of
+from lth.sweep.planning import Done, Found, Key, done_of
 from lth.sweep.record import code_version, record
 from lth.sweep.setup import setup
 from lth.sweep.sizing import bytes_on_gpu, choose_cohort_size, shares_of_gpu
+from lth.sweep.transferring import found_tickets
 from tasks import stages
 from tasks.ray_door import Cluster, Share
 
@@ -27,6 +28,7 @@ class Session:
     share: Share
     job: Job
     prepared: stages.Prepared
+    found: Found | None
 
     def __init__(self, experiment: Experiment, seeds: tuple[int, ...], store: Store, execution: Execution) -> None:
         self.experiment = experiment
@@ -89,7 +91,8 @@ class Session:
         self.job = Job(self.experiment, facts, self.store.url, device, self.execution.threads, code_version(),
                        self.execution.save_every or None)
         setup(self.experiment, facts)
-        record(self.store, self.experiment, self.seeds if sweep else None, self.prepared.fingerprint)
+        self.found = found_tickets(self.store, self.experiment, self.seeds, facts)
+        record(self.store, self.experiment, self.seeds if sweep else None, facts, self.prepared.fingerprint)
         committed = self.store.committed(self.experiment.id)
         for damaged, reason in committed.damaged.items():
             self.log.warning("damaged object %s (%s): its unit is set aside and done again", damaged, reason)

@@ -217,7 +217,7 @@ class Sweep(Session):
         _forget_past_results()
 
     def _stages(self, cluster: Cluster, unit: Unit) -> dict[int, Done]:
-        todo = work(self.experiment, unit, self.done)
+        todo = work(self.experiment, unit, self.done, self.found)
         shared = (cluster, self.share, self.job, todo)
         ticket = trained = pruned = None
         if todo.seeds:

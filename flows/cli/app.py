@@ -13,7 +13,7 @@ from rich.console import Console
 from lth.errors import InvalidExperiment
 
 if TYPE_CHECKING:
-    from lth.experiment import Execution
+    from lth.experiment import Execution, Experiment
 
 app = typer.Typer(
     name="lth", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
@@ -25,6 +25,8 @@ Levels = Annotated[int | None, typer.Option(help="Pruning levels; overrides prun
 StoreOption = Annotated[str, typer.Option(envvar="LTH_STORE", help="A folder, file://… or s3://bucket/prefix.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a field of the "
                                                     "experiment, e.g. training.duration=2000it. Repeatable.")]
+Ticket = Annotated[str | None, typer.Option(metavar="EXPERIMENT", help="Train the tickets of this experiment in the "
+                                            "store on PRESET's data instead, and controls (ticket transfer).")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 CohortSize = Annotated[int | None, typer.Option(min=1, help="Seeds per unit; chosen if not given.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU cores and torch threads per unit.")]
@@ -32,6 +34,22 @@ GpuShare = Annotated[float | None, typer.Option(help="Part of a GPU per unit; by
 SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds between saves of a training in progress; 0: never.")]
 Cores = Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; all if not given.")]
 STORE = "./lth-store"
+
+
+def experiment_of(
+    source: str, set_: list[str] | None, levels: int | None, store: str, ticket: str | None
+) -> Experiment:
+    """The experiment of a command; `ticket` is an experiment in the store whose tickets it takes over."""
+    from lth.experiment import load_experiment
+
+    if ticket is None:
+        return load_experiment(source, settings(set_, levels))
+    from flows.cli.inspecting import id_in
+    from lth.store import READING, Store
+    from lth.sweep.transferring import described
+
+    where = Store(store, READING)
+    return load_experiment(source, settings(set_, levels), described(where, id_in(where, ticket, [])))
 
 
 def settings(values: list[str] | None, levels: int | None) -> list[str]:
@@ -61,6 +79,7 @@ def run(
     levels: Levels = None,
     store: StoreOption = STORE,
     set_: Settings = None,
+    ticket: Ticket = None,
     device: Device = "auto",
     cohort_size: CohortSize = None,
     threads: Threads = 1,
@@ -72,10 +91,9 @@ def run(
 ) -> None:
     """Run a sweep: every level and arm for every seed. What the store holds already is not done again."""
     from flows.cli.running import run_sweep
-    from lth.experiment import load_experiment
 
     execution = execution_of(device, cohort_size, threads, cores, gpu_share=gpu_share, save_every=save_every)
-    run_sweep(load_experiment(source, settings(set_, levels)), seeds, store, execution, figures, yes)
+    run_sweep(experiment_of(source, set_, levels, store, ticket), seeds, store, execution, figures, yes)
 
 
 @app.command()
@@ -85,14 +103,15 @@ def plan(
     levels: Levels = None,
     store: StoreOption = STORE,
     set_: Settings = None,
+    ticket: Ticket = None,
     cohort_size: CohortSize = None,
     cores: Cores = None,
 ) -> None:
     """Say what `run` would do: units, task runs, time and storage. Starts nothing."""
     from flows.cli.planning import print_plan
-    from lth.experiment import load_experiment, parse_seeds
+    from lth.experiment import parse_seeds
 
-    print_plan(load_experiment(source, settings(set_, levels)), parse_seeds(seeds), store, cohort_size,
+    print_plan(experiment_of(source, set_, levels, store, ticket), parse_seeds(seeds), store, cohort_size,
                cores or os.cpu_count() or 1)
 
 
@@ -171,13 +190,15 @@ def report(
     margin: Annotated[float | None, typer.Option(
         help="Accuracy that may be lost, as 0.005; another than the declared one makes it post hoc.")] = None,
     output: Annotated[Path | None, typer.Option(help="HTML file; <id>.html if not given.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Also write every figure into this folder, for print.")] = None,
+    format: Annotated[str, typer.Option(help="Of those figures: pdf, svg or png.")] = "pdf",
     store: StoreOption = STORE,
     set_: Settings = None,
 ) -> None:
     """Write one HTML file: the claim, its verdicts and caveats, the figures, and what was run. Opens offline."""
     from flows.cli.exporting import write_report
 
-    write_report(source, margin, output, store, set_ or [])
+    write_report(source, margin, output, figures, format, store, set_ or [])
 
 
 @app.command()

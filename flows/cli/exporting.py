@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 from rich.console import Console
@@ -12,6 +12,11 @@ from flows.cli.inspecting import id_in
 from lth.errors import LthError
 from lth.experiment import Execution
 from lth.store import READING, Store
+
+if TYPE_CHECKING:
+    from lth.results import Results
+
+FIGURE_FORMATS = ("pdf", "svg", "png")
 
 
 def export_ticket(
@@ -42,11 +47,16 @@ def export_ticket(
         console.print(f"  {file} ({file.stat().st_size:,} bytes)", soft_wrap=True)
 
 
-def write_report(source: str, margin: float | None, output: Path | None, store_url: str, settings: list[str]) -> None:
-    """Write the HTML report of an experiment, and say where it is."""
+def write_report(
+    source: str, margin: float | None, output: Path | None, figures: Path | None, suffix: str, store_url: str,
+    settings: list[str],
+) -> None:
+    """Write the HTML report of an experiment, and its figures into a folder of their own; say where they are."""
     import lth.results
     from lth.report import report_page
 
+    if suffix not in FIGURE_FORMATS:
+        raise LthError(f"unknown format {suffix!r}; choose {', '.join(FIGURE_FORMATS)}")
     store, console = Store(store_url, READING), Console(highlight=False)
     identifier = id_in(store, source, settings)
     with Console(stderr=True).status("reading the store and drawing"):
@@ -59,29 +69,42 @@ def write_report(source: str, margin: float | None, output: Path | None, store_u
     except OSError as error:
         raise LthError(f"cannot write {file}: {error.strerror}; choose another --output") from None
     console.print(f"{file} ({file.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
+    if figures is not None:
+        _write_figures(results, identifier, store.describe(identifier), figures, suffix, console)
     for key, reason in results.damaged.items():
         console.print(f"[yellow]left out:[/] {key}: {reason}", soft_wrap=True)
+
+
+def _write_figures(
+    results: Results, identifier: str, description: dict[str, Any], folder: Path, suffix: str, console: Console
+) -> None:
+    from lth.report import figures_of, save_figure
+
+    for picture in figures_of(results, identifier, description):
+        try:
+            drawn = picture.draw()
+        except LthError:
+            continue  # there is nothing for it
+        file = folder / f"{picture.name}.{suffix}"
+        save_figure(drawn, file)
+        console.print(f"figure: {file}", soft_wrap=True)
 
 
 def print_comparison(sources: list[str], arm: str, figure: Path | None, store_url: str) -> None:
     """The table of several experiments, and their figure."""
     import lth.results
-    from lth.report import comparison_figure, comparison_table
+    from lth.report import comparison_figure, comparison_table, save_figure
 
     store, console = Store(store_url, READING), Console(highlight=False)
     identifiers = list(dict.fromkeys(id_in(store, source, []) for source in sources))
     if len(identifiers) < 2:
         raise LthError("compare at least two experiments; lth list experiments names those of the store")
-    if figure is not None and figure.suffix not in (".png", ".pdf", ".svg"):
-        raise LthError(f"--figure {figure} must end in .png, .pdf or .svg")
+    if figure is not None and figure.suffix.removeprefix(".") not in FIGURE_FORMATS:
+        raise LthError(f"--figure {figure} must end in .{', .'.join(FIGURE_FORMATS)}")
     opened = {identifier: lth.results.open(store_url, identifier) for identifier in identifiers}
     levels = pa.concat_tables([results.levels for results in opened.values()])
     verdicts = {identifier: results.verdicts for identifier, results in opened.items()}
     console.print(comparison_table(levels, verdicts, arm))
     if figure is not None:
-        drawn = comparison_figure(levels, identifiers, arm)
-        try:
-            drawn.savefig(figure, facecolor="white", dpi=150)
-        except OSError as error:
-            raise LthError(f"cannot write {figure}: {error.strerror}; choose another --figure") from None
+        save_figure(comparison_figure(levels, identifiers, arm), figure)
         console.print(f"figure: {figure}", soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -44,7 +45,7 @@ def _id_of(source: str, settings: list[str], known: list[str]) -> str:
 def id_in(store: Store, source: str, settings: list[str]) -> str:
     """The id that a preset, a file or an id names, if the store has it; else LthError."""
     known = store.experiments()
-    identifier = _id_of(source, settings, known)
+    identifier = source if re.fullmatch(r".+-[0-9a-f]{10}", source) else _id_of(source, settings, known)
     if identifier not in known:
         raise LthError(f"store {store.url} has no experiment {identifier!r}; it has {', '.join(known) or 'none'}")
     return identifier

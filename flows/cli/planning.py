@@ -12,6 +12,7 @@ from lth.sweep.estimate import estimate_storage, steps_to_train, time_a_step
 from lth.sweep.planning import done_of, plan, planned_count
 from lth.sweep.setup import DataFacts, setup
 from lth.sweep.sizing import choose_cohort_size
+from lth.sweep.transferring import found_tickets
 
 
 def print_plan(
@@ -22,6 +23,7 @@ def print_plan(
     data = load_dataset(experiment.dataset.name, path=experiment.dataset.path)
     concrete = setup(experiment, DataFacts.of(data))
     store = Store(store_url, READING)
+    found_tickets(store, experiment, seeds, DataFacts.of(data))
     done = done_of(experiment, seeds, store.committed(experiment.id))
     size = cohort_size or choose_cohort_size(len(seeds), slots, concrete.network.layout.width)
     units = plan(experiment, seeds, done, size)
@@ -42,7 +44,8 @@ def print_plan(
     table.add_column()
     rows = [
         ("seeds", f"{format_seeds(seeds)} ({len(seeds):,})"),
-        ("levels", f"{experiment.pruning.levels}, down to {_last_density(concrete.counts):.2%} of "
+        ("levels", f"{experiment.pruning.levels}, those of {experiment.transfer.experiment}" if experiment.transfer else
+                   f"{experiment.pruning.levels}, down to {_last_density(concrete.counts):.2%} of "
                    f"{sum(concrete.counts[0].values()):,} " + ("units" if concrete.groups else "prunable weights")),
         ("arms", ", ".join(arm if not draw else f"{arm} (draw {draw})" for arm, draw in experiment.draws())),
         ("one training", f"{recipe.steps:,} steps of {recipe.batch_size} examples, about {each:.1f} s of one core"),

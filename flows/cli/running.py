@@ -60,7 +60,7 @@ def _start(
     begun = time.perf_counter()
 
     def start() -> dict[str, Any]:
-        _check_before_start(experiment)
+        _check_before_start(experiment, store, parse_seeds(seeds))
         from flows.sweep import sweep
 
         return dict(sweep(experiment, seeds, store.url, execution))
@@ -73,13 +73,15 @@ def _start(
     return outcome
 
 
-def _check_before_start(experiment: Experiment) -> None:
+def _check_before_start(experiment: Experiment, store: Store, seeds: tuple[int, ...]) -> None:
     """Find mistakes that need the data before Prefect and Ray are started, where reading the data is quick."""
     from lth.sweep.setup import setup
+    from lth.sweep.transferring import found_tickets
 
     facts = facts_before_start(experiment)
     if facts is not None:
         setup(experiment, facts)
+        found_tickets(store, experiment, seeds, facts)
 
 
 def time_line(seconds: dict[str, float], slots: int) -> str:

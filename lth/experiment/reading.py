@@ -195,15 +195,31 @@ def build_experiment(content: dict[str, Any], settings: Sequence[str] = ()) -> E
         raise InvalidExperiment(explain(error)) from None
 
 
-def load_experiment(source: str, settings: Sequence[str] = ()) -> Experiment:
+def load_experiment(source: str, settings: Sequence[str] = (), tickets_of: Experiment | None = None) -> Experiment:
     """The experiment called `source`: a preset's name, or the path of a YAML file.
 
-    A file may begin from a preset (`preset: lenet-mnist`) and state only what differs. `settings` are `key=value`
-    texts applied last. Raises InvalidExperiment with one line.
+    A file may begin from a preset (`preset: lenet-mnist`) and state only what differs. With `tickets_of` its data and
+    training are those of the tickets that another experiment found. `settings` are `key=value` texts applied last.
+    Raises InvalidExperiment with one line.
     """
+    content = _content(source)
+    return build_experiment(content if tickets_of is None else _taking_over(content, tickets_of), settings)
+
+
+def _taking_over(content: dict[str, Any], found: Experiment) -> dict[str, Any]:
+    """The network and levels of the experiment that found the tickets, and the controls that a transfer needs."""
+    theirs = found.model_dump(mode="json")
+    imports = content.get("imports") or []
+    return {**content, "name": f"{content['name']}-from-{found.name}"[:64], "model": theirs["model"],
+            "imports": [*dict.fromkeys([*([imports] if isinstance(imports, str) else imports), *found.imports])],
+            "pruning": {"levels": found.pruning.levels}, "rewinding": {"kind": "init"},
+            "transfer": {"experiment": found.id}, "arms": ["ticket", "reinit", "random_mask"]}
+
+
+def _content(source: str) -> dict[str, Any]:
     path = Path(source)
     if source in preset_names():
-        return build_experiment(read_yaml(preset_text(source), f"preset {source}"), settings)
+        return read_yaml(preset_text(source), f"preset {source}")
     if not path.is_file():
         raise InvalidExperiment(f"{source!r} is neither a preset nor a file; {_presets_like(source)}")
     try:
@@ -216,7 +232,7 @@ def load_experiment(source: str, settings: Sequence[str] = ()) -> Experiment:
             raise InvalidExperiment(f"{source}: unknown preset {base!r}; {_presets_like(str(base))}")
         content = _merge(read_yaml(preset_text(base), f"preset {base}"), content)
     content.setdefault("name", path.stem)
-    return build_experiment(content, settings)
+    return content
 
 
 def _presets_like(name: str) -> str:

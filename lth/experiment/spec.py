@@ -118,6 +118,16 @@ class Arm(Section):
         return self
 
 
+class Transfer(Section):
+    """Tickets that another experiment found."""
+
+    experiment: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}-[0-9a-f]{10}$",
+        description="Id of the experiment whose tickets are trained here, level by level and seed by seed: its masks, "
+        "and the weights that it rewound them to. It lies in the same store. The output layer is new and dense.",
+    )
+
+
 class Experiment(Section):
     """A sweep for lottery tickets: what decides each training, and what is compared."""
 
@@ -132,6 +142,10 @@ class Experiment(Section):
     rewinding: Annotated[Rewinding, Field(discriminator="kind"), default_kind("init")] = Field(
         default_factory=RewindToInit, description="Which weights a pruned network starts from again, and how it is "
         "trained: init, step, learning_rate, fine_tune or none."
+    )
+    transfer: Transfer | None = Field(
+        None, description="Train the tickets of another experiment on this one's data, instead of finding new ones "
+        "(`lth run --ticket`). The network is the same but for its output layer."
     )
     arms: tuple[Arm, ...] = Field(
         (Arm(name="ticket"), Arm(name="reinit"), Arm(name="random_mask")),
@@ -178,6 +192,13 @@ class Experiment(Section):
         if self.pruning.when == "at_initialisation" and "dense" in names:
             raise ValueError("arm 'dense' would repeat level 0: at initialisation a ticket costs one training, as the "
                              "dense network does; leave it out and compare with level 0")
+        if self.transfer is not None and (self.pruning != Pruning(levels=self.pruning.levels)
+                                          or self.rewinding != RewindToInit()):
+            raise ValueError(f"transfer takes masks and weights as {self.transfer.experiment} has them: of pruning say "
+                             "only the levels, and nothing of rewinding")
+        if self.transfer is not None and "dense" in names:
+            raise ValueError("arm 'dense' would repeat level 0: here a ticket costs one training, as the dense network "
+                             "does; leave it out and compare with level 0")
         if isinstance(self.rewinding, NoRewinding) and self.pruning.criterion == "movement" \
                 and self.pruning.schedule == "iterative" and self.pruning.levels > 1:
             raise ValueError("criterion 'movement' needs a training before every level, and rewinding 'none' has none; "
@@ -196,7 +217,14 @@ class Experiment(Section):
         """What decides one training, as plain JSON data: the content of the experiment's id."""
         content = self.model_dump(mode="json", exclude={"name": True, "arms": True, "margin": True,
                                                         "imports": True, "pruning": {"levels"}})
+        if self.transfer is None:  # so that all others keep the ids that they had before there were transfers
+            del content["transfer"]
         return dict(content)
+
+    @property
+    def masks_come_first(self) -> bool:
+        """Whether masks are known before anything is trained: scored at initialisation, or another experiment's."""
+        return self.transfer is not None or self.pruning.when == "at_initialisation"
 
     @property
     def id(self) -> str:

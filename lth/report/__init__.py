@@ -1,8 +1,8 @@
 """What a person looks at: figures and tables of a sweep."""
 
 from lth.report.comparison import comparison_figure, comparison_table
-from lth.report.figures import accuracy_figure, early_stop_figure, save_png
-from lth.report.page import report_page
+from lth.report.figures import accuracy_figure, early_stop_figure, save_figure, save_png
+from lth.report.page import figures_of, report_page
 from lth.report.style import arm_styles
 from lth.report.tables import markdown_table, summary_table
 from lth.report.verdicts import caveats, claim, verdict_markdown, verdict_table
@@ -15,8 +15,10 @@ __all__ = [
     "comparison_figure",
     "comparison_table",
     "early_stop_figure",
+    "figures_of",
     "markdown_table",
     "report_page",
+    "save_figure",
     "save_png",
     "summary_table",
     "verdict_markdown",

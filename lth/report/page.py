@@ -62,7 +62,7 @@ def report_page(results: Results, experiment_id: str, description: dict[str, Any
         parts.append('<p class="claim">The dense network and its tickets are not both committed: there is nothing to '
                      "judge yet.</p>")
     parts.append("<h2>Accuracy</h2>" + _summary_table(levels))
-    pictures = [_figure(picture) for picture in _pictures(results, experiment_id, description, levels)]
+    pictures = [_figure(picture) for picture in figures_of(results, experiment_id, description)]
     parts.append("<h2>Figures</h2><p class=\"hint\">Rest on a point for its value. Turn the wheel to zoom, drag to "
                  "move, double-click to see all.</p>" + "".join(pictures))
     parts.append("<h2>What was run</h2>" + _run(levels, description))
@@ -73,9 +73,13 @@ def report_page(results: Results, experiment_id: str, description: dict[str, Any
             f"<style>{style}</style></head><body><main>{''.join(parts)}</main><script>{script}</script></body></html>\n")
 
 
-def _pictures(
-    results: Results, experiment_id: str, description: dict[str, Any], levels: pa.Table
-) -> list[Picture]:
+def figures_of(results: Results, experiment_id: str, description: dict[str, Any]) -> list[Picture]:
+    """Every figure that the experiment may have; to `draw` one raises LthError where there is nothing for it.
+
+    `description` is the content of its experiment.yaml.
+    """
+    levels = results.levels.filter(pc.equal(results.levels["experiment_id"], experiment_id))
+
     def of(table: pa.Table) -> pa.Table:
         return table.filter(pc.equal(table["experiment_id"], experiment_id))
 
@@ -83,7 +87,8 @@ def _pictures(
     pruning = description.get("experiment", {}).get("pruning", {})
     at_once = pruning.get("schedule") == "one_shot"
     earlier: Callable[[int], range] = range
-    if pruning.get("when") == "at_initialisation":
+    transferred = description.get("experiment", {}).get("transfer") is not None
+    if pruning.get("when") == "at_initialisation" or transferred:
         earlier = lambda level: range(0)  # noqa: E731
     elif at_once:
         earlier = lambda level: range(min(level, 1))  # noqa: E731
@@ -118,7 +123,7 @@ def _pictures(
     ]
     masked = levels.filter(pc.and_(pc.equal(levels["arm"], "ticket"), pc.is_valid(levels["mask_sha256"])))
     deepest = pc.max(masked["level"]).as_py()
-    if deepest:
+    if deepest and not transferred:  # those began elsewhere
         whole = f"SELECT * FROM masks WHERE {ours} AND arm = 'ticket' AND level = {deepest} ORDER BY seed"
         found.append(Picture("initial-values", "Where kept and pruned weights began (drawn again from the seeds).",
                              lambda: _initial_values(results.query(whole), description, deepest), whole))
@@ -212,6 +217,7 @@ def _summary_table(levels: pa.Table) -> str:
 
 def _run(levels: pa.Table, description: dict[str, Any]) -> str:
     first = description.get("first_run", {})
+    transfer = description.get("experiment", {}).get("transfer")
     arms = ordered_arms(levels["arm"].to_pylist())
     seconds = pc.sum(levels["train_seconds"]).as_py() or 0.0
     on_gpu = [not str(device).startswith("cpu") for device in levels["device"].to_pylist()]
@@ -221,6 +227,7 @@ def _run(levels: pa.Table, description: dict[str, Any]) -> str:
     told = [
         ("trainings", f"{levels.num_rows:,}, of which {levels['status'].to_pylist().count('diverged')} diverged"),
         ("seeds", format_seeds(sorted(set(levels["seed"].to_pylist())))),
+        *([("tickets of", transfer["experiment"])] if transfer else []),
         ("arms", ", ".join(arms)), ("levels", f"0 to {pc.max(levels['level']).as_py()}"),
         ("devices", _distinct(levels, "device")), ("threads", _distinct(levels, "threads")),
         ("code", _distinct(levels, "code_version")),

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,13 +23,16 @@ from pyarrow.dataset import Dataset, FileSystemDataset
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from lth.errors import StoreError
+from lth.store.content import content_hash
 from lth.store.location import redact
 from lth.store.reading import Committed, Place
-from lth.store.schemas import ROW_KEYS, UNIT_SCHEMAS
-from lth.store.unit import unit_name_of
+from lth.store.remote_files import CONNECT_TIMEOUT, READ_TIMEOUT
+from lth.store.schemas import RESULT_COLUMNS, ROW_KEYS, UNIT_SCHEMAS
+from lth.store.unit import folder, unit_name_of
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
+    from pyarrow.fs import S3FileSystem
 
     from lth.store.store import Store
 
@@ -48,7 +52,8 @@ class Compacted:
 def compact(store: Store, units_at_once: int = UNITS_AT_ONCE) -> Compacted:
     """Publish every committed training that is not yet curated.
 
-    A unit with damaged metrics or masks is set aside, so that its sweep does it anew. One writer at a time: of two that
+    A unit with damaged metrics or masks is set aside, so that its sweep does it anew; what was published of a unit that
+    has been set aside since is withdrawn. One writer at a time: of two that
     run at once, one fails with StoreError and publishes nothing twice. Raises StoreError if the store cannot be used.
     """
     if "%" in store.url:  # delta-rs 1.6 decodes it twice, and would write beside the store
@@ -58,6 +63,7 @@ def compact(store: Store, units_at_once: int = UNITS_AT_ONCE) -> Compacted:
     with _one_line(store):
         _forget_orphans(store)
         for experiment_id in experiments:
+            _withdraw(store, experiment_id)
             found = store.committed(experiment_id, Curated(store).units(experiment_id))
             while True:
                 # What is new, and what Delta holds our commit against: one version.
@@ -238,19 +244,58 @@ def _forget_orphans(store: Store) -> None:
                 table.delete(f"batch = '{batch}'")
 
 
+def _withdraw(store: Store, experiment_id: str) -> None:
+    """Remove what was published of units that are committed no more, or now say something else: those that were set
+    aside after they had been published. `levels` go last: killed before, this begins again the next time."""
+    curated = Curated(store)
+    published = curated.units(experiment_id)
+    landed = {unit_name_of(key) for key in store.objects.sizes(folder("levels", experiment_id))}
+    aside = {unit_name_of(key.rpartition(".")[0])
+             for key in store.objects.sizes(f"quarantine/{folder('levels', experiment_id)}")}
+    suspected = published & (aside | (published - landed))
+    if not suspected:
+        return
+    rows = curated.dataset("levels").to_table(filter=pc.field("experiment_id") == experiment_id, use_threads=False)
+    for unit in sorted(suspected):
+        known = rows.filter(pc.equal(rows["unit"], unit))
+        now = store.levels_of(experiment_id, unit)
+        if now is not None:
+            now = now.filter(pc.is_in(now["seed"], known["seed"].combine_chunks()))
+        columns = [name for name in RESULT_COLUMNS if name in known.column_names]
+        if now is not None and content_hash(now, columns) == content_hash(known, columns):
+            continue
+        arm, draw, level = (known[name][0].as_py() for name in ("arm", "draw", "level"))
+        seeds = ", ".join(map(str, known["seed"].to_pylist()))
+        for kind in ("metrics", "masks", "levels"):
+            table = delta_table(store, kind)
+            if table is not None:
+                table.delete(f"experiment_id = '{experiment_id}' AND arm = '{arm}' AND draw = {draw} AND "
+                             f"level = {level} AND seed IN ({seeds})")
+
+
 def _batches_of(store: Store, table: DeltaTable, kind: str) -> list[str]:
     rows = _dataset(store, table, kind).to_table(["batch"], use_threads=False)
     return sorted(pc.unique(rows["batch"]).to_pylist())
 
 
 def _dataset(store: Store, table: DeltaTable, kind: str) -> Dataset:
-    """A curated table to be scanned. In a folder through Arrow's own file system: delta-rs' is written in Python, and
-    threads that still call it abort a process that ends (pyarrow 26, deltalake 1.6: one in three)."""
+    """A curated table to be scanned, through Arrow's own file systems: delta-rs' is written in Python, and threads that
+    still call it abort a process that ends (pyarrow 26, deltalake 1.6: one in three)."""
     location = store.objects.location
-    if location.protocol != "file":
-        return table.to_pyarrow_dataset()
-    folder = SubTreeFileSystem(str(Path(location.root).absolute() / "curated" / kind), LocalFileSystem())
-    return table.to_pyarrow_dataset(filesystem=folder)
+    local = location.protocol == "file"
+    root = str(Path(location.root).absolute()) if local else location.root
+    tree = SubTreeFileSystem(f"{root}/curated/{kind}", LocalFileSystem() if local else _arrow_s3())
+    return table.to_pyarrow_dataset(filesystem=tree)
+
+
+def _arrow_s3() -> S3FileSystem:
+    """Arrow's own S3, with the keys, server and region of the environment."""
+    from pyarrow.fs import S3FileSystem
+
+    server = urlsplit(_endpoint())
+    options = {"endpoint_override": server.netloc + server.path.rstrip("/"), "scheme": server.scheme} \
+        if server.netloc else {}
+    return S3FileSystem(region=_region(), connect_timeout=CONNECT_TIMEOUT, request_timeout=READ_TIMEOUT, **options)
 
 
 def delta_table(store: Store, kind: str) -> DeltaTable | None:
@@ -275,9 +320,15 @@ def _options(store: Store) -> dict[str, str] | None:
     """What delta-rs wants to be told of the S3 server that fsspec and boto find by themselves."""
     if not store.url.startswith("s3://"):
         return None
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-    options = {"aws_conditional_put": "etag", "aws_region": os.environ.get("AWS_REGION") or os.environ.get(
-        "AWS_DEFAULT_REGION") or "us-east-1"}
-    if endpoint:
+    options = {"aws_conditional_put": "etag", "aws_region": _region()}
+    if endpoint := _endpoint():
         options |= {"aws_endpoint": endpoint, "aws_allow_http": str(endpoint.startswith("http://")).lower()}
     return options
+
+
+def _endpoint() -> str:
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+
+
+def _region() -> str:
+    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"

@@ -47,13 +47,13 @@ def _store(url: str) -> Store:
     return Store(url)
 
 
-def gathered(job: Job, names: Mapping[int, str], prefix: str) -> dict[str, torch.Tensor]:
+def gathered(store: Store, experiment_id: str, names: Mapping[int, str], prefix: str) -> dict[str, torch.Tensor]:
     """Tensors [seeds, ...] under `prefix`, gathered seed by seed from the units that hold them.
 
     Raises DamagedObject naming the first checkpoint that is gone or damaged. It can be gone because a deeper level
     needed it no more when this one was set aside.
     """
-    loaded = {name: (job.store.seeds_of(job.experiment.id, name), job.store.read_checkpoint(job.experiment.id, name))
+    loaded = {name: (store.seeds_of(experiment_id, name), store.read_checkpoint(experiment_id, name))
               for name in dict.fromkeys(names.values())}
     gathered: dict[str, list[torch.Tensor]] = {}
     for seed, name in names.items():
@@ -95,7 +95,7 @@ def kept_for_later(
 
 def read_later(experiment: Experiment, level: int) -> bool:
     """Whether a deeper level reads the trained weights (or the rewind point) of this one."""
-    if experiment.pruning.when == "at_initialisation":
+    if experiment.masks_come_first:
         return False
     return level == 0 or experiment.pruning.schedule == "iterative"
 

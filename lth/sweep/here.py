@@ -12,6 +12,7 @@ from lth.sweep.handover import Job
 from lth.sweep.planning import Done, Key, done_of, plan, work
 from lth.sweep.record import code_version, record
 from lth.sweep.setup import DataFacts
+from lth.sweep.transferring import found_tickets
 
 
 def run_here(
@@ -22,11 +23,13 @@ def run_here(
 
     Results are those of the flow, to the bit. Raises what the stages raise.
     """
-    record(store, experiment, seeds, data.fingerprint())
-    job = Job(experiment, DataFacts.of(data), store.url, device, threads, code_version())
+    facts = DataFacts.of(data)
+    found = found_tickets(store, experiment, seeds, facts)
+    record(store, experiment, seeds, facts, data.fingerprint())
+    job = Job(experiment, facts, store.url, device, threads, code_version())
     done = done_of(experiment, seeds, store.committed(experiment.id))
     for unit in plan(experiment, tuple(seeds), done, cohort_size or len(seeds)):
-        todo = work(experiment, unit, done)
+        todo = work(experiment, unit, done, found)
         ticket = trained = pruned = None
         if todo.seeds:
             if unit.arm == "ticket" and unit.level:

@@ -46,6 +46,14 @@ def done_of(experiment: Experiment, seeds: Sequence[int], committed: Committed) 
 
 
 @dataclass(frozen=True)
+class Found:
+    """Tickets that another experiment found, and whether it rewinds them to a later step than the first."""
+
+    tickets: Mapping[Key, Done]
+    late: bool
+
+
+@dataclass(frozen=True)
 class Work:
     """A unit with everything that its stages read, as names of committed units by seed.
 
@@ -59,6 +67,10 @@ class Work:
     masks_from: Mapping[int, str] = field(default_factory=dict)
     trained_from: Mapping[int, str] = field(default_factory=dict)
     rewind_from: Mapping[int, str] = field(default_factory=dict)
+    found_by: Mapping[int, str] = field(default_factory=dict)
+    """Units of another experiment whose masks are taken over."""
+    begun_by: Mapping[int, str] = field(default_factory=dict)
+    """Its units that hold the rewind points; none if it rewinds to initialisation."""
 
 
 def plan(
@@ -105,6 +117,8 @@ def needs(experiment: Experiment, unit: Unit) -> set[tuple[str, int, int]]:
 
 def parent_level(experiment: Experiment, level: int) -> int | None:
     """The level that a ticket's mask is cut after: the one before, or the dense network. None: after none at all."""
+    if experiment.transfer is not None:
+        return None
     if experiment.pruning.schedule == "iterative":
         return level - 1
     return 0 if experiment.pruning.when == "after_training" else None
@@ -117,7 +131,7 @@ def keeps_weights(experiment: Experiment) -> bool:
 
 def trainings_behind(experiment: Experiment, level: int) -> int:
     """How many trainings, its own included, lead to a ticket of that level."""
-    if experiment.pruning.when == "at_initialisation":
+    if experiment.masks_come_first:
         return 1
     return level + 1 if experiment.pruning.schedule == "iterative" else min(level, 1) + 1
 
@@ -127,16 +141,22 @@ def ready(experiment: Experiment, unit: Unit, done: Mapping[Key, Done]) -> bool:
     return all((*need, seed) in done for need in needs(experiment, unit) for seed in unit.seeds)
 
 
-def work(experiment: Experiment, unit: Unit, done: Mapping[Key, Done]) -> Work:
-    """The unit with the names of the units that it reads from; call it when the unit is `ready`."""
+def work(experiment: Experiment, unit: Unit, done: Mapping[Key, Done], found: Found | None = None) -> Work:
+    """The unit with the names of the units that it reads from; call it when the unit is `ready`. `found` are the
+    tickets of another experiment, if it takes over those."""
     if unit.level == 0:
         return Work(unit, unit.seeds, ())
+    if found is not None and unit.arm == "ticket":
+        lost = tuple(seed for seed in unit.seeds if not found.tickets["ticket", 0, unit.level, seed].has_mask)
+        live = tuple(seed for seed in unit.seeds if seed not in lost)
+        return Work(unit, live, lost, begun_by=_begun_by(found, live),
+                    found_by={seed: found.tickets["ticket", 0, unit.level, seed].unit for seed in live})
     before = parent_level(experiment, unit.level)
     level = unit.level if unit.arm != "ticket" else before
     if level is None:  # the mask comes from nothing but the seed
         return Work(unit, unit.seeds, ())
     scored = {seed: done["ticket", 0, level, seed] for seed in unit.seeds}
-    trained = experiment.pruning.when == "after_training"
+    trained = not experiment.masks_come_first
     lost = tuple(seed for seed, parent in scored.items()
                  if not parent.has_mask or (parent.diverged and unit.arm == "ticket" and trained))
     live = tuple(seed for seed in unit.seeds if seed not in lost)
@@ -146,4 +166,9 @@ def work(experiment: Experiment, unit: Unit, done: Mapping[Key, Done]) -> Work:
         unit, live, lost, masks_from={seed: scored[seed].unit for seed in live},
         trained_from={seed: done["ticket", 0, before, seed].unit for seed in live}
         if reads_trained and before is not None else {},
-        rewind_from={seed: done["ticket", 0, 0, seed].unit for seed in live} if late else {})
+        rewind_from={seed: done["ticket", 0, 0, seed].unit for seed in live} if late else {},
+        begun_by=_begun_by(found, live) if found is not None else {})
+
+
+def _begun_by(found: Found, seeds: Sequence[int]) -> dict[int, str]:
+    return {seed: found.tickets["ticket", 0, 0, seed].unit for seed in seeds} if found.late else {}

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import lth
 from lth.errors import LthError
 from lth.experiment import Experiment, format_seeds
 from lth.store import Store
+from lth.sweep.setup import DataFacts
 
 
 def code_version() -> str:
@@ -30,7 +32,9 @@ def code_version() -> str:
     return f"{lth.__version__}+{commit.stdout.strip()}"
 
 
-def record(store: Store, experiment: Experiment, seeds: Sequence[int] | None, fingerprint: str) -> None:
+def record(
+    store: Store, experiment: Experiment, seeds: Sequence[int] | None, facts: DataFacts, fingerprint: str
+) -> None:
     """Write the experiment and this sweep down (no sweep without seeds); refuse if it began with other data.
 
     `fingerprint` is the data set's SHA-256: the id names the data, this pins its bytes.
@@ -39,7 +43,7 @@ def record(store: Store, experiment: Experiment, seeds: Sequence[int] | None, fi
     import torch
 
     first = {"experiment": experiment.model_dump(mode="json"), "id": experiment.id, "margin": experiment.margin,
-             "data_sha256": fingerprint,
+             "data": {**asdict(facts), "input_shape": list(facts.input_shape)}, "data_sha256": fingerprint,
              "first_run": {"at": datetime.now(UTC).isoformat(timespec="seconds"), "code_version": code_version(),
                            "python": platform.python_version(), "torch": str(torch.__version__),
                            "numpy": numpy.__version__, "platform": platform.platform()}}

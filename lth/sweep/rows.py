@@ -61,7 +61,8 @@ def tables(
     dataset = experiment.dataset
     description = {
         **common, "weights_total": total,
-        "criterion": experiment.pruning.criterion, "model": experiment.model.name,
+        "criterion": "transfer" if experiment.transfer else experiment.pruning.criterion,
+        "model": experiment.model.name,
         "dataset": dataset.name + (f":{dataset.path}" if dataset.path else ""),
         "device": device, "cohort_size": len(unit.seeds), "threads": threads,
         "precision": experiment.training.precision, "code_version": code_version,

@@ -37,7 +37,8 @@ class Setup:
     """An experiment made concrete for a data set.
 
     `recipe` is how the dense network and fresh weights are trained, `retraining` how a ticket is. `counts[level]` is
-    what remains, by tensor or group: weights, or units where whole units are removed. `rounds` and `sample` are how
+    what remains, by tensor or group: weights, or units where whole units are removed; where tickets are another
+    experiment's, what there is at most. `rounds` and `sample` are how
     the criterion scores. `groups` are the network's units where whole units are removed, else there are none.
     `elsewhere` are the weights of dense and convolutional layers that are never pruned.
     """
@@ -107,7 +108,11 @@ def _setup(text: str, facts: DataFacts) -> Setup:
         groups, counts = _units(experiment, network, facts.input_shape)
         return Setup(network, recipe, retraining, tuple(counts), 1, Sample(), facts.input_shape, groups,
                      elsewhere)
-    counts = ladder(tensors, fractions, pruning.levels, pruning.scope, pruning.densities, pruning.allow_empty_layers)
+    if experiment.transfer is not None:  # the ladder is that of the tickets
+        counts = [{tensor.name: tensor.size for tensor in tensors}] * (pruning.levels + 1)
+    else:
+        counts = ladder(tensors, fractions, pruning.levels, pruning.scope, pruning.densities,
+                        pruning.allow_empty_layers)
     criterion = CRITERIA[pruning.criterion]
     return Setup(network, recipe, retraining, tuple(counts), pruning.rounds or criterion.rounds,
                  _sample(experiment, criterion, facts), facts.input_shape, (), elsewhere)

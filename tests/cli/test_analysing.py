@@ -231,7 +231,7 @@ def test_compare_puts_experiments_side_by_side(lth, store: Path, experiment: Exp
     assert "<svg" in drawn and len(drawn) > 5_000
     for arguments, message in (((experiment.id,), "at least two"), (("smoke", "digits"), "has no experiment 'digits-"),
                                (("smoke", other.id, "--arm", "magic"), "has no arm 'magic'"),
-                               (("smoke", other.id, "--figure", "x.gif"), "must end in .png")):
+                               (("smoke", other.id, "--figure", "x.gif"), "must end in .pdf")):
         status, _, errors = lth("compare", *arguments)
         assert status == 1 and message in errors and len(errors.splitlines()) == 1
     rows = results_in(store).query("SELECT experiment_id, avg(test_accuracy_at_early_stop) AS mean FROM levels "
@@ -246,6 +246,34 @@ def test_report_writes_one_file(lth, store: Path, experiment: Experiment) -> Non
     assert page.startswith("<!doctype html>") and "The ticket" in page
     status, _, errors = lth("report", "smoke", "--output", "nowhere/x.html")
     assert status == 1 and "cannot write nowhere/x.html" in errors and len(errors.splitlines()) == 1
+
+
+@pytest.mark.parametrize("suffix", ["pdf", "svg", "png"])
+def test_report_writes_figures_for_print(lth, store: Path, suffix: str) -> None:  # type: ignore[no-untyped-def]
+    status, out, errors = lth("report", "smoke", "--figures", "print/all", "--format", suffix)
+    begins = {"pdf": b"%PDF", "svg": b"<?xml", "png": b"\x89PNG"}[suffix]
+    written = {file.name: file.read_bytes() for file in Path("print/all").iterdir()}
+    assert (status, errors) == (0, "") and all(f"figure: print/all/{name}" in out for name in written)
+    assert {f"{name}.{suffix}" for name in ("accuracy", "early-stop", "learning-curves", "layers", "cost", "pixels",
+                                            "initial-values")} == set(written)
+    assert all(data.startswith(begins) and len(data) > 5_000 for data in written.values())
+    lth("report", "smoke", "--figures", "again", "--format", suffix)
+    assert written == {file.name: file.read_bytes() for file in Path("again").iterdir()}
+
+
+def test_figures_of_another_format_or_into_a_file_are_refused(lth, store: Path) -> None:  # type: ignore[no-untyped-def]
+    Path("file").write_text("")
+    for arguments, message in ((("--figures", "x", "--format", "gif"), "unknown format 'gif'; choose pdf"),
+                               (("--figures", "file"), "cannot write the figure to file/")):
+        status, _, errors = lth("report", "smoke", *arguments)
+        assert status == 1 and message in errors and len(errors.splitlines()) == 1
+
+
+def test_plan_of_a_transfer_names_the_tickets(lth, store: Path, experiment: Experiment) -> None:  # type: ignore[no-untyped-def]
+    status, out, errors = lth("plan", "smoke", "--ticket", "smoke", "--seeds", "0-2", "--set", "training.batch_size=16")
+    assert (status, errors) == (0, "") and f"2, those of {experiment.id}" in out and "plan of smoke-from-smoke-" in out
+    status, _, errors = lth("plan", "smoke", "--ticket", "smoke", "--seeds", "0-4")
+    assert status == 1 and f"{experiment.id} has no tickets of level 0 for seeds 3-4" in errors
 
 
 def test_query_prints_odd_names_and_numbers(lth, store: Path) -> None:  # type: ignore[no-untyped-def]

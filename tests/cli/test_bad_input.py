@@ -41,6 +41,8 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     (["run", "digits", "--set", "training"], ["--set", "'training'", "key=value"]),
     (["run", "digits", "--threads", "300"], ["threads", "300"]),
     (["run", "digits", "--cohort-size", "200000"], ["cohort_size", "200000"]),
+    (["run", "digits", "--ticket", "mnist-0123456789"], ["no experiment 'mnist-0123456789'", "it has none"]),
+    (["run", "digits", "--save-every", "100000"], ["save_every", "100000"]),
     (["run", "digits", "--device", "tpu"], ["'tpu'", "auto, cpu or cuda"]),
     (["run", "digits", "--set", "model.name=no_such_package:net"], ["no_such_package"]),
     (["run", "digits", "--set", "model.name=math:sqrt"], ["math:sqrt"]),

@@ -31,6 +31,7 @@ LATE = "rewinding={kind: step, step: 10it}"
 PARQUET = "dataset={name: parquet, path: birds, validation: 240}"
 DENSITIES = ["pruning.scope=global", "pruning.fraction=0.2", "pruning.output_factor=1", "pruning.levels=1",
              "pruning.densities=[0.5]"]
+TAKEN = ["pruning.fraction={dense: 0.2, conv: 0.1}", "transfer.experiment=mnist-0123456789"]
 FINE_TUNE = "rewinding={kind: fine_tune, duration: 10it}"
 
 # For every field that decides a training: settings in which it exists, and settings that differ in it alone.
@@ -82,6 +83,7 @@ DECIDING: dict[str, tuple[list[str], list[str]]] = {
                                     ["pruning.criterion=grasp", "pruning.scoring.temperature=1"]),
     "pruning.allow_empty_layers": ([], ["pruning.allow_empty_layers=true"]),
     "rewinding.kind": ([], [LATE]),
+    "transfer.experiment": (TAKEN, [*TAKEN, "transfer.experiment=mnist-0123456780"]),
     "rewinding.step": ([LATE], [LATE.replace("10it", "11it")]),
     "rewinding.duration": ([FINE_TUNE], [FINE_TUNE.replace("10it", "11it")]),
 }
@@ -254,8 +256,8 @@ def test_every_field_of_every_part_has_a_description(model: type[BaseModel]) -> 
     assert all(part.get("description") for part in objects(model.model_json_schema()))
     if model is Experiment:
         titles = {title for title, _, _ in described}
-        assert titles == {"Experiment", "Dataset", "Model", "Training", "Adam", "SGD", "Constant", "Step", "Cosine",
-                          "Pruning", "PruningFraction", "Scoring", "RewindToInit", "RewindToStep",
+        assert titles == {"Experiment", "Dataset", "Model", "Training", "Transfer", "Adam", "SGD", "Constant", "Step",
+                          "Cosine", "Pruning", "PruningFraction", "Scoring", "RewindToInit", "RewindToStep",
                           "RewindLearningRate", "FineTune", "NoRewinding", "Arm"}
 
 

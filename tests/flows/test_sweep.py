@@ -108,6 +108,19 @@ def test_the_flow_lands_what_the_stages_alone_land_and_resumes_from_the_store(
     assert sweep(wider, "0-3", store.url, TWO_CORES)["committed"] == 0
 
 
+def test_tickets_of_another_experiment_are_trained_by_the_flow_too(tmp_path: Path) -> None:
+    source = smoke("rewinding={kind: step, step: 5it}")
+    store, alone = Store(tmp_path / "flow"), Store(tmp_path / "alone")
+    taken = load_experiment("smoke", ["training.batch_size=16"], source)
+    for place in (store, alone):
+        run_here(source, (0, 1), place, load_dataset("digits"))
+    assert sweep(taken, "0-1", store.url, TWO_CORES)["committed"] == 2 * 7
+    run_here(taken, (0, 1), alone, load_dataset("digits"))
+    assert tables_of(store, taken) == tables_of(alone, taken)
+    with pytest.raises(LthError, match="has no tickets of level 0 for seeds 2"):
+        sweep(taken, "0-2", store.url, TWO_CORES)
+
+
 def kill_a_training_worker(killed: list[str]) -> None:
     for _ in range(600):
         for process in psutil.Process().children(recursive=True):  # of this process: nobody else's workers

@@ -115,7 +115,7 @@ def test_another_margin_is_post_hoc_and_all_else_the_same(store: Store, experime
 def test_names_cannot_break_out_of_the_page(
     store: Store, experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lth.report.page._pictures", lambda *_: [])
+    monkeypatch.setattr("lth.report.page.figures_of", lambda *_: [])
     results = lth.results.open(store.url)
     described = store.describe(experiment.id)
     described["first_run"]["platform"] = "<script>alert(1)</script>"

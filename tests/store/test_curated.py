@@ -158,6 +158,58 @@ def test_a_damaged_unit_is_set_aside_and_the_others_are_published(file_store: St
     assert_curated_is_committed(file_store)
 
 
+def test_what_was_set_aside_after_it_was_published_is_withdrawn(store: Store) -> None:
+    units = [Unit("ticket", 0, 0, (0, 1)), Unit("ticket", 0, 0, (2,)), Unit("reinit", 0, 1, (0,))]
+    land(store, *units)
+    compact(store)
+    for unit in units[1:]:
+        store.quarantine_unit(EXPERIMENT, unit.name)
+    land(store, units[2])  # done anew, with the same results
+    assert compact(store).added == dict.fromkeys(KINDS, 0)
+    assert_curated_is_committed(store)
+    assert not [found for found in store.verify().findings if found.trouble == "contradictory"]
+    land(store, units[1])
+    assert compact(store).added["levels"] == 1
+    assert_curated_is_committed(store)
+
+
+def test_what_was_done_anew_with_other_results_replaces_what_was_published(file_store: Store) -> None:
+    unit = Unit("ticket", 0, 0, (0, 1))
+    land(file_store, unit)
+    compact(file_store)
+    file_store.quarantine_unit(EXPERIMENT, unit.name)
+    levels, metrics, masks = tables(unit, EXPERIMENT)
+    place = levels.schema.get_field_index("test_loss")
+    file_store.commit(EXPERIMENT, unit, levels.set_column(
+        place, levels.schema.field(place), pa.array([9.0, 9.0], levels["test_loss"].type)), metrics, masks)
+    assert compact(file_store).added["levels"] == 2
+    assert_curated_is_committed(file_store)
+
+
+@pytest.mark.parametrize("survived", [0, 1, 2])
+def test_a_withdrawal_that_is_killed_is_finished_by_the_next(
+    file_store: Store, survived: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    units = [Unit("ticket", 0, 0, (0, 1)), Unit("ticket", 0, 0, (2,))]
+    land(file_store, *units)
+    compact(file_store)
+    file_store.quarantine_unit(EXPERIMENT, units[0].name)
+    delete, done = deltalake.DeltaTable.delete, []
+
+    def killed(self: deltalake.DeltaTable, predicate: str) -> object:
+        if len(done) == survived:
+            raise KeyboardInterrupt
+        done.append(predicate)
+        return delete(self, predicate)
+
+    monkeypatch.setattr(deltalake.DeltaTable, "delete", killed)
+    with pytest.raises(KeyboardInterrupt):
+        compact(file_store)
+    monkeypatch.undo()
+    compact(file_store)
+    assert_curated_is_committed(file_store)
+
+
 def test_a_column_that_is_new_is_null_in_what_was_published_before(
     file_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from lth.sweep.planning import Work
 from lth.sweep.stages.clock import Clock, Stage
 from lth.sweep.stages.memory import in_memory
 from lth.sweep.stages.starting import feed_of, masks_of, trained_before
+from lth.sweep.transferring import taken_masks
 
 Masks = dict[str, torch.Tensor]
 
@@ -25,9 +26,15 @@ Masks = dict[str, torch.Tensor]
 def prune(job: Job, work: Work, data: ImageData) -> Stage:
     """The masks of a ticket unit: weights or units scored, the lowest removed, round after round.
 
+    Where another experiment found the tickets, its masks are taken over.
+
     Trained weights that are no longer in the store are trained again from the mask of their level: on a CPU to the bit.
     """
     clock = Clock()
+    if job.experiment.transfer is not None:
+        with clock.time("storage"):
+            return Stage({f"masks/{name}": mask.numpy() for name, mask in taken_masks(job, work).items()},
+                         clock.seconds)
     with clock.time("storage"):
         masks = masks_of(job, work, work.masks_from)
     with exact_arithmetic(job.threads, "float32"):

@@ -16,6 +16,7 @@ from lth.sweep.handover import Arrays, Job, gathered
 from lth.sweep.planning import Work, keeps_weights, parent_level
 from lth.sweep.stages.clock import Clock, Stage
 from lth.sweep.stages.training import train_cohort
+from lth.sweep.transferring import taken_weights
 
 Buffers = dict[str, torch.Tensor]
 
@@ -34,7 +35,10 @@ def rewind(job: Job, work: Work, data: ImageData, pruned: Arrays | None = None) 
             with clock.time("storage"):
                 masks = masks_of(job, work, work.masks_from if unit.level else {})
         source = concrete.retraining.source if unit.level else "initial"
-        if ARMS[unit.arm].fresh or source == "initial":
+        if job.experiment.transfer is not None and unit.level and not ARMS[unit.arm].fresh:
+            with clock.time("storage"):
+                weights, buffers = taken_weights(job, work)
+        elif ARMS[unit.arm].fresh or source == "initial":
             weights, buffers = initialise(network, seeds), initial_buffers(network, seeds)
         elif source == "step":
             weights, buffers = _rewind_point(job, work, data, clock)
@@ -69,8 +73,8 @@ def trained_before(
     parent = parent_level(job.experiment, work.unit.level) or 0
     try:
         with clock.time("storage"):
-            kept = gathered(job, work.trained_from, "trained/")
-            movement = gathered(job, work.trained_from, "movement/") if moving else None
+            kept = gathered(job.store, job.experiment.id, work.trained_from, "trained/")
+            movement = gathered(job.store, job.experiment.id, work.trained_from, "movement/") if moving else None
         return (network.layout.rows({slot.name: kept[slot.name] for slot in network.layout.slots}),
                 {name: kept[f"buffers/{name}"] for name in network.buffers},
                 None if movement is None else network.layout.rows(movement))
@@ -91,7 +95,7 @@ def _rewind_point(job: Job, work: Work, data: ImageData, clock: Clock) -> tuple[
     network = job.setup.network
     try:
         with clock.time("storage"):
-            late = gathered(job, work.rewind_from, "rewind/")
+            late = gathered(job.store, job.experiment.id, work.rewind_from, "rewind/")
     except DamagedObject:
         again = _train_again(job, work, 0, data, clock)
         return (torch.from_numpy(again["rewind/weights"]),

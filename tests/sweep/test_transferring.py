@@ -1,0 +1,223 @@
+"""Tickets of another experiment on other data: masks and weights are the source's, the output layer is new."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import lth.results
+from lth.data import ImageData, load_dataset
+from lth.engine import initialise
+from lth.errors import InvalidExperiment, LthError
+from lth.experiment import Experiment, load_experiment
+from lth.experiment.reading import build_experiment
+from lth.store import Store, Unit
+from lth.sweep import stages
+from lth.sweep.handover import Arrays, Job
+from lth.sweep.here import run_here
+from lth.sweep.planning import done_of, work
+from lth.sweep.record import code_version
+from lth.sweep.setup import DataFacts, setup
+from lth.sweep.transferring import found_tickets
+from lth.tickets import collect
+
+SEEDS = (0, 1, 2)
+LEVELS = 2
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageData:
+    return load_dataset("digits")
+
+
+@pytest.fixture(scope="module")
+def thirds(digits: ImageData) -> ImageData:
+    """The same images, but three classes: the digit modulo 3."""
+    return replace(digits, name="thirds", classes=3, train_labels=digits.train_labels % 3,
+                   test_labels=digits.test_labels % 3)
+
+
+Swept = tuple[Experiment, Experiment, Store]
+
+
+@pytest.fixture(scope="module")
+def swept(digits: ImageData, thirds: ImageData, tmp_path_factory: pytest.TempPathFactory
+          ) -> Callable[..., Swept]:
+    """A source with those settings and its tickets on `thirds`: (source, transferred, store)."""
+    known: dict[tuple[str, ...], Swept] = {}
+
+    def sweeps(*settings: str) -> Swept:
+        if settings not in known:
+            store = Store(tmp_path_factory.mktemp("store"))
+            source = load_experiment("smoke", settings)
+            run_here(source, SEEDS, store, digits)
+            taken = load_experiment("smoke", ["training.duration=30it", "training.evaluate_every=10it"], source)
+            run_here(taken, SEEDS, store, thirds)
+            known[settings] = source, taken, store
+        return known[settings]
+
+    return sweeps
+
+
+def masks_of(store: Store, experiment: Experiment, arm: str, level: int) -> dict[str, np.ndarray]:
+    where = store.committed(experiment.id).where
+    return store.read_masks(experiment.id, {seed: where[arm, 0, level, seed] for seed in SEEDS})
+
+
+def starts(store: Store, experiment: Experiment, data: ImageData, arm: str, level: int = 2) -> dict[str, torch.Tensor]:
+    """The weights that an arm of a level starts from, by parameter; not yet masked."""
+    job = Job(experiment, DataFacts.of(data), store.url, "cpu", 1, code_version())
+    done = done_of(experiment, SEEDS, store.committed(experiment.id))
+    todo = work(experiment, Unit(arm, 0, level, SEEDS), done, found_tickets(store, experiment, SEEDS, job.facts))
+    pruned: Arrays | None = stages.prune(job, todo, data).arrays if arm == "ticket" else None
+    rows = torch.from_numpy(stages.rewind(job, todo, data, pruned).arrays["weights"])
+    return job.setup.network.layout.views(rows)
+
+
+LATE = "rewinding={kind: step, step: 7it}"
+
+
+@pytest.mark.parametrize("settings", [(), (LATE,), ("pruning.scope=global", "pruning.fraction=0.3")])
+def test_masks_are_the_sources_and_the_output_layer_is_dense(
+    swept: Callable[..., Swept], settings: tuple[str, ...]
+) -> None:
+    source, taken, store = swept(*settings)
+    for level in (1, LEVELS):
+        theirs, ours = masks_of(store, source, "ticket", level), masks_of(store, taken, "ticket", level)
+        np.testing.assert_array_equal(ours["1.weight"], theirs["1.weight"])
+        assert ours["3.weight"].shape == (3, 3, 16) and ours["3.weight"].all()
+
+
+def test_levels_say_what_remains_and_that_it_was_taken_over(swept: Callable[..., Swept]) -> None:
+    _, taken, store = swept()
+    rows = store.committed(taken.id).rows.to_pylist()
+    assert {row["arm"] for row in rows} == {"ticket", "reinit", "random_mask"}
+    assert len(rows) == len(SEEDS) * (1 + 3 * LEVELS) and {row["criterion"] for row in rows} == {"transfer"}
+    # 64-16-10 loses 30% of 1,024 weights a level, half to even: 717, 502; the new output layer has 16 x 3
+    remaining = {0: 1024 + 48, 1: 717 + 48, 2: 502 + 48}
+    assert all(row["weights_remaining"] == remaining[row["level"]] for row in rows)
+    assert all(row["weights_total"] == 1072 and row["steps"] == 30 for row in rows)
+
+
+def test_tickets_start_from_the_sources_initialisation_with_a_new_output_layer(
+    swept: Callable[..., Swept], thirds: ImageData, digits: ImageData
+) -> None:
+    source, taken, store = swept()
+    theirs, ours = setup(source, DataFacts.of(digits)).network, setup(taken, DataFacts.of(thirds)).network
+    initial = theirs.layout.views(initialise(theirs, SEEDS))
+    for arm in ("ticket", "random_mask"):
+        found = starts(store, taken, thirds, arm)
+        for name in ("1.weight", "1.bias"):
+            torch.testing.assert_close(found[name], initial[name], rtol=0, atol=0)
+        torch.testing.assert_close(found["3.weight"], ours.layout.views(initialise(ours, SEEDS))["3.weight"],
+                                   rtol=0, atol=0)
+
+
+def test_a_late_rewound_source_gives_the_weights_of_its_step(swept: Callable[..., Swept], thirds: ImageData) -> None:
+    source, taken, store = swept(LATE)
+    late = store.read_checkpoint(source.id, Unit("ticket", 0, 0, SEEDS).name)
+    for arm in ("ticket", "random_mask"):
+        found = starts(store, taken, thirds, arm)
+        for name in ("1.weight", "1.bias"):
+            torch.testing.assert_close(found[name], late[f"rewind/{name}"], rtol=0, atol=0)
+
+
+def test_controls_are_cut_after_the_taken_ticket(swept: Callable[..., Swept], thirds: ImageData) -> None:
+    _, taken, store = swept()
+    ticket, random, reinit = (masks_of(store, taken, arm, 2) for arm in ("ticket", "random_mask", "reinit"))
+    np.testing.assert_array_equal(ticket["1.weight"], reinit["1.weight"])
+    assert (ticket["1.weight"] != random["1.weight"]).any()
+    assert (ticket["1.weight"].sum((1, 2)) == random["1.weight"].sum((1, 2))).all()
+    fresh, taken_over = (starts(store, taken, thirds, arm)["1.weight"] for arm in ("reinit", "ticket"))
+    assert (fresh != taken_over).any()
+
+
+def test_seeds_one_by_one_give_the_same(swept: Callable[..., Swept], thirds: ImageData) -> None:
+    _, taken, store = swept()
+    before = lth.results.open(store.url, taken.id).levels.sort_by("seed")
+    name = build_experiment({**taken.model_dump(mode="json"), "name": "again"})
+    run_here(name, SEEDS, store, thirds, cohort_size=1)
+    after = lth.results.open(store.url, name.id).levels.sort_by("seed")
+    columns = ["arm", "draw", "level", "seed", "test_accuracy", "train_loss", "mask_sha256"]
+    order = [(column, "ascending") for column in columns[:4]]
+    assert before.sort_by(order).select(columns).equals(after.sort_by(order).select(columns))
+
+
+def test_a_taken_ticket_can_be_taken_away(
+    swept: Callable[..., Swept], thirds: ImageData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lth.tickets import collecting
+
+    _, taken, store = swept()
+    monkeypatch.setattr(collecting, "load_dataset", lambda *_, **__: thirds)
+    found = collect(store, taken.id, 1, 2)
+    assert found.card.criterion == "transfer" and found.card.weights_remaining == 502 + 48
+
+
+def test_a_seed_whose_ticket_was_lost_is_recorded_as_such(
+    digits: ImageData, thirds: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A diverged seed leaves no mask to take over."""
+    from lth.sweep import transferring
+
+    store, source = Store(tmp_path), load_experiment("smoke", ["arms=[ticket]"])
+    run_here(source, SEEDS, store, digits)
+    lost, read = ("ticket", 0, 1, 2), transferring.done_of
+
+    def without(*given: Any) -> Any:
+        done = read(*given)
+        return {**done, lost: replace(done[lost], has_mask=False, diverged=True)}
+
+    monkeypatch.setattr(transferring, "done_of", without)
+    taken = load_experiment("smoke", ["arms=[ticket]"], source)
+    run_here(taken, SEEDS, store, thirds)
+    status = {(row["level"], row["seed"]): row["status"] for row in store.committed(taken.id).rows.to_pylist()}
+    assert {place for place, said in status.items() if said == "diverged"} == {(1, 2)}
+
+
+def test_what_is_missing_is_said_before_anything_is_trained(
+    swept: Callable[..., Swept], digits: ImageData, thirds: ImageData, tmp_path: Path
+) -> None:
+    source, taken, store = swept()
+
+    def refused(experiment: Experiment, data: ImageData = thirds, seeds: tuple[int, ...] = SEEDS,
+                where: Store = store) -> str:
+        with pytest.raises(LthError) as said:
+            run_here(experiment, seeds, where, data)
+        return str(said.value)
+
+    assert "has no tickets of level 0 for seeds 7; run it for them first" in refused(taken, seeds=(0, 7))
+    deeper = taken.model_copy(update={"pruning": taken.pruning.model_copy(update={"levels": 5})})
+    assert "has no tickets of level 3 for seeds 0-2" in refused(deeper)
+    assert f"there is no experiment '{source.id}' in {Store(tmp_path).url}" in refused(taken, where=Store(tmp_path))
+    wide = load_experiment("smoke", ["model.arguments.hidden=[17]"], source)
+    assert "1.bias is 16 there and 17 here; use its model, and images of its size" in refused(wide)
+    again = load_experiment("smoke", [], taken)
+    assert f"it took over those of {source.id}; take them from there" in refused(again)
+    tuned = load_experiment("smoke", ["rewinding={kind: fine_tune, duration: 5it}", "name=tuned"])
+    run_here(tuned, (0,), store, digits)
+    assert "rewinds by 'fine_tune'" in refused(load_experiment("smoke", [], tuned), seeds=(0,))
+
+
+@pytest.mark.parametrize(("settings", "reason"), [
+    (["pruning.criterion=snip"], "of pruning say only the levels"),
+    (["rewinding={kind: step, step: 2it}"], "nothing of rewinding"),
+    (["arms=[ticket, dense]"], "compare with level 0"),
+    (["transfer.experiment=../x"], "transfer.experiment")])
+def test_settings_that_would_have_no_effect_are_refused(settings: list[str], reason: str) -> None:
+    with pytest.raises(InvalidExperiment, match=reason):
+        load_experiment("smoke", settings, load_experiment("smoke"))
+
+
+def test_other_experiments_keep_their_ids_and_a_transfer_has_its_own() -> None:
+    source = load_experiment("smoke")
+    assert "transfer" not in source.deciding()
+    taken, other = (load_experiment("smoke", [], load_experiment("smoke", settings))
+                    for settings in ([], ["training.batch_size=16"]))
+    assert len({source.id, taken.id, other.id}) == 3 and taken.name == "smoke-from-smoke"
