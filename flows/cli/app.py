@@ -25,8 +25,9 @@ Levels = Annotated[int | None, typer.Option(help="Pruning levels; overrides prun
 StoreOption = Annotated[str, typer.Option(envvar="LTH_STORE", help="A folder, file://… or s3://bucket/prefix.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a field of the "
                                                     "experiment, e.g. training.duration=2000it. Repeatable.")]
-Ticket = Annotated[str | None, typer.Option(metavar="EXPERIMENT", help="Train the tickets of this experiment in the "
-                                            "store on PRESET's data instead, and controls (ticket transfer).")]
+Ticket = Annotated[str | None, typer.Option(
+    metavar="EXPERIMENT|FILE", help="Train tickets that were found before on PRESET's data, with controls (ticket "
+    "transfer): those of an experiment in the store, or one that `lth export` wrote.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 CohortSize = Annotated[int | None, typer.Option(min=1, help="Seeds per unit; chosen if not given.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU cores and torch threads per unit.")]
@@ -39,17 +40,19 @@ STORE = "./lth-store"
 def experiment_of(
     source: str, set_: list[str] | None, levels: int | None, store: str, ticket: str | None
 ) -> Experiment:
-    """The experiment of a command; `ticket` is an experiment in the store whose tickets it takes over."""
+    """The experiment of a command; `ticket` is an experiment in the store, or a file, whose tickets it takes over."""
     from lth.experiment import load_experiment
 
     if ticket is None:
         return load_experiment(source, settings(set_, levels))
     from flows.cli.inspecting import id_in
     from lth.store import READING, Store
-    from lth.sweep.transferring import described
+    from lth.sweep.transferring import taking_over_experiment, taking_over_file
 
-    where = Store(store, READING)
-    return load_experiment(source, settings(set_, levels), described(where, id_in(where, ticket, [])))
+    where, file = Store(store, READING), Path(ticket)
+    exported = (file / "ticket.safetensors").is_file() if file.is_dir() else file.suffix == ".safetensors"
+    found = taking_over_file(where, file) if exported else taking_over_experiment(where, id_in(where, ticket, []))
+    return load_experiment(source, settings(set_, levels), found)
 
 
 def settings(values: list[str] | None, levels: int | None) -> list[str]:

@@ -44,7 +44,8 @@ def print_plan(
     table.add_column()
     rows = [
         ("seeds", f"{format_seeds(seeds)} ({len(seeds):,})"),
-        ("levels", f"{experiment.pruning.levels}, those of {experiment.transfer.experiment}" if experiment.transfer else
+        ("levels", f"{experiment.pruning.levels}, those of {experiment.transfer.experiment or 'the ticket'}"
+                   if experiment.transfer else
                    f"{experiment.pruning.levels}, down to {_last_density(concrete.counts):.2%} of "
                    f"{sum(concrete.counts[0].values()):,} " + ("units" if concrete.groups else "prunable weights")),
         ("arms", ", ".join(arm if not draw else f"{arm} (draw {draw})" for arm, draw in experiment.draws())),

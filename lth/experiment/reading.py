@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -195,25 +195,26 @@ def build_experiment(content: dict[str, Any], settings: Sequence[str] = ()) -> E
         raise InvalidExperiment(explain(error)) from None
 
 
-def load_experiment(source: str, settings: Sequence[str] = (), tickets_of: Experiment | None = None) -> Experiment:
+def load_experiment(
+    source: str, settings: Sequence[str] = (), taking_over: Mapping[str, Any] | None = None
+) -> Experiment:
     """The experiment called `source`: a preset's name, or the path of a YAML file.
 
-    A file may begin from a preset (`preset: lenet-mnist`) and state only what differs. With `tickets_of` its data and
-    training are those of the tickets that another experiment found. `settings` are `key=value` texts applied last.
-    Raises InvalidExperiment with one line.
+    A file may begin from a preset (`preset: lenet-mnist`) and state only what differs. With `taking_over` its data and
+    training are for tickets that were found elsewhere (see `lth.sweep.transferring`). `settings` are `key=value` texts
+    applied last. Raises InvalidExperiment with one line.
     """
     content = _content(source)
-    return build_experiment(content if tickets_of is None else _taking_over(content, tickets_of), settings)
+    return build_experiment(content if taking_over is None else _with_tickets(content, taking_over), settings)
 
 
-def _taking_over(content: dict[str, Any], found: Experiment) -> dict[str, Any]:
-    """The network and levels of the experiment that found the tickets, and the controls that a transfer needs."""
-    theirs = found.model_dump(mode="json")
+def _with_tickets(content: dict[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """With the network and levels of what found the tickets, and the controls that a transfer needs."""
     imports = content.get("imports") or []
-    return {**content, "name": f"{content['name']}-from-{found.name}"[:64], "model": theirs["model"],
-            "imports": [*dict.fromkeys([*([imports] if isinstance(imports, str) else imports), *found.imports])],
-            "pruning": {"levels": found.pruning.levels}, "rewinding": {"kind": "init"},
-            "transfer": {"experiment": found.id}, "arms": ["ticket", "reinit", "random_mask"]}
+    return {**content, "name": f"{content['name']}-from-{found['from']}"[:64], "model": found["model"],
+            "imports": [*dict.fromkeys([*([imports] if isinstance(imports, str) else imports), *found["imports"]])],
+            "pruning": found["pruning"], "rewinding": {"kind": "init"}, "transfer": found["transfer"],
+            "arms": ["ticket", "reinit", "random_mask"]}
 
 
 def _content(source: str) -> dict[str, Any]:

@@ -119,13 +119,24 @@ class Arm(Section):
 
 
 class Transfer(Section):
-    """Tickets that another experiment found."""
+    """Tickets that were found elsewhere: those of another experiment, or one that was exported."""
 
-    experiment: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}-[0-9a-f]{10}$",
+    experiment: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}-[0-9a-f]{10}$",
         description="Id of the experiment whose tickets are trained here, level by level and seed by seed: its masks, "
         "and the weights that it rewound them to. It lies in the same store. The output layer is new and dense.",
     )
+    ticket: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$",
+        description="Instead, SHA-256 of one exported ticket in the same store, which `lth run --ticket FILE` puts "
+        "there. It is level 1 of every seed.",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Transfer:
+        if (self.experiment is None) == (self.ticket is None):
+            raise ValueError("give transfer.experiment or transfer.ticket, one of them")
+        return self
 
 
 class Experiment(Section):
@@ -144,8 +155,8 @@ class Experiment(Section):
         "trained: init, step, learning_rate, fine_tune or none."
     )
     transfer: Transfer | None = Field(
-        None, description="Train the tickets of another experiment on this one's data, instead of finding new ones "
-        "(`lth run --ticket`). The network is the same but for its output layer."
+        None, description="Train tickets that were found elsewhere on this experiment's data, instead of finding new "
+        "ones (`lth run --ticket`). The network is the same but for its output layer."
     )
     arms: tuple[Arm, ...] = Field(
         (Arm(name="ticket"), Arm(name="reinit"), Arm(name="random_mask")),
@@ -194,8 +205,11 @@ class Experiment(Section):
                              "dense network does; leave it out and compare with level 0")
         if self.transfer is not None and (self.pruning != Pruning(levels=self.pruning.levels)
                                           or self.rewinding != RewindToInit()):
-            raise ValueError(f"transfer takes masks and weights as {self.transfer.experiment} has them: of pruning say "
-                             "only the levels, and nothing of rewinding")
+            raise ValueError("transfer takes masks and weights as they were found: of pruning say only the levels, and "
+                             "nothing of rewinding")
+        if self.transfer is not None and self.transfer.ticket is not None and self.pruning.levels != 1:
+            raise ValueError(f"an exported ticket is level 1 and the only one; set pruning.levels to 1, not "
+                             f"{self.pruning.levels}")
         if self.transfer is not None and "dense" in names:
             raise ValueError("arm 'dense' would repeat level 0: here a ticket costs one training, as the dense network "
                              "does; leave it out and compare with level 0")

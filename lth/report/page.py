@@ -40,6 +40,8 @@ class Picture:
     about: str
     draw: Callable[[], Figure]
     query: str
+    command: str = ""
+    """What computes its table, where no sweep does."""
 
 
 def report_page(results: Results, experiment_id: str, description: dict[str, Any], verdicts: pa.Table) -> str:
@@ -62,9 +64,13 @@ def report_page(results: Results, experiment_id: str, description: dict[str, Any
         parts.append('<p class="claim">The dense network and its tickets are not both committed: there is nothing to '
                      "judge yet.</p>")
     parts.append("<h2>Accuracy</h2>" + _summary_table(levels))
-    pictures = [_figure(picture) for picture in figures_of(results, experiment_id, description)]
+    pictures = [(picture, _figure(picture)) for picture in figures_of(results, experiment_id, description)]
     parts.append("<h2>Figures</h2><p class=\"hint\">Rest on a point for its value. Turn the wheel to zoom, drag to "
-                 "move, double-click to see all.</p>" + "".join(pictures))
+                 "move, double-click to see all.</p>" + "".join(drawn for _, drawn in pictures))
+    uncomputed = [f"<code>{picture.command} {escape(experiment_id)}</code>" for picture, drawn in pictures
+                  if picture.command and not drawn]
+    if uncomputed:
+        parts.append(f'<p class="note">Figures of what is computed when asked for: {", ".join(uncomputed)}.</p>')
     parts.append("<h2>What was run</h2>" + _run(levels, description))
     resources = files("lth.report")
     style, script = ((resources / name).read_text() for name in ("page.css", "page.js"))
@@ -115,11 +121,11 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
         Picture("overlap", "Whether different seeds find the same weights.",
                 lambda: looks.overlap_figure(of(results.overlap)),
                 "SELECT level_a AS level, arm_a AS arm, avg(jaccard) AS jaccard, avg(chance) AS chance FROM overlap "
-                f"WHERE {ours} AND \"between\" = 'seeds' AND tensor = '' GROUP BY ALL ORDER BY ALL"),
+                f"WHERE {ours} AND \"between\" = 'seeds' AND tensor = '' GROUP BY ALL ORDER BY ALL", "lth overlap"),
         Picture("connectivity", "Whether copies trained in other data orders end in the same valley.",
                 lambda: looks.connectivity_figure(of(results.connectivity)),
                 f"SELECT arm, level, step, avg(barrier) AS barrier FROM connectivity WHERE {ours} GROUP BY ALL "
-                "ORDER BY ALL"),
+                "ORDER BY ALL", "" if transferred else "lth connectivity"),
     ]
     masked = levels.filter(pc.and_(pc.equal(levels["arm"], "ticket"), pc.is_valid(levels["mask_sha256"])))
     deepest = pc.max(masked["level"]).as_py()
@@ -227,7 +233,7 @@ def _run(levels: pa.Table, description: dict[str, Any]) -> str:
     told = [
         ("trainings", f"{levels.num_rows:,}, of which {levels['status'].to_pylist().count('diverged')} diverged"),
         ("seeds", format_seeds(sorted(set(levels["seed"].to_pylist())))),
-        *([("tickets of", transfer["experiment"])] if transfer else []),
+        *([("tickets of", transfer["experiment"] or f"file, SHA-256 {transfer['ticket']}")] if transfer else []),
         ("arms", ", ".join(arms)), ("levels", f"0 to {pc.max(levels['level']).as_py()}"),
         ("devices", _distinct(levels, "device")), ("threads", _distinct(levels, "threads")),
         ("code", _distinct(levels, "code_version")),

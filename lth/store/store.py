@@ -30,6 +30,7 @@ from lth.store.unit import (
     report_key,
     sweep_key,
     sweeps_folder,
+    ticket_key,
     unit_name_of,
 )
 
@@ -185,6 +186,21 @@ class Store:
         for key in self.objects.sizes(folder("progress", experiment_id)):
             if unit.spans(unit_name_of(key)):
                 self.objects.delete(key)
+
+    # Exported tickets
+
+    def put_ticket(self, data: bytes) -> str:
+        """Writes an exported ticket, unless it is there already; returns its SHA-256 (hex), which is its name."""
+        name = hashlib.sha256(data).hexdigest()
+        self.objects.create(ticket_key(name), data)
+        return name
+
+    def read_ticket(self, sha256: str) -> bytes | None:
+        """The exported ticket of that SHA-256; None if there is none. DamagedObject if it is not what its name says."""
+        data = self.objects.read(ticket_key(sha256))
+        if data is not None and hashlib.sha256(data).hexdigest() != sha256:
+            raise reading.damaged_object(self.objects, ticket_key(sha256), "its bytes are not those of its name")
+        return data
 
     # Experiments, sweeps, reports
 

@@ -4,6 +4,7 @@
     levels/experiment=<id>/<unit>.parquet             metrics/…, masks/… likewise
     checkpoints/experiment=<id>/<unit>.safetensors    reports/experiment=<id>/<name>
     progress/experiment=<id>/<part of a unit>.safetensors
+    tickets/<SHA-256>.safetensors                     tickets that were exported and are to be trained on other data
     quarantine/<the object's key>.<8 hex of its content>
 
 A key is relative to the store and made of checked names only, so nothing can leave the store's prefix.
@@ -123,6 +124,10 @@ def checkpoint_key(experiment_id: str, unit_name: str) -> str:
 def progress_key(experiment_id: str, part_name: str) -> str:
     """Where the state of a training in progress lies; `part_name` is the name of a unit of the seeds that it trains."""
     return f"{folder('progress', experiment_id)}/{check_name(part_name, 'unit')}.safetensors"
+
+
+def ticket_key(sha256: str) -> str:
+    return f"tickets/{check_name(sha256, 'ticket')}.safetensors"
 
 
 def experiment_key(experiment_id: str) -> str:

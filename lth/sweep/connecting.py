@@ -69,8 +69,8 @@ def missing(
     """
     experiment, recipe = job.experiment, job.setup.recipe
     if experiment.transfer is not None:
-        raise InvalidExperiment("connectivity is measured where tickets were found; ask for that of "
-                                f"{experiment.transfer.experiment}")
+        raise InvalidExperiment("connectivity is measured where tickets were found: ask for that of "
+                                f"{experiment.transfer.experiment or 'the experiment that the ticket is from'}")
     known = sorted({name for name, _ in experiment.draws()})
     if unknown := [arm for arm in arms if arm not in known]:
         raise InvalidExperiment(f"arm {unknown[0]!r} is not one of the experiment's: {', '.join(known)}; add it to "

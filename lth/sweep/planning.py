@@ -47,7 +47,8 @@ def done_of(experiment: Experiment, seeds: Sequence[int], committed: Committed) 
 
 @dataclass(frozen=True)
 class Found:
-    """Tickets that another experiment found, and whether it rewinds them to a later step than the first."""
+    """Tickets that another experiment found, and whether it rewinds them to a later step than the first. None of them
+    where one exported ticket is every seed's."""
 
     tickets: Mapping[Key, Done]
     late: bool
@@ -146,6 +147,9 @@ def work(experiment: Experiment, unit: Unit, done: Mapping[Key, Done], found: Fo
     tickets of another experiment, if it takes over those."""
     if unit.level == 0:
         return Work(unit, unit.seeds, ())
+    if found is not None and not found.tickets:
+        return Work(unit, unit.seeds, (), {} if unit.arm == "ticket" else {
+            seed: done["ticket", 0, unit.level, seed].unit for seed in unit.seeds})
     if found is not None and unit.arm == "ticket":
         lost = tuple(seed for seed in unit.seeds if not found.tickets["ticket", 0, unit.level, seed].has_mask)
         live = tuple(seed for seed in unit.seeds if seed not in lost)

@@ -1,18 +1,20 @@
-"""Tickets of another experiment, trained on other data (Morcos et al. 2019): their masks, weights, and what must hold.
+"""Tickets found elsewhere, trained on other data (Morcos et al. 2019): their masks, weights, and what must hold.
 
-The output layer is new: dense, with the initial weights of the network that is trained now. All other prunable layers
-have the mask of the source's ticket of the same level and seed, and the weights that the source rewound it to.
+They are those of another experiment in the store, level by level and seed by seed, or one exported ticket, which then
+is level 1 of every seed. The output layer is new: dense, with the initial weights of the network that is trained now.
+All other prunable layers have the found mask, and all other parameters the weights that the ticket was rewound to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from lth.engine import initial_buffers, initialise
+from lth.engine import Network, initial_buffers, initialise
 from lth.errors import InvalidExperiment
 from lth.experiment import Experiment, RewindToInit, RewindToStep, format_seeds
 from lth.store import Store
@@ -20,50 +22,160 @@ from lth.sweep.handover import Job, gathered
 from lth.sweep.planning import Found, Work, done_of
 from lth.sweep.setup import DataFacts, Setup, setup
 
+if TYPE_CHECKING:
+    from lth.tickets import PortableTicket
 
-@dataclass(frozen=True)
-class Source:
-    """The experiment that found the tickets, made concrete for its own data."""
-
-    experiment: Experiment
-    setup: Setup
+Tensors = Mapping[str, torch.Tensor]
 
 
 def found_tickets(store: Store, experiment: Experiment, seeds: Sequence[int], facts: DataFacts) -> Found | None:
-    """Where the source's tickets lie; None if the experiment takes over none.
+    """Where the tickets lie that the experiment takes over; None if it takes over none.
 
-    Raises InvalidExperiment if there is no such source, if it has no tickets that can be taken over by this network,
-    or if some of the levels or seeds are missing.
+    Raises InvalidExperiment if there is no such source, if this network has no place for its tickets, or if some of
+    the levels or seeds are missing.
     """
     if experiment.transfer is None:
         return None
-    source, name = source_of(store, experiment), experiment.transfer.experiment
-    _fitting(source, setup(experiment, facts), name)
-    done = done_of(source.experiment, seeds, store.committed(name))
-    missing = sorted({(level, seed) for level in range(experiment.pruning.levels + 1) for seed in seeds}
-                     - {(level, seed) for arm, _, level, seed in done if arm == "ticket"})
-    if missing:
-        level, _ = missing[0]
-        lacking = format_seeds([seed for at, seed in missing if at == level])
-        raise InvalidExperiment(f"{name} has no tickets of level {level} for seeds {lacking}; run it for them first, "
-                                "or ask for fewer seeds or levels")
-    return Found(done, isinstance(source.experiment.rewinding, RewindToStep))
+    source = _source_of(store, experiment)
+    _check_fit(source, setup(experiment, facts))
+    return source.found(store, seeds, experiment.pruning.levels)
 
 
-def described(store: Store, name: str) -> Experiment:
+def taken_masks(job: Job, work: Work) -> dict[str, torch.Tensor]:
+    """Masks [seeds, *shape] of the tickets that are taken over; the output layer's is dense."""
+    masks = _source_of(job.store, job.experiment).masks(job.store, work)
+    return {tensor.name: torch.ones(len(work.seeds), *tensor.shape, dtype=torch.bool) if tensor.output
+            else masks[tensor.name] for tensor in job.setup.network.prunable}
+
+
+def taken_weights(job: Job, work: Work) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Rows of weights and the buffers that those tickets are rewound to; the output layer's are this network's own.
+
+    Raises DamagedObject if the source's rewind point is no longer in the store.
+    """
+    network = job.setup.network
+    weights, buffers = _source_of(job.store, job.experiment).weights(job.store, work, network)
+    rows, head = initialise(network, work.seeds), _head(job.setup)
+    for name, view in network.layout.views(rows).items():
+        if name not in head:
+            view.copy_(weights[name])
+    return rows, {name: buffers[name] for name in network.buffers}
+
+
+def taking_over_experiment(store: Store, name: str) -> dict[str, Any]:
+    """What an experiment says instead of its own, to train the tickets of the experiment of that id in the store."""
+    found = _described(store, name)
+    theirs = found.model_dump(mode="json")
+    return {"transfer": {"experiment": name}, "model": theirs["model"], "imports": theirs["imports"],
+            "pruning": {"levels": found.pruning.levels}, "from": found.name}
+
+
+def taking_over_file(store: Store, path: Path) -> dict[str, Any]:
+    """What an experiment says instead of its own, to train an exported ticket; it is copied into the store."""
+    from lth.tickets import load_ticket, to_safetensors
+
+    ticket = load_ticket(path)
+    card = ticket.card
+    model = {"name": card.model, "arguments": card.model_arguments, "initialisation": card.initialisation,
+             "prunable": sorted(ticket.masks), "output_layer": card.output_layer}
+    return {"transfer": {"ticket": store.put_ticket(to_safetensors(ticket))}, "model": model,
+            "imports": list(card.imports), "pruning": {"levels": 1}, "from": card.experiment_id.rpartition("-")[0]}
+
+
+@dataclass(frozen=True)
+class _OfExperiment:
+    """The tickets of another experiment, and its network."""
+
+    name: str
+    experiment: Experiment
+    network: Network
+    head: frozenset[str]
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {slot.name: slot.shape for slot in self.network.layout.slots}
+
+    @property
+    def prunable(self) -> set[str]:
+        return {tensor.name for tensor in self.network.prunable}
+
+    def found(self, store: Store, seeds: Sequence[int], levels: int) -> Found:
+        wanted = self.experiment.model_copy(update={
+            "pruning": self.experiment.pruning.model_copy(update={"levels": levels})})
+        done = done_of(wanted, seeds, store.committed(self.name))
+        missing = sorted({(level, seed) for level in range(levels + 1) for seed in seeds}
+                         - {(level, seed) for arm, _, level, seed in done if arm == "ticket"})
+        if missing:
+            level, _ = missing[0]
+            lacking = format_seeds([seed for at, seed in missing if at == level])
+            raise InvalidExperiment(f"{self.name} has no tickets of level {level} for seeds {lacking}; run it for them "
+                                    "first, or ask for fewer seeds or levels")
+        return Found(done, isinstance(self.experiment.rewinding, RewindToStep))
+
+    def masks(self, store: Store, work: Work) -> Tensors:
+        read = store.read_masks(self.name, dict(work.found_by))
+        return {name: torch.from_numpy(mask) for name, mask in read.items()}
+
+    def weights(self, store: Store, work: Work, network: Network) -> tuple[Tensors, Tensors]:
+        if work.begun_by:
+            late = gathered(store, self.name, work.begun_by, "rewind/")
+            return late, {name: late[f"buffers/{name}"] for name in self.network.buffers}
+        return (self.network.layout.views(initialise(self.network, work.seeds)),
+                initial_buffers(self.network, work.seeds))
+
+
+@dataclass(frozen=True)
+class _OfFile:
+    """One exported ticket, which all seeds share."""
+
+    name: str
+    ticket: PortableTicket
+    head: frozenset[str] = frozenset()
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        from lth.models import build_model
+
+        card = self.ticket.card
+        module = build_model(card.model, card.input_shape, card.classes, card.model_arguments)
+        return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+
+    @property
+    def prunable(self) -> set[str]:
+        return set(self.ticket.masks)
+
+    def found(self, store: Store, seeds: Sequence[int], levels: int) -> Found:
+        return Found({}, late=False)
+
+    def masks(self, store: Store, work: Work) -> Tensors:
+        return {name: mask.expand(len(work.seeds), *mask.shape).clone() for name, mask in self.ticket.masks.items()}
+
+    def weights(self, store: Store, work: Work, network: Network) -> tuple[Tensors, Tensors]:
+        every = {name: tensor.expand(len(work.seeds), *tensor.shape).clone()
+                 for name, tensor in self.ticket.initial.items()}
+        return every, {**initial_buffers(network, work.seeds), **{name: every[name] for name in network.buffers
+                                                                  if name in every}}
+
+
+def _source_of(store: Store, experiment: Experiment) -> _OfExperiment | _OfFile:
+    transfer = experiment.transfer
+    assert transfer is not None
+    if transfer.ticket is not None:
+        from lth.tickets import read_ticket
+
+        data = store.read_ticket(transfer.ticket)
+        if data is None:
+            raise InvalidExperiment(f"there is no ticket {transfer.ticket[:12]}… in {store.url}; `lth run --ticket "
+                                    "FILE` puts it there")
+        return _OfFile(f"ticket {transfer.ticket[:12]}…", read_ticket(data, f"ticket {transfer.ticket[:12]}…"))
+    name = str(transfer.experiment)
+    found, data_facts = _described(store, name), store.describe(name)["data"]
+    concrete = setup(found, DataFacts(tuple(data_facts["input_shape"]), data_facts["classes"], data_facts["examples"]))
+    return _OfExperiment(name, found, concrete.network, frozenset(_head(concrete)))
+
+
+def _described(store: Store, name: str) -> Experiment:
     """The experiment of that id as the store describes it, if it has tickets that can be taken over."""
-    found = Experiment.model_validate(_description(store, name)["experiment"])
-    if found.transfer is not None:
-        raise InvalidExperiment(f"{name} found no tickets of its own, it took over those of "
-                                f"{found.transfer.experiment}; take them from there")
-    if found.pruning.remove != "weights" or not isinstance(found.rewinding, RewindToInit | RewindToStep):
-        raise InvalidExperiment(f"{name} has no tickets to take over: those are masks of weights, with the weights of "
-                                f"the initialisation or of an early step; it removes {found.pruning.remove} and "
-                                f"rewinds by {found.rewinding.kind!r}")
-    return found
-
-
-def _description(store: Store, name: str) -> dict[str, Any]:
     content = store.describe(name)
     if not content:
         raise InvalidExperiment(f"there is no experiment {name!r} in {store.url} to take tickets from; `lth status` "
@@ -71,33 +183,32 @@ def _description(store: Store, name: str) -> dict[str, Any]:
     if "data" not in content:
         raise InvalidExperiment(f"{name} was first run by a version that did not note the shape of its data; remove "
                                 f"experiments/{name}/experiment.yaml and run it again: it trains nothing anew")
-    return content
+    found = Experiment.model_validate(content["experiment"])
+    if found.transfer is not None:
+        raise InvalidExperiment(f"{name} found no tickets of its own, it took over those of "
+                                f"{found.transfer.experiment or 'a file'}; take them from there")
+    if found.pruning.remove != "weights" or not isinstance(found.rewinding, RewindToInit | RewindToStep):
+        raise InvalidExperiment(f"{name} has no tickets to take over: those are masks of weights, with the weights of "
+                                f"the initialisation or of an early step; it removes {found.pruning.remove} and "
+                                f"rewinds by {found.rewinding.kind!r}")
+    return found
 
 
-def source_of(store: Store, experiment: Experiment) -> Source:
-    """The experiment whose tickets are taken over, with the network that found them."""
-    assert experiment.transfer is not None
-    found = described(store, experiment.transfer.experiment)
-    data = _description(store, experiment.transfer.experiment)["data"]
-    return Source(found, setup(found, DataFacts(tuple(data["input_shape"]), data["classes"], data["examples"])))
-
-
-def _fitting(source: Source, ours: Setup, name: str) -> None:
+def _check_fit(source: _OfExperiment | _OfFile, ours: Setup) -> None:
     """Refuse a network that differs in more than its output layer."""
-    def body(concrete: Setup) -> dict[str, tuple[int, ...]]:
-        head = _head(concrete)
-        return {slot.name: slot.shape for slot in concrete.network.layout.slots if slot.name not in head}
-
-    theirs, here = body(source.setup), body(ours)
-    prunable = [{tensor.name for tensor in concrete.network.prunable if not tensor.output}
-                for concrete in (source.setup, ours)]
-    if theirs != here or prunable[0] != prunable[1]:
-        differing = sorted(key for key in {*theirs, *here} if theirs.get(key) != here.get(key)) or \
-            sorted(prunable[0] ^ prunable[1])
-        at = differing[0]
+    head = _head(ours) | source.head
+    theirs, here = ({name: shape for name, shape in shapes.items() if name not in head} for shapes in (
+        source.shapes, {slot.name: slot.shape for slot in ours.network.layout.slots}))
+    differing = sorted(name for name in {*theirs, *here} if theirs.get(name) != here.get(name))
+    if differing:
         raise InvalidExperiment(
-            f"the tickets of {name} do not fit this network: {at} is {_shape(theirs.get(at))} there and "
-            f"{_shape(here.get(at))} here; use its model, and images of its size")
+            f"the tickets of {source.name} do not fit this network: {differing[0]} is "
+            f"{_shape(theirs.get(differing[0]))} there and {_shape(here.get(differing[0]))} here; use its model, and "
+            "images of its size")
+    pruned = sorted((source.prunable ^ {tensor.name for tensor in ours.network.prunable}) - head)
+    if pruned:
+        raise InvalidExperiment(f"the tickets of {source.name} do not fit this network: {pruned[0]} is pruned in one "
+                                "of them only; set model.prunable as it was there")
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
@@ -109,34 +220,3 @@ def _head(concrete: Setup) -> set[str]:
     outputs = {tensor.name.rpartition(".")[0] for tensor in (*concrete.network.prunable, *concrete.elsewhere)
                if tensor.output}
     return {slot.name for slot in concrete.network.layout.slots if slot.name.rpartition(".")[0] in outputs}
-
-
-def taken_masks(job: Job, work: Work) -> dict[str, torch.Tensor]:
-    """Masks [seeds, *shape] of the source's tickets; the output layer's is dense."""
-    assert job.experiment.transfer is not None
-    read = job.store.read_masks(job.experiment.transfer.experiment, dict(work.found_by))
-    return {tensor.name: torch.ones(len(work.seeds), *tensor.shape, dtype=torch.bool) if tensor.output
-            else torch.from_numpy(read[tensor.name]) for tensor in job.setup.network.prunable}
-
-
-def taken_weights(job: Job, work: Work) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Rows of weights and the buffers that the source rewound its tickets to; the output layer's are this network's.
-
-    Raises DamagedObject if the source's rewind point is no longer in the store.
-    """
-    assert job.experiment.transfer is not None
-    source = source_of(job.store, job.experiment)
-    theirs, ours, seeds = source.setup.network, job.setup.network, work.seeds
-    if work.begun_by:
-        late = gathered(job.store, job.experiment.transfer.experiment, work.begun_by, "rewind/")
-        tensors: Mapping[str, torch.Tensor] = {slot.name: late[slot.name] for slot in theirs.layout.slots}
-        buffers = {name: late[f"buffers/{name}"] for name in theirs.buffers}
-    else:
-        tensors = theirs.layout.views(initialise(theirs, seeds))
-        buffers = initial_buffers(theirs, seeds)
-    rows = initialise(ours, seeds)
-    head = _head(job.setup)
-    for name, view in ours.layout.views(rows).items():
-        if name not in head:
-            view.copy_(tensors[name])
-    return rows, buffers

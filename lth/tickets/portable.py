@@ -51,6 +51,12 @@ class Card:
     criterion: str | None
     code_version: str
     device: str
+    initialisation: str = "glorot_normal"
+    """How weights of this network are drawn, for what is trained anew."""
+    output_layer: str | None = None
+    """Parameter name of the output layer's weight, where it is not the last layer."""
+    imports: tuple[str, ...] = ()
+    """Modules that register the network."""
 
 
 @dataclass(frozen=True)
@@ -133,27 +139,37 @@ def load_ticket(path: str | Path) -> PortableTicket:
 
     Raises LthError if there is none, or if it is something else. Nothing is unpickled.
     """
-    from safetensors import SafetensorError, safe_open
-
     file = Path(path)
     file = file / "ticket.safetensors" if file.is_dir() else file
     try:
-        with safe_open(str(file), framework="pt") as opened:
-            header = opened.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise LthError(f"{file} is no exported ticket (its header says {header.get('format')!r}); write one "
-                               "with lth export --format safetensors")
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 it is no dict
+        data = file.read_bytes()
     except FileNotFoundError:
         raise LthError(f"there is no ticket at {file}; write one with lth export --format safetensors") from None
-    except (OSError, SafetensorError) as error:
-        raise LthError(f"{file} cannot be read as a ticket: {str(error).splitlines()[0]}") from None
+    except OSError as error:
+        raise LthError(f"{file} cannot be read as a ticket: {error.strerror or error}") from None
+    return read_ticket(data, str(file))
+
+
+def read_ticket(data: bytes, where: str) -> PortableTicket:
+    """The ticket in the content of such a file; `where` is what errors call it."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        tensors = load(data)
+        header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+    except (SafetensorError, ValueError) as error:
+        raise LthError(f"{where} cannot be read as a ticket: {str(error).splitlines()[0]}") from None
+    if header.get("format") != FORMAT:
+        raise LthError(f"{where} is no exported ticket (its header says {header.get('format')!r}); write one with "
+                       "lth export --format safetensors")
     try:
         content = json.loads(header["card"])
-        card = Card(**{**content, "input_shape": tuple(content["input_shape"])})
+        card = Card(**{**content, "input_shape": tuple(content["input_shape"]),
+                       "imports": tuple(content.get("imports", ()))})
         named = {part: {name.removeprefix(f"{part}/"): tensor for name, tensor in tensors.items()
                         if name.startswith(f"{part}/")} for part in ("masks", "initial", "trained")}
         return PortableTicket(card, named["masks"], named["initial"], named["trained"], tensors["mean"],
                               tensors["scale"])
     except (KeyError, TypeError, ValueError) as error:
-        raise LthError(f"{file} is damaged, or of another version: {type(error).__name__}: {error}") from None
+        raise LthError(f"{where} is damaged, or of another version: {type(error).__name__}: {error}") from None

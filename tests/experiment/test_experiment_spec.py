@@ -84,6 +84,8 @@ DECIDING: dict[str, tuple[list[str], list[str]]] = {
     "pruning.allow_empty_layers": ([], ["pruning.allow_empty_layers=true"]),
     "rewinding.kind": ([], [LATE]),
     "transfer.experiment": (TAKEN, [*TAKEN, "transfer.experiment=mnist-0123456780"]),
+    "transfer.ticket": ([*TAKEN[:1], "pruning.levels=1", f"transfer.ticket={'a' * 64}"],
+                        [*TAKEN[:1], "pruning.levels=1", f"transfer.ticket={'b' * 64}"]),
     "rewinding.step": ([LATE], [LATE.replace("10it", "11it")]),
     "rewinding.duration": ([FINE_TUNE], [FINE_TUNE.replace("10it", "11it")]),
 }

@@ -24,6 +24,7 @@ from lth.experiment import Execution, Experiment, load_experiment
 from lth.store import Store, Unit
 from lth.sweep.here import run_here
 from lth.sweep.record import code_version
+from lth.sweep.transferring import taking_over_experiment
 
 TWO_CORES = Execution(cores=2)
 pytestmark = pytest.mark.usefixtures("two_cores")
@@ -111,9 +112,9 @@ def test_the_flow_lands_what_the_stages_alone_land_and_resumes_from_the_store(
 def test_tickets_of_another_experiment_are_trained_by_the_flow_too(tmp_path: Path) -> None:
     source = smoke("rewinding={kind: step, step: 5it}")
     store, alone = Store(tmp_path / "flow"), Store(tmp_path / "alone")
-    taken = load_experiment("smoke", ["training.batch_size=16"], source)
     for place in (store, alone):
         run_here(source, (0, 1), place, load_dataset("digits"))
+    taken = load_experiment("smoke", ["training.batch_size=16"], taking_over_experiment(store, source.id))
     assert sweep(taken, "0-1", store.url, TWO_CORES)["committed"] == 2 * 7
     run_here(taken, (0, 1), alone, load_dataset("digits"))
     assert tables_of(store, taken) == tables_of(alone, taken)

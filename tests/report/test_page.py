@@ -18,6 +18,7 @@ from lth.report.svg import to_svg
 from lth.store import Store
 from lth.sweep.comparing import compare
 from lth.sweep.here import run_here
+from lth.sweep.transferring import taking_over_experiment
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,12 @@ def store(experiment: Experiment, tmp_path_factory: pytest.TempPathFactory) -> S
     place = Store(tmp_path_factory.mktemp("store"))
     run_here(experiment, (0, 1, 2), place, load_dataset("digits"))
     return place
+
+
+def page_of_one(store: Store, experiment: Experiment) -> str:
+    """With the results of that experiment alone."""
+    results = lth.results.open(store.url, experiment.id)
+    return report_page(results, experiment.id, store.describe(experiment.id), results.verdicts)
 
 
 def page_of(store: Store, experiment: Experiment, margin: float | None = None) -> str:
@@ -54,6 +61,7 @@ def test_it_holds_claim_verdicts_figures_and_what_was_run(store: Store, experime
     assert "30 trainings" not in page and "<td>30, of which 0 diverged</td>" in page  # 3 x (1 + 3 x 3)
     assert "<th>seeds</th><td>0-2</td>" in page and store.describe(experiment.id)["data_sha256"] in page
     assert "kWh" in page and "not measured" in page
+    assert f"<code>lth overlap {experiment.id}</code>, <code>lth connectivity {experiment.id}</code>" in page
     results = lth.results.open(store.url)
     for sql in re.findall(r"<summary>the query behind it</summary><pre>(.*?)</pre>", page, re.DOTALL):
         assert results.query(sql.replace("&#x27;", "'").replace("&quot;", '"').replace("&gt;", ">")).num_rows
@@ -110,6 +118,17 @@ def test_another_margin_is_post_hoc_and_all_else_the_same(store: Store, experime
     assert "post hoc" not in page and "these verdicts are post hoc" in late
     figures = [text[text.index("<h2>Figures"):] for text in (page, late)]
     assert figures[0] == figures[1]  # to the byte
+
+
+def test_a_transfer_says_whose_tickets_it_trains(experiment: Experiment, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    run_here(experiment, (0, 1), store, load_dataset("digits"))
+    taken = load_experiment("smoke", ["training.batch_size=16"], taking_over_experiment(store, experiment.id))
+    run_here(taken, (0, 1), store, load_dataset("digits"))
+    found = page_of_one(store, taken)
+    assert f"<th>tickets of</th><td>{experiment.id}</td>" in found and "lth connectivity" not in found
+    assert re.findall(r'<figure id="([a-z-]+)">', found) == ["accuracy", "early-stop", "learning-curves", "layers",
+                                                            "cost", "pixels"]
 
 
 def test_names_cannot_break_out_of_the_page(

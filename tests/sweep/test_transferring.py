@@ -24,11 +24,12 @@ from lth.sweep.here import run_here
 from lth.sweep.planning import done_of, work
 from lth.sweep.record import code_version
 from lth.sweep.setup import DataFacts, setup
-from lth.sweep.transferring import found_tickets
-from lth.tickets import collect
+from lth.sweep.transferring import found_tickets, taking_over_experiment, taking_over_file
+from lth.tickets import collect, save
 
 SEEDS = (0, 1, 2)
 LEVELS = 2
+SHORT = ["training.duration=30it", "training.evaluate_every=10it"]
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def swept(digits: ImageData, thirds: ImageData, tmp_path_factory: pytest.TempPat
             store = Store(tmp_path_factory.mktemp("store"))
             source = load_experiment("smoke", settings)
             run_here(source, SEEDS, store, digits)
-            taken = load_experiment("smoke", ["training.duration=30it", "training.evaluate_every=10it"], source)
+            taken = load_experiment("smoke", SHORT, taking_over_experiment(store, source.id))
             run_here(taken, SEEDS, store, thirds)
             known[settings] = source, taken, store
         return known[settings]
@@ -175,7 +176,7 @@ def test_a_seed_whose_ticket_was_lost_is_recorded_as_such(
         return {**done, lost: replace(done[lost], has_mask=False, diverged=True)}
 
     monkeypatch.setattr(transferring, "done_of", without)
-    taken = load_experiment("smoke", ["arms=[ticket]"], source)
+    taken = load_experiment("smoke", ["arms=[ticket]"], taking_over_experiment(store, source.id))
     run_here(taken, SEEDS, store, thirds)
     status = {(row["level"], row["seed"]): row["status"] for row in store.committed(taken.id).rows.to_pylist()}
     assert {place for place, said in status.items() if said == "diverged"} == {(1, 2)}
@@ -196,28 +197,85 @@ def test_what_is_missing_is_said_before_anything_is_trained(
     deeper = taken.model_copy(update={"pruning": taken.pruning.model_copy(update={"levels": 5})})
     assert "has no tickets of level 3 for seeds 0-2" in refused(deeper)
     assert f"there is no experiment '{source.id}' in {Store(tmp_path).url}" in refused(taken, where=Store(tmp_path))
-    wide = load_experiment("smoke", ["model.arguments.hidden=[17]"], source)
+    wide = load_experiment("smoke", ["model.arguments.hidden=[17]"], taking_over_experiment(store, source.id))
     assert "1.bias is 16 there and 17 here; use its model, and images of its size" in refused(wide)
-    again = load_experiment("smoke", [], taken)
-    assert f"it took over those of {source.id}; take them from there" in refused(again)
+    fewer = load_experiment("smoke", ["model.prunable=[3.weight]"], taking_over_experiment(store, source.id))
+    assert "1.weight is pruned in one of them only; set model.prunable as it was there" in refused(fewer)
+    with pytest.raises(InvalidExperiment, match=f"it took over those of {source.id}; take them from there"):
+        taking_over_experiment(store, taken.id)
     tuned = load_experiment("smoke", ["rewinding={kind: fine_tune, duration: 5it}", "name=tuned"])
     run_here(tuned, (0,), store, digits)
-    assert "rewinds by 'fine_tune'" in refused(load_experiment("smoke", [], tuned), seeds=(0,))
+    with pytest.raises(InvalidExperiment, match="rewinds by 'fine_tune'"):
+        taking_over_experiment(store, tuned.id)
+
+
+OTHERS: dict[str, Any] = {
+    "transfer": {"experiment": "mnist-0123456789"}, "model": {"arguments": {"hidden": [16]}}, "imports": [],
+    "pruning": {"levels": 2}, "from": "mnist"}
 
 
 @pytest.mark.parametrize(("settings", "reason"), [
     (["pruning.criterion=snip"], "of pruning say only the levels"),
     (["rewinding={kind: step, step: 2it}"], "nothing of rewinding"),
     (["arms=[ticket, dense]"], "compare with level 0"),
-    (["transfer.experiment=../x"], "transfer.experiment")])
+    (["transfer.experiment=../x"], "transfer.experiment"), ([f"transfer.ticket={'a' * 64}"], "one of them"),
+    (["transfer.experiment=null"], "one of them"),
+    ([f"transfer={{experiment: null, ticket: {'a' * 64}}}"], "set pruning.levels to 1, not 2")])
 def test_settings_that_would_have_no_effect_are_refused(settings: list[str], reason: str) -> None:
     with pytest.raises(InvalidExperiment, match=reason):
-        load_experiment("smoke", settings, load_experiment("smoke"))
+        load_experiment("smoke", settings, OTHERS)
 
 
 def test_other_experiments_keep_their_ids_and_a_transfer_has_its_own() -> None:
     source = load_experiment("smoke")
     assert "transfer" not in source.deciding()
-    taken, other = (load_experiment("smoke", [], load_experiment("smoke", settings))
-                    for settings in ([], ["training.batch_size=16"]))
-    assert len({source.id, taken.id, other.id}) == 3 and taken.name == "smoke-from-smoke"
+    taken = load_experiment("smoke", [], OTHERS)
+    other = load_experiment("smoke", [], {**OTHERS, "transfer": {"experiment": "mnist-0123456780"}})
+    assert len({source.id, taken.id, other.id}) == 3 and taken.name == "smoke-from-mnist"
+
+
+@pytest.mark.parametrize("settings", [(), (LATE,)])
+def test_an_exported_ticket_is_level_one_of_every_seed(
+    swept: Callable[..., Swept], settings: tuple[str, ...], thirds: ImageData, tmp_path: Path
+) -> None:
+    source, _, store = swept(*settings)
+    ticket = collect(store, source.id, 1, 2)
+    save(ticket, tmp_path / "taken")
+    place = Store(tmp_path / "elsewhere")  # knows nothing of the source
+    taken = load_experiment("smoke", SHORT, taking_over_file(place, tmp_path / "taken"))
+    assert taken.pruning.levels == 1 and taken.name == "smoke-from-smoke"
+    run_here(taken, SEEDS, place, thirds)
+    assert place.committed(taken.id).rows.num_rows == len(SEEDS) * (1 + 3)
+    masks, start = masks_of(place, taken, "ticket", 1), starts(place, taken, thirds, "ticket", 1)
+    theirs = setup(taken, DataFacts.of(thirds)).network
+    for row in range(len(SEEDS)):
+        np.testing.assert_array_equal(masks["1.weight"][row], ticket.masks["1.weight"].numpy())
+        for name in ("1.weight", "1.bias"):
+            torch.testing.assert_close(start[name][row], ticket.initial[name], rtol=0, atol=0)
+    torch.testing.assert_close(start["3.weight"], theirs.layout.views(initialise(theirs, SEEDS))["3.weight"])
+    random, weights = masks_of(place, taken, "random_mask", 1), starts(place, taken, thirds, "random_mask", 1)
+    assert (random["1.weight"][0] != random["1.weight"][1]).any() and (random["1.weight"].sum((1, 2)) == 502).all()
+    torch.testing.assert_close(weights["1.weight"], start["1.weight"], rtol=0, atol=0)
+    accuracies = lth.results.open(place.url, taken.id).levels["test_accuracy"].to_pylist()
+    assert len(set(accuracies)) > 3  # seeds train in orders of their own
+
+
+def test_what_is_wrong_with_an_exported_ticket_is_one_line(
+    swept: Callable[..., Swept], digits: ImageData, thirds: ImageData, tmp_path: Path
+) -> None:
+    source, _, store = swept()
+    save(collect(store, source.id, 0, 1), tmp_path / "taken")
+    place = Store(tmp_path / "elsewhere")
+    taken = load_experiment("smoke", SHORT, taking_over_file(place, tmp_path / "taken" / "ticket.safetensors"))
+    with pytest.raises(InvalidExperiment, match="there is no ticket .* puts it there"):
+        run_here(taken, SEEDS, Store(tmp_path / "third"), thirds)
+    larger = replace(digits, train_inputs=digits.train_inputs[:, :, :6], test_inputs=digits.test_inputs[:, :, :6])
+    with pytest.raises(InvalidExperiment, match="1.weight is 16x64 there and 16x48 here"):
+        run_here(taken, SEEDS, place, larger)
+    [key] = place.objects.sizes("tickets")
+    place.objects.replace(key, b"something else")
+    with pytest.raises(LthError, match="its bytes are not those of its name"):
+        run_here(taken, SEEDS, place, thirds)
+    for path, reason in ((tmp_path / "no.safetensors", "there is no ticket at"), (tmp_path, "there is no ticket at")):
+        with pytest.raises(LthError, match=reason):
+            taking_over_file(place, path)
