@@ -10,7 +10,6 @@ as Ray has room for (on a cluster twice as many), so the flow's memory does not 
 from __future__ import annotations
 
 import contextvars
-import secrets
 import threading
 import time
 from collections import defaultdict
@@ -18,6 +17,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from itertools import islice
+from random import Random
 from typing import Any
 
 from prefect import flow
@@ -124,7 +124,7 @@ class Sweep(Session):
             before = len(self.done)
             size = self.choose_cohort_size(cluster)
             slots = cluster.slots(self.share)
-            units = plan(self.experiment, self.seeds, self.done, size, first=secrets.randbelow(len(self.seeds)))
+            units = plan(self.experiment, self.seeds, self.done, size, Random())
             planned = planned_count(self.experiment, len(self.seeds))
             steps = sum(len(unit.seeds) * steps_to_train(self.job.setup, self.experiment, unit) for unit in units)
             tell(Planned(planned, before, len(units), slots, steps))

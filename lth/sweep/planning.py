@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
 
 from lth.experiment import Experiment, FineTune, NoRewinding, RewindLearningRate, RewindToStep
@@ -75,23 +76,22 @@ class Work:
 
 
 def plan(
-    experiment: Experiment, seeds: Sequence[int], done: Iterable[Key], cohort_size: int, first: int = 0
+    experiment: Experiment, seeds: Sequence[int], done: Iterable[Key], cohort_size: int, order: Random | None = None
 ) -> list[Unit]:
     """The units that are planned but not committed, asked seed by seed, in the order in which they should run.
 
     Level by level and the ticket first, so that an interrupted sweep leaves complete levels behind. Seeds travel in
-    blocks of `cohort_size`; a block from which some seeds are committed already trains only the others. Every level
-    begins with the `first` block (modulo their number): two sweeps that are started at once begin at different ends.
+    blocks of `cohort_size`; a block from which some seeds are committed already trains only the others. With `order`
+    the blocks of each arm and level are shuffled: two sweeps that are started at once begin with different ones.
     """
     finished = set(done)
     blocks = [tuple(seeds[start: start + cohort_size]) for start in range(0, len(seeds), cohort_size)]
-    blocks = blocks[first % len(blocks):] + blocks[:first % len(blocks)]
     units = []
     for level in range(experiment.pruning.levels + 1):
         for arm, draw in experiment.draws():
             if level == 0 and arm != "ticket":
                 continue  # at level 0 every arm is the dense network
-            for block in blocks:
+            for block in order.sample(blocks, len(blocks)) if order else blocks:
                 missing = tuple(seed for seed in block if (arm, draw, level, seed) not in finished)
                 if missing:
                     units.append(Unit(arm, draw, level, missing))
