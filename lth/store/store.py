@@ -181,11 +181,15 @@ class Store:
             return None
         return state if found == origin else None
 
+    def parts_in_progress(self, experiment_id: str, unit: Unit) -> set[str]:
+        """The names of the parts of a unit of which there is a state."""
+        names = map(unit_name_of, self.objects.sizes(folder("progress", experiment_id)))
+        return {name for name in names if unit.spans(name)}
+
     def forget_progress(self, experiment_id: str, unit: Unit) -> None:
         """Removes what was written of the unit's trainings, or of parts of it."""
-        for key in self.objects.sizes(folder("progress", experiment_id)):
-            if unit.spans(unit_name_of(key)):
-                self.objects.delete(key)
+        for name in self.parts_in_progress(experiment_id, unit):
+            self.objects.delete(progress_key(experiment_id, name))
 
     # Exported tickets
 

@@ -8,6 +8,8 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -36,7 +38,8 @@ class Saves:
         self.device = device
         self.last = time.monotonic()
         self.wait = job.save_every or 0.0
-        self.finished: list[tuple[Unit, dict[str, torch.Tensor], str]] = []
+        self.known = set() if job.save_every is None else job.store.parts_in_progress(job.experiment.id, unit)
+        self.finished: list[tuple[_Part, dict[str, torch.Tensor]]] = []
 
     @contextmanager
     def following(self, training: CohortTraining, seeds: tuple[int, ...], start: Start) -> Iterator[float]:
@@ -45,18 +48,18 @@ class Saves:
         if self.job.save_every is None:
             yield 0.0
             return
-        part = Unit(self.unit.arm, self.unit.draw, self.unit.level, seeds)
-        origin = self._origin(start)
-        saved = self.job.store.read_progress(self.job.experiment.id, part, origin)
+        part = _Part(Unit(self.unit.arm, self.unit.draw, self.unit.level, seeds), start, self.job, self.device)
         before = 0.0
-        if saved is not None:
-            before = saved.pop("seconds").item()
-            training.restore(saved)
-            log.info("%s goes on from step %d", part.name, training.step)
-        self.current = training, part, origin, time.perf_counter() - before
+        if part.unit.name in self.known:
+            saved = self.job.store.read_progress(self.job.experiment.id, part.unit, part.origin)
+            if saved is not None:
+                before = saved.pop("seconds").item()
+                training.restore(saved)
+                log.info("%s goes on from step %d", part.unit.name, training.step)
+        self.current, self.since = (part, training), time.perf_counter() - before
         try:
             yield before
-            self.finished.append(self._state())
+            self.finished.append((part, self._state()))
         finally:
             del self.current  # a training that a GPU had no memory for holds none any more
 
@@ -66,21 +69,32 @@ class Saves:
             return
         begun = time.monotonic()
         try:
-            for part, state, origin in (*self.finished, self._state()):
-                self.job.store.put_progress(self.job.experiment.id, part, state, origin)
+            for part, state in (*self.finished, (self.current[0], self._state())):
+                self.job.store.put_progress(self.job.experiment.id, part.unit, state, part.origin)
             self.finished.clear()
         except StoreError as error:  # the training goes on; so does the store, or the commit will say what is wrong
             log.warning("a training in progress could not be saved: %s", error)
         self.last = time.monotonic()
         self.wait = max(self.job.save_every, (self.last - begun) / SHARE)
 
-    def _state(self) -> tuple[Unit, dict[str, torch.Tensor], str]:
-        training, part, origin, since = self.current
-        spent = torch.tensor(time.perf_counter() - since, dtype=torch.float64)
-        return part, {**training.checkpoint(), "seconds": spent}, origin
+    def _state(self) -> dict[str, torch.Tensor]:
+        spent = torch.tensor(time.perf_counter() - self.since, dtype=torch.float64)
+        return {**self.current[1].checkpoint(), "seconds": spent}
 
-    def _origin(self, start: Start) -> str:
-        """SHA-256 (hex) of what a training begins from and on what."""
+
+@dataclass(frozen=True)
+class _Part:
+    """Seeds of a unit that train together, and where they start."""
+
+    unit: Unit
+    start: Start
+    job: Job
+    device: torch.device
+
+    @cached_property
+    def origin(self) -> str:
+        """SHA-256 (hex) of what the training begins from and on what."""
+        start = self.start
         tensors = {"weights": start.weights, "mask": start.mask,
                    **{f"buffers/{name}": buffer for name, buffer in start.buffers.items()}}
         on_gpu = self.device.type == "cuda"
