@@ -75,14 +75,16 @@ class Cluster:
 
     def __init__(self, service: Service, node_cores: float) -> None:
         self.service = service
-        self.capacity = [Capacity(f"lth-node-{number}-{os.getpid()}", node_cores) for number in (1, 2)] \
-            if node_cores < 1 else []
+        self.node_cores = node_cores
+        self.capacity: list[Capacity] = []
         self.ports = ports.choose(service.state, 2, free=True)
         self.environment = service.for_nodes({})
         self.supervisor = Supervisor(service.state, service.mark)
 
     def start(self) -> None:
         """The head and the first node; this process joins them from now on."""
+        for number in (1, 2) if self.node_cores < 1 else ():
+            self.capacity.append(Capacity(f"lth-node-{number}-{os.getpid()}", self.node_cores))
         self._begin(ray_nodes.HEAD)
         self.add(1)
         os.environ["RAY_AUTH_TOKEN_PATH"] = self.environment["RAY_AUTH_TOKEN_PATH"]

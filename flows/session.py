@@ -106,6 +106,7 @@ class Session:
         self.prepared = stages.prepare_named(self.experiment)(cluster, self.share, self.experiment)
 
     def set_aside(self, key: str) -> None:
+        """Put the unit that a damaged object belongs to out of the way."""
         try:
             self.store.quarantine_unit(self.experiment.id, unit_name_of(key))
         except StoreError as error:  # a stray file, whose name is no unit's: nothing of ours, and in nobody's way

@@ -31,7 +31,7 @@ from lth.errors import DamagedObject, LthError
 from lth.experiment import Execution, Experiment, format_seeds, parse_seeds
 from lth.store import Store, Unit
 from lth.sweep.estimate import steps_to_train
-from lth.sweep.planning import Done, plan, planned_count, ready, work
+from lth.sweep.planning import DONE_COLUMNS, Done, plan, planned_count, ready, work
 from tasks import stages
 from tasks.ray_door import Cluster, StepCounter, Stopped, WorkerLost, connected, stopped_by_signals
 
@@ -196,8 +196,8 @@ class Sweep(Session):
             return
         if isinstance(error, (KeyboardInterrupt, Stopped)):
             raise KeyboardInterrupt
-        if isinstance(error, DamagedObject) and error.key is not None:
-            self.set_aside(error.key)
+        if isinstance(error, DamagedObject) and f"/experiment={self.experiment.id}/" in (error.key or ""):
+            self.set_aside(str(error.key))
             error = LthError(f"{error.key} was damaged and has been set aside; run again, and its unit is done anew")
         reason = f"{unit.name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         self.failed.append(reason)
@@ -217,6 +217,9 @@ class Sweep(Session):
         _forget_past_results()
 
     def _stages(self, cluster: Cluster, unit: Unit) -> dict[int, Done]:
+        levels = self.store.levels_of(self.experiment.id, unit.name)
+        if levels is not None:  # another sweep has committed it meanwhile
+            return {row["seed"]: Done.of(unit.name, row) for row in levels.select(DONE_COLUMNS).to_pylist()}
         todo = work(self.experiment, unit, self.done, self.found)
         shared = (cluster, self.share, self.job, todo)
         ticket = trained = pruned = None

@@ -39,20 +39,24 @@ STORE = "./lth-store"
 
 def experiment_of(
     source: str, set_: list[str] | None, levels: int | None, store: str, ticket: str | None
-) -> Experiment:
-    """The experiment of a command; `ticket` is an experiment in the store, or a file, whose tickets it takes over."""
+) -> tuple[Experiment, bytes | None]:
+    """The experiment of a command; `ticket` is an experiment in the store, or a file, whose tickets it takes over. The
+    content of that file."""
     from lth.experiment import load_experiment
 
     if ticket is None:
-        return load_experiment(source, settings(set_, levels))
+        return load_experiment(source, settings(set_, levels)), None
     from flows.cli.inspecting import id_in
     from lth.store import READING, Store
     from lth.sweep.transferring import taking_over_experiment, taking_over_file
 
     where, file = Store(store, READING), Path(ticket)
-    exported = (file / "ticket.safetensors").is_file() if file.is_dir() else file.suffix == ".safetensors"
-    found = taking_over_file(where, file) if exported else taking_over_experiment(where, id_in(where, ticket, []))
-    return load_experiment(source, settings(set_, levels), found)
+    exported = None
+    if file.is_dir() or file.suffix == ".safetensors":
+        found, exported = taking_over_file(file)
+    else:
+        found = taking_over_experiment(where, id_in(where, ticket, []))
+    return load_experiment(source, settings(set_, levels), found), exported
 
 
 def settings(values: list[str] | None, levels: int | None) -> list[str]:
@@ -96,7 +100,8 @@ def run(
     from flows.cli.running import run_sweep
 
     execution = execution_of(device, cohort_size, threads, cores, gpu_share=gpu_share, save_every=save_every)
-    run_sweep(experiment_of(source, set_, levels, store, ticket), seeds, store, execution, figures, yes)
+    experiment, exported = experiment_of(source, set_, levels, store, ticket)
+    run_sweep(experiment, seeds, store, execution, figures, yes, exported)
 
 
 @app.command()
@@ -114,8 +119,8 @@ def plan(
     from flows.cli.planning import print_plan
     from lth.experiment import parse_seeds
 
-    print_plan(experiment_of(source, set_, levels, store, ticket), parse_seeds(seeds), store, cohort_size,
-               cores or os.cpu_count() or 1)
+    experiment, exported = experiment_of(source, set_, levels, store, ticket)
+    print_plan(experiment, parse_seeds(seeds), store, cohort_size, cores or os.cpu_count() or 1, exported)
 
 
 @app.command()
@@ -194,7 +199,7 @@ def report(
         help="Accuracy that may be lost, as 0.005; another than the declared one makes it post hoc.")] = None,
     output: Annotated[Path | None, typer.Option(help="HTML file; <id>.html if not given.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Also write every figure into this folder, for print.")] = None,
-    format: Annotated[str, typer.Option(help="Of those figures: pdf, svg or png.")] = "pdf",
+    format: Annotated[str | None, typer.Option(help="Of those figures: pdf, svg or png; pdf if not given.")] = None,
     store: StoreOption = STORE,
     set_: Settings = None,
 ) -> None:

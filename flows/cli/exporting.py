@@ -48,13 +48,16 @@ def export_ticket(
 
 
 def write_report(
-    source: str, margin: float | None, output: Path | None, figures: Path | None, suffix: str, store_url: str,
-    settings: list[str],
+    source: str, margin: float | None, output: Path | None, figures: Path | None, suffix: str | None,
+    store_url: str, settings: list[str],
 ) -> None:
     """Write the HTML report of an experiment, and its figures into a folder of their own; say where they are."""
     import lth.results
     from lth.report import report_page
 
+    if suffix is not None and figures is None:
+        raise LthError(f"--format {suffix} is of figures; say with --figures which folder they go into")
+    suffix = suffix or FIGURE_FORMATS[0]
     if suffix not in FIGURE_FORMATS:
         raise LthError(f"unknown format {suffix!r}; choose {', '.join(FIGURE_FORMATS)}")
     store, console = Store(store_url, READING), Console(highlight=False)

@@ -16,14 +16,15 @@ from lth.sweep.transferring import found_tickets
 
 
 def print_plan(
-    experiment: Experiment, seeds: tuple[int, ...], store_url: str, cohort_size: int | None, slots: int
+    experiment: Experiment, seeds: tuple[int, ...], store_url: str, cohort_size: int | None, slots: int,
+    exported: bytes | None = None,
 ) -> None:
     """Units, task runs, and estimates; the time is that of a few real training steps measured here."""
     console = Console(highlight=False)
     data = load_dataset(experiment.dataset.name, path=experiment.dataset.path)
     concrete = setup(experiment, DataFacts.of(data))
     store = Store(store_url, READING)
-    found_tickets(store, experiment, seeds, DataFacts.of(data))
+    found_tickets(store, experiment, seeds, DataFacts.of(data), exported)
     done = done_of(experiment, seeds, store.committed(experiment.id))
     size = cohort_size or choose_cohort_size(len(seeds), slots, concrete.network.layout.width)
     units = plan(experiment, seeds, done, size)

@@ -20,9 +20,10 @@ LARGE_SWEEP = 100_000
 
 
 def run_sweep(
-    experiment: Experiment, seeds: str, store_url: str, execution: Execution, figures: Path | None, yes: bool
+    experiment: Experiment, seeds: str, store_url: str, execution: Execution, figures: Path | None, yes: bool,
+    exported: bytes | None = None,
 ) -> None:
-    """Run what is missing of a sweep, then show all of it."""
+    """Run what is missing of a sweep, then show all of it. `exported` is a ticket that it takes over."""
     console = Console(highlight=False)
     replicates = parse_seeds(seeds)
     trainings = planned_count(experiment, len(replicates))
@@ -32,6 +33,8 @@ def run_sweep(
                                 "add --yes if that is meant")
     store = Store(store_url, READING)  # somebody waits at the terminal; the sweep's own stores are more patient
     store.check_writable()
+    if exported is not None:
+        store.put_ticket(exported)
     committed = store.committed(experiment.id)
     done = done_of(experiment, replicates, committed)
     failure: LthError | None = None

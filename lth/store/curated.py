@@ -245,8 +245,11 @@ def _forget_orphans(store: Store) -> None:
 
 
 def _withdraw(store: Store, experiment_id: str) -> None:
-    """Remove what was published of units that are committed no more, or now say something else: those that were set
-    aside after they had been published. `levels` go last: killed before, this begins again the next time."""
+    """Take back the batches with a unit that is committed no more, or now says something else: one that was set aside
+    after it had been published. What else they hold is published anew.
+
+    Whole batches, because those have files of their own: nothing is rewritten, and one commit does it.
+    """
     curated = Curated(store)
     published = curated.units(experiment_id)
     landed = {unit_name_of(key) for key in store.objects.sizes(folder("levels", experiment_id))}
@@ -256,21 +259,17 @@ def _withdraw(store: Store, experiment_id: str) -> None:
     if not suspected:
         return
     rows = curated.dataset("levels").to_table(filter=pc.field("experiment_id") == experiment_id, use_threads=False)
-    for unit in sorted(suspected):
-        known = rows.filter(pc.equal(rows["unit"], unit))
-        now = store.levels_of(experiment_id, unit)
+    stale: set[str] = set()
+    for unit in suspected:
+        known, now = rows.filter(pc.equal(rows["unit"], unit)), store.levels_of(experiment_id, unit)
+        columns = [name for name in RESULT_COLUMNS if name in known.column_names]
         if now is not None:
             now = now.filter(pc.is_in(now["seed"], known["seed"].combine_chunks()))
-        columns = [name for name in RESULT_COLUMNS if name in known.column_names]
-        if now is not None and content_hash(now, columns) == content_hash(known, columns):
-            continue
-        arm, draw, level = (known[name][0].as_py() for name in ("arm", "draw", "level"))
-        seeds = ", ".join(map(str, known["seed"].to_pylist()))
-        for kind in ("metrics", "masks", "levels"):
-            table = delta_table(store, kind)
-            if table is not None:
-                table.delete(f"experiment_id = '{experiment_id}' AND arm = '{arm}' AND draw = {draw} AND "
-                             f"level = {level} AND seed IN ({seeds})")
+        if now is None or content_hash(now, columns) != content_hash(known, columns):
+            stale |= set(known["batch"].to_pylist())
+    table = delta_table(store, "levels")
+    if stale and table is not None:
+        table.delete(f"batch IN ({', '.join(repr(batch) for batch in sorted(stale))})")
 
 
 def _batches_of(store: Store, table: DeltaTable, kind: str) -> list[str]:

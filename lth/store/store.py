@@ -23,9 +23,9 @@ from lth.store.unit import (
     Unit,
     checkpoint_key,
     experiment_key,
-    folder,
     is_name,
     levels_key,
+    progress_folder,
     progress_key,
     report_key,
     sweep_key,
@@ -165,16 +165,17 @@ class Store:
 
     # Trainings in progress
 
-    def put_progress(self, experiment_id: str, part: Unit, state: Mapping[str, torch.Tensor], origin: str) -> None:
-        """Writes the state of a training of the seeds of `part`, over an earlier one; `origin` says what it began from
+    def put_progress(self, experiment_id: str, unit: Unit, part: Unit, state: Mapping[str, torch.Tensor],
+                     origin: str) -> None:
+        """Writes the state of the training of a part of a unit, over an earlier one; `origin` says what it began from
         and on what. It is tried once: a later one replaces it anyway."""
         hasty = copy.copy(self.objects)
         hasty.retries = Retries(tries=1)
-        hasty.replace(progress_key(experiment_id, part.name), checkpoints.encode_progress(state, origin))
+        hasty.replace(progress_key(experiment_id, unit.name, part.name), checkpoints.encode_progress(state, origin))
 
-    def read_progress(self, experiment_id: str, part: Unit, origin: str) -> dict[str, torch.Tensor] | None:
+    def read_progress(self, experiment_id: str, unit: Unit, part: Unit, origin: str) -> dict[str, torch.Tensor] | None:
         """The state that was written last, on the CPU; None if there is none of that origin, or it is damaged."""
-        data = self.objects.read(progress_key(experiment_id, part.name))
+        data = self.objects.read(progress_key(experiment_id, unit.name, part.name))
         try:
             state, found = ({}, None) if data is None else checkpoints.decode_progress(data)
         except DamagedObject:
@@ -183,13 +184,12 @@ class Store:
 
     def parts_in_progress(self, experiment_id: str, unit: Unit) -> set[str]:
         """The names of the parts of a unit of which there is a state."""
-        names = map(unit_name_of, self.objects.sizes(folder("progress", experiment_id)))
-        return {name for name in names if unit.spans(name)}
+        return set(map(unit_name_of, self.objects.sizes(progress_folder(experiment_id, unit.name))))
 
     def forget_progress(self, experiment_id: str, unit: Unit) -> None:
-        """Removes what was written of the unit's trainings, or of parts of it."""
+        """Removes the states of the unit's trainings."""
         for name in self.parts_in_progress(experiment_id, unit):
-            self.objects.delete(progress_key(experiment_id, name))
+            self.objects.delete(progress_key(experiment_id, unit.name, name))
 
     # Exported tickets
 

@@ -3,7 +3,7 @@
     experiments/<id>/experiment.yaml                  experiments/<id>/sweeps/<8 hex>.json
     levels/experiment=<id>/<unit>.parquet             metrics/…, masks/… likewise
     checkpoints/experiment=<id>/<unit>.safetensors    reports/experiment=<id>/<name>
-    progress/experiment=<id>/<part of a unit>.safetensors
+    progress/experiment=<id>/<unit>/<part of it>.safetensors
     tickets/<SHA-256>.safetensors                     tickets that were exported and are to be trained on other data
     quarantine/<the object's key>.<8 hex of its content>
 
@@ -75,19 +75,9 @@ class Unit:
     @property
     def name(self) -> str:
         """`<arm>[.<draw>]-L<level>-s<first seed>-<last seed>-<8 hex of the seed list>`."""
-        digest = hashlib.sha256(",".join(map(str, self.seeds)).encode()).hexdigest()
-        return f"{self._prefix}{self.seeds[0]}-{self.seeds[-1]}-{digest[:8]}"
-
-    def spans(self, name: str) -> bool:
-        """Whether that name is of a unit of the same arm, draw and level, between this one's first and last seed."""
-        found = re.fullmatch(r"(\d+)-(\d+)-[0-9a-f]{8}", name.removeprefix(self._prefix))
-        return (found is not None and name.startswith(self._prefix)
-                and self.seeds[0] <= int(found[1]) and int(found[2]) <= self.seeds[-1])
-
-    @property
-    def _prefix(self) -> str:
         arm = f"{self.arm}.{self.draw}" if self.draw else self.arm
-        return f"{arm}-L{self.level:02d}-s"
+        digest = hashlib.sha256(",".join(map(str, self.seeds)).encode()).hexdigest()
+        return f"{arm}-L{self.level:02d}-s{self.seeds[0]}-{self.seeds[-1]}-{digest[:8]}"
 
 
 def _experiment(experiment_id: str) -> str:
@@ -121,9 +111,14 @@ def checkpoint_key(experiment_id: str, unit_name: str) -> str:
     return unit_key("checkpoints", experiment_id, unit_name)
 
 
-def progress_key(experiment_id: str, part_name: str) -> str:
-    """Where the state of a training in progress lies; `part_name` is the name of a unit of the seeds that it trains."""
-    return f"{folder('progress', experiment_id)}/{check_name(part_name, 'unit')}.safetensors"
+def progress_folder(experiment_id: str, unit_name: str) -> str:
+    """Where the states of a unit's trainings in progress lie."""
+    return f"{folder('progress', experiment_id)}/{check_name(unit_name, 'unit')}"
+
+
+def progress_key(experiment_id: str, unit_name: str, part_name: str) -> str:
+    """The state of one of them; `part_name` is the name of a unit of the seeds that it trains."""
+    return f"{progress_folder(experiment_id, unit_name)}/{check_name(part_name, 'unit')}.safetensors"
 
 
 def ticket_key(sha256: str) -> str:

@@ -183,7 +183,8 @@ def _extra(experiment_id: str, listing: Mapping[str, Mapping[str, int]], units: 
             elif name not in units:
                 yield Finding("extra", key, "its unit is not committed: a commit was cut short, or runs just now")
     for key in sorted(listing["progress"]):
-        yield Finding("extra", key, "a training in progress, or one that was cut short; the next run goes on from it")
+        yield Finding("extra", key, "a training in progress, or one that was cut short; the next run of the same "
+                                    "cohorts goes on from it")
 
 
 def _compared(store: Store, experiment_id: str, first: str, second: str) -> Iterator[Finding]:

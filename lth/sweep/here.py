@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lth.data import ImageData
 from lth.experiment import Experiment
-from lth.store import Store
+from lth.store import Store, unit_name_of
 from lth.sweep import stages
 from lth.sweep.handover import Job
 from lth.sweep.planning import Done, Key, done_of, plan, work
@@ -27,7 +27,10 @@ def run_here(
     found = found_tickets(store, experiment, seeds, facts)
     record(store, experiment, seeds, facts, data.fingerprint())
     job = Job(experiment, facts, store.url, device, threads, code_version())
-    done = done_of(experiment, seeds, store.committed(experiment.id))
+    committed = store.committed(experiment.id)
+    for key in committed.damaged:
+        store.quarantine_unit(experiment.id, unit_name_of(key))
+    done = done_of(experiment, seeds, store.committed(experiment.id) if committed.damaged else committed)
     for unit in plan(experiment, tuple(seeds), done, cohort_size or len(seeds)):
         todo = work(experiment, unit, done, found)
         ticket = trained = pruned = None

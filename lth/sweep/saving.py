@@ -5,16 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pathlib import Path
 
 import torch
 
+import lth
 from lth.engine import CohortTraining, Start
 from lth.errors import StoreError
+from lth.registry import import_module
 from lth.store import Unit
 from lth.store.checkpoints import content_of
 from lth.sweep.handover import Job
@@ -29,12 +33,14 @@ class Saves:
     """The saves of one unit, which trains part by part. What came of finished parts is saved with the next.
 
     A training goes on from its save only if it would begin from the same weights and masks, with the same code, torch,
-    device and number of threads: on a CPU it then ends as if it had never stopped, to the bit.
+    kind of device and number of threads: on a CPU it then ends as if it had never stopped, to the bit.
     """
 
-    def __init__(self, job: Job, unit: Unit, device: torch.device) -> None:
+    def __init__(self, job: Job, unit: Unit, seeds: int, device: torch.device) -> None:
+        """`seeds` of the unit are to be trained."""
         self.job = job
         self.unit = unit
+        self.left = seeds
         self.device = device
         self.last = time.monotonic()
         self.wait = job.save_every or 0.0
@@ -51,7 +57,7 @@ class Saves:
         part = _Part(Unit(self.unit.arm, self.unit.draw, self.unit.level, seeds), start, self.job, self.device)
         before = 0.0
         if part.unit.name in self.known:
-            saved = self.job.store.read_progress(self.job.experiment.id, part.unit, part.origin)
+            saved = self.job.store.read_progress(self.job.experiment.id, self.unit, part.unit, part.origin)
             if saved is not None:
                 before = saved.pop("seconds").item()
                 training.restore(saved)
@@ -59,7 +65,9 @@ class Saves:
         self.current, self.since = (part, training), time.perf_counter() - before
         try:
             yield before
-            self.finished.append((part, self._state()))
+            self.left -= len(seeds)
+            if self.left:
+                self.finished.append((part, self._state()))
         finally:
             del self.current  # a training that a GPU had no memory for holds none any more
 
@@ -70,7 +78,7 @@ class Saves:
         begun = time.monotonic()
         try:
             for part, state in (*self.finished, (self.current[0], self._state())):
-                self.job.store.put_progress(self.job.experiment.id, part.unit, state, part.origin)
+                self.job.store.put_progress(self.job.experiment.id, self.unit, part.unit, state, part.origin)
             self.finished.clear()
         except StoreError as error:  # the training goes on; so does the store, or the commit will say what is wrong
             log.warning("a training in progress could not be saved: %s", error)
@@ -97,7 +105,31 @@ class _Part:
         start = self.start
         tensors = {"weights": start.weights, "mask": start.mask,
                    **{f"buffers/{name}": buffer for name, buffer in start.buffers.items()}}
-        on_gpu = self.device.type == "cuda"
-        device = torch.cuda.get_device_name(self.device) if on_gpu else torch.backends.cpu.get_cpu_capability()
-        said = [self.job.code_version, torch.__version__, device, self.job.threads, start.step, content_of(tensors)]
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _processor()
+        model, _, _ = self.job.experiment.model.name.rpartition(":")
+        said = [self.job.code_version, _sources((*self.job.experiment.imports, model)), str(torch.__version__), device,
+                self.job.threads, start.step, content_of(tensors)]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
+@cache
+def _sources(modules: tuple[str, ...]) -> str:
+    """SHA-256 (hex) of the code of this package, as it is now, and of modules of the user's."""
+    digest = hashlib.sha256()
+    files = sorted(Path(lth.__file__).parent.rglob("*.py"))
+    for module in filter(None, modules):
+        files.append(Path(str(getattr(import_module(module, "imports"), "__file__", ""))))
+    for file in files:
+        digest.update(file.read_bytes() if file.is_file() else b"")
+    return digest.hexdigest()
+
+
+@cache
+def _processor() -> str:
+    """The CPU's name, and the instructions that torch uses of it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{name or platform.processor()} {torch.backends.cpu.get_cpu_capability()}"

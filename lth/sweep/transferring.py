@@ -7,16 +7,19 @@ All other prunable layers have the found mask, and all other parameters the weig
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from lth.engine import Network, initial_buffers, initialise
-from lth.errors import InvalidExperiment
-from lth.experiment import Experiment, RewindToInit, RewindToStep, format_seeds
+from lth.errors import DamagedObject, InvalidExperiment, LthError
+from lth.experiment import Experiment, RewindToInit, RewindToStep, Transfer, format_seeds
+from lth.experiment.reading import build_experiment
 from lth.store import Store
 from lth.sweep.handover import Job, gathered
 from lth.sweep.planning import Found, Work, done_of
@@ -28,22 +31,25 @@ if TYPE_CHECKING:
 Tensors = Mapping[str, torch.Tensor]
 
 
-def found_tickets(store: Store, experiment: Experiment, seeds: Sequence[int], facts: DataFacts) -> Found | None:
-    """Where the tickets lie that the experiment takes over; None if it takes over none.
+def found_tickets(
+    store: Store, experiment: Experiment, seeds: Sequence[int], facts: DataFacts, exported: bytes | None = None
+) -> Found | None:
+    """Where the tickets lie that the experiment takes over; None if it takes over none. `exported` is a ticket that is
+    not in the store yet.
 
     Raises InvalidExperiment if there is no such source, if this network has no place for its tickets, or if some of
     the levels or seeds are missing.
     """
     if experiment.transfer is None:
         return None
-    source = _source_of(store, experiment)
+    source = _of_file(experiment.transfer, exported) if exported else _source_of(store, experiment.transfer)
     _check_fit(source, setup(experiment, facts))
     return source.found(store, seeds, experiment.pruning.levels)
 
 
 def taken_masks(job: Job, work: Work) -> dict[str, torch.Tensor]:
     """Masks [seeds, *shape] of the tickets that are taken over; the output layer's is dense."""
-    masks = _source_of(job.store, job.experiment).masks(job.store, work)
+    masks = _of_job(job).masks(job.store, work)
     return {tensor.name: torch.ones(len(work.seeds), *tensor.shape, dtype=torch.bool) if tensor.output
             else masks[tensor.name] for tensor in job.setup.network.prunable}
 
@@ -51,10 +57,10 @@ def taken_masks(job: Job, work: Work) -> dict[str, torch.Tensor]:
 def taken_weights(job: Job, work: Work) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Rows of weights and the buffers that those tickets are rewound to; the output layer's are this network's own.
 
-    Raises DamagedObject if the source's rewind point is no longer in the store.
+    Raises LthError if the source's rewind point is no longer in the store.
     """
     network = job.setup.network
-    weights, buffers = _source_of(job.store, job.experiment).weights(job.store, work, network)
+    weights, buffers = _of_job(job).weights(job.store, work, network)
     rows, head = initialise(network, work.seeds), _head(job.setup)
     for name, view in network.layout.views(rows).items():
         if name not in head:
@@ -70,16 +76,25 @@ def taking_over_experiment(store: Store, name: str) -> dict[str, Any]:
             "pruning": {"levels": found.pruning.levels}, "from": found.name}
 
 
-def taking_over_file(store: Store, path: Path) -> dict[str, Any]:
-    """What an experiment says instead of its own, to train an exported ticket; it is copied into the store."""
-    from lth.tickets import load_ticket, to_safetensors
+def taking_over_file(path: Path) -> tuple[dict[str, Any], bytes]:
+    """What an experiment says instead of its own, to train an exported ticket; and the ticket, which `Store.put_ticket`
+    is to put where the experiment finds it."""
+    from lth.tickets import read_file, read_ticket
 
-    ticket = load_ticket(path)
+    data, file = read_file(path)
+    ticket = read_ticket(data, file)
     card = ticket.card
+    if card.removes != "weights" or card.rewinding not in ("init", "step"):
+        raise InvalidExperiment(f"{file} cannot be taken over: those are masks of weights, with the weights of the "
+                                f"initialisation or of an early step; it removes {card.removes} and was rewound by "
+                                f"{card.rewinding!r}")
+    if not card.initialisation:
+        raise InvalidExperiment(f"{file} is of an early version, whose cards do not say how weights are drawn; export "
+                                "it again")
     model = {"name": card.model, "arguments": card.model_arguments, "initialisation": card.initialisation,
              "prunable": sorted(ticket.masks), "output_layer": card.output_layer}
-    return {"transfer": {"ticket": store.put_ticket(to_safetensors(ticket))}, "model": model,
-            "imports": list(card.imports), "pruning": {"levels": 1}, "from": card.experiment_id.rpartition("-")[0]}
+    return {"transfer": {"ticket": hashlib.sha256(data).hexdigest()}, "model": model, "imports": list(card.imports),
+            "pruning": {"levels": 1}, "from": card.experiment_id.rpartition("-")[0]}, data
 
 
 @dataclass(frozen=True)
@@ -113,15 +128,25 @@ class _OfExperiment:
         return Found(done, isinstance(self.experiment.rewinding, RewindToStep))
 
     def masks(self, store: Store, work: Work) -> Tensors:
-        read = store.read_masks(self.name, dict(work.found_by))
+        try:
+            read = store.read_masks(self.name, dict(work.found_by))
+        except DamagedObject as error:
+            raise self._gone(error) from None
         return {name: torch.from_numpy(mask) for name, mask in read.items()}
 
     def weights(self, store: Store, work: Work, network: Network) -> tuple[Tensors, Tensors]:
         if work.begun_by:
-            late = gathered(store, self.name, work.begun_by, "rewind/")
+            try:
+                late = gathered(store, self.name, work.begun_by, "rewind/")
+            except DamagedObject as error:
+                raise self._gone(error) from None
             return late, {name: late[f"buffers/{name}"] for name in self.network.buffers}
         return (self.network.layout.views(initialise(self.network, work.seeds)),
                 initial_buffers(self.network, work.seeds))
+
+    def _gone(self, error: DamagedObject) -> LthError:
+        return LthError(f"the tickets of {self.name} cannot be read: {error}; `lth verify {self.name}` says more, and "
+                        "its next run does anew what is missing")
 
 
 @dataclass(frozen=True)
@@ -157,17 +182,30 @@ class _OfFile:
                                                                   if name in every}}
 
 
-def _source_of(store: Store, experiment: Experiment) -> _OfExperiment | _OfFile:
-    transfer = experiment.transfer
-    assert transfer is not None
-    if transfer.ticket is not None:
-        from lth.tickets import read_ticket
+def _of_job(job: Job) -> _OfExperiment | _OfFile:
+    assert job.experiment.transfer is not None
+    return _known(job.store_url, job.experiment.transfer)
 
+
+@lru_cache(maxsize=4)
+def _known(store_url: str, transfer: Transfer) -> _OfExperiment | _OfFile:
+    return _source_of(Store(store_url), transfer)
+
+
+def _of_file(transfer: Transfer, data: bytes) -> _OfFile:
+    from lth.tickets import read_ticket
+
+    name = f"ticket {str(transfer.ticket)[:12]}…"
+    return _OfFile(name, read_ticket(data, name))
+
+
+def _source_of(store: Store, transfer: Transfer) -> _OfExperiment | _OfFile:
+    if transfer.ticket is not None:
         data = store.read_ticket(transfer.ticket)
         if data is None:
             raise InvalidExperiment(f"there is no ticket {transfer.ticket[:12]}… in {store.url}; `lth run --ticket "
                                     "FILE` puts it there")
-        return _OfFile(f"ticket {transfer.ticket[:12]}…", read_ticket(data, f"ticket {transfer.ticket[:12]}…"))
+        return _of_file(transfer, data)
     name = str(transfer.experiment)
     found, data_facts = _described(store, name), store.describe(name)["data"]
     concrete = setup(found, DataFacts(tuple(data_facts["input_shape"]), data_facts["classes"], data_facts["examples"]))
@@ -183,7 +221,7 @@ def _described(store: Store, name: str) -> Experiment:
     if "data" not in content:
         raise InvalidExperiment(f"{name} was first run by a version that did not note the shape of its data; remove "
                                 f"experiments/{name}/experiment.yaml and run it again: it trains nothing anew")
-    found = Experiment.model_validate(content["experiment"])
+    found = build_experiment(content["experiment"])
     if found.transfer is not None:
         raise InvalidExperiment(f"{name} found no tickets of its own, it took over those of "
                                 f"{found.transfer.experiment or 'a file'}; take them from there")

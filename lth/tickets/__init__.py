@@ -2,6 +2,6 @@
 
 from lth.tickets.collecting import collect
 from lth.tickets.formats import FORMATS, save
-from lth.tickets.portable import Card, PortableTicket, load_ticket, read_ticket, to_safetensors
+from lth.tickets.portable import Card, PortableTicket, load_ticket, read_file, read_ticket
 
-__all__ = ["FORMATS", "Card", "PortableTicket", "collect", "load_ticket", "read_ticket", "save", "to_safetensors"]
+__all__ = ["FORMATS", "Card", "PortableTicket", "collect", "load_ticket", "read_file", "read_ticket", "save"]

@@ -87,7 +87,8 @@ def collect(
         dense[f"test_accuracy{ending}"] if dense and dense["status"] == "ok" else None, experiment.dataset.name,
         described["data_sha256"], experiment.model.name, dict(experiment.model.arguments), data.input_shape,
         data.classes, row["criterion"] if level else None, row["code_version"], row["device"],
-        experiment.model.initialisation, experiment.model.output_layer, experiment.imports)
+        experiment.model.initialisation, experiment.pruning.remove, experiment.rewinding.kind,
+        experiment.model.output_layer, experiment.imports)
     kept = {name: torch.from_numpy(mask[0].copy()) for name, mask in masks.items()}
     return PortableTicket(card, kept, _state(job, start, ""), _state(job, trained, prefix), mean, scale)
 

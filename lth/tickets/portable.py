@@ -51,8 +51,12 @@ class Card:
     criterion: str | None
     code_version: str
     device: str
-    initialisation: str = "glorot_normal"
-    """How weights of this network are drawn, for what is trained anew."""
+    initialisation: str = ""
+    """How weights of this network are drawn, for what is trained anew; early cards do not say it."""
+    removes: str = "weights"
+    """Or `units`: whole ones."""
+    rewinding: str = "init"
+    """What `initial` is: see `Experiment.rewinding`."""
     output_layer: str | None = None
     """Parameter name of the output layer's weight, where it is not the last layer."""
     imports: tuple[str, ...] = ()
@@ -139,15 +143,19 @@ def load_ticket(path: str | Path) -> PortableTicket:
 
     Raises LthError if there is none, or if it is something else. Nothing is unpickled.
     """
+    return read_ticket(*read_file(path))
+
+
+def read_file(path: str | Path) -> tuple[bytes, str]:
+    """The content of a ticket's file, or of the one in that folder, and its path."""
     file = Path(path)
     file = file / "ticket.safetensors" if file.is_dir() else file
     try:
-        data = file.read_bytes()
+        return file.read_bytes(), str(file)
     except FileNotFoundError:
         raise LthError(f"there is no ticket at {file}; write one with lth export --format safetensors") from None
     except OSError as error:
         raise LthError(f"{file} cannot be read as a ticket: {error.strerror or error}") from None
-    return read_ticket(data, str(file))
 
 
 def read_ticket(data: bytes, where: str) -> PortableTicket:

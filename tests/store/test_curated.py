@@ -165,8 +165,11 @@ def test_what_was_set_aside_after_it_was_published_is_withdrawn(store: Store) ->
     for unit in units[1:]:
         store.quarantine_unit(EXPERIMENT, unit.name)
     land(store, units[2])  # done anew, with the same results
-    assert compact(store).added == dict.fromkeys(KINDS, 0)
+    assert compact(store).added["levels"] == 3  # the others of their batch
     assert_curated_is_committed(store)
+    assert compact(store).added == dict.fromkeys(KINDS, 0)
+    assert lth.results.open(store.url).query("SELECT count(*) AS n FROM metrics WHERE arm = 'ticket'")["n"][0].as_py() \
+        == 2 * 6
     assert not [found for found in store.verify().findings if found.trouble == "contradictory"]
     land(store, units[1])
     assert compact(store).added["levels"] == 1
@@ -186,26 +189,51 @@ def test_what_was_done_anew_with_other_results_replaces_what_was_published(file_
     assert_curated_is_committed(file_store)
 
 
-@pytest.mark.parametrize("survived", [0, 1, 2])
+@pytest.mark.parametrize("again", [False, True])
 def test_a_withdrawal_that_is_killed_is_finished_by_the_next(
-    file_store: Store, survived: int, monkeypatch: pytest.MonkeyPatch
+    file_store: Store, again: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     units = [Unit("ticket", 0, 0, (0, 1)), Unit("ticket", 0, 0, (2,))]
     land(file_store, *units)
     compact(file_store)
     file_store.quarantine_unit(EXPERIMENT, units[0].name)
-    delete, done = deltalake.DeltaTable.delete, []
 
-    def killed(self: deltalake.DeltaTable, predicate: str) -> object:
-        if len(done) == survived:
-            raise KeyboardInterrupt
-        done.append(predicate)
-        return delete(self, predicate)
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
 
-    monkeypatch.setattr(deltalake.DeltaTable, "delete", killed)
+    monkeypatch.setattr(deltalake, "write_deltalake", killed)
     with pytest.raises(KeyboardInterrupt):
         compact(file_store)
     monkeypatch.undo()
+    for kind in ("levels", "metrics"):  # what was taken back with it is read from where it landed
+        rows = getattr(lth.results.open(file_store.url, EXPERIMENT), kind)
+        assert set(rows["seed"].to_pylist()) == {2} and rows.num_rows == {"levels": 1, "metrics": 6}[kind]
+    if again:  # the sweep does it anew before the next compaction, with the same results
+        land(file_store, units[0])
+    compact(file_store)
+    assert_curated_is_committed(file_store)
+
+
+def test_a_withdrawal_leaves_what_was_never_published_apart(
+    file_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of a killed publication lie in files of their own, also after a withdrawal."""
+    units = [Unit("ticket", 0, 0, (0,)), Unit("ticket", 0, 0, (1,)), Unit("ticket", 0, 0, (2,))]
+    land(file_store, *units)
+    write, calls = deltalake.write_deltalake, []
+
+    def killed(*given: object, **options: object) -> None:
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(1)
+        write(*given, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(deltalake, "write_deltalake", killed)
+    with pytest.raises(KeyboardInterrupt):
+        compact(file_store)
+    monkeypatch.undo()
+    compact(file_store)
+    file_store.quarantine_unit(EXPERIMENT, units[1].name)
     compact(file_store)
     assert_curated_is_committed(file_store)
 

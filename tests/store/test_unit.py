@@ -21,15 +21,6 @@ def test_units_of_other_seeds_have_other_names() -> None:
     assert len(names) == 4
 
 
-@pytest.mark.parametrize(("other", "spanned"), [
-    (Unit("ticket", 0, 3, (0, 1, 9)), True), (Unit("ticket", 0, 3, (4, 5)), True),
-    (Unit("ticket", 0, 3, (0, 10)), False), (Unit("ticket", 0, 2, (4, 5)), False),
-    (Unit("ticket", 1, 3, (4, 5)), False), (Unit("ticket-L03-s0", 0, 3, (4,)), False)])
-def test_a_unit_spans_the_parts_between_its_seeds(other: Unit, spanned: bool) -> None:
-    assert Unit("ticket", 0, 3, tuple(range(10))).spans(other.name) is spanned
-    assert not Unit("ticket", 0, 3, tuple(range(10))).spans("ticket-L03-s4-5")
-
-
 @pytest.mark.parametrize("seeds", [(), (1, 0), (0, 0), (-1, 0)])
 def test_seeds_must_be_increasing(seeds: tuple[int, ...]) -> None:
     with pytest.raises(StoreError, match="increasing"):

@@ -103,7 +103,7 @@ def test_seconds_spent_before_count_for_the_training_and_not_for_this_run(
     job: Job, digits: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticket = interrupted(job, digits, lambda step, _: step == 23)
-    part, state = Unit("ticket", 0, 0, SEEDS), {}
+    state: dict[str, Any] = {}
     read = Store.read_progress
 
     def slow(self: Store, *arguments: Any) -> Any:
@@ -115,7 +115,7 @@ def test_seconds_spent_before_count_for_the_training_and_not_for_this_run(
 
     monkeypatch.setattr(Store, "read_progress", slow)
     stage = stages.train(job, WORK, ticket, digits)
-    assert state["step"][0] == 23 and part.name
+    assert state["step"][0] == 23
     assert stage.arrays["seconds"].sum() > 1000 > 60 > sum(stage.seconds.values())
 
 
@@ -163,6 +163,21 @@ def test_other_code_and_other_threads_begin_anew(
     assert trained[0][0] == 1
 
 
+def test_other_code_of_the_users_begins_anew(
+    digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "my_arms.py").write_text("SLOPE = 1\n")
+    job = job_of(load_experiment("smoke", ["imports=[my_arms]"]), digits, tmp_path / "store")
+    ticket = interrupted(job, digits, lambda step, _: step == 23)
+    (tmp_path / "my_arms.py").write_text("SLOPE = 2\n")
+    saving._sources.cache_clear()  # the next run is another process
+    trained = steps_trained(monkeypatch)
+    stages.train(job, WORK, ticket, digits)
+    assert trained[0][0] == 1
+
+
 def test_another_mask_begins_anew(job: Job, digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     ticket = interrupted(job, digits, lambda step, _: step == 23)
     mask = ticket["masks/1.weight"].copy()
@@ -196,16 +211,15 @@ def test_a_store_that_refuses_a_save_does_not_stop_the_training(
 
 
 def test_a_commit_forgets_its_saves_and_no_others(job: Job, digits: ImageData) -> None:
-    for seeds in (SEEDS, SEEDS[:2], (7, 8)):
-        job.store.put_progress(job.experiment.id, Unit("ticket", 0, 0, seeds), {}, "x")
-    job.store.put_progress(job.experiment.id, Unit("ticket", 0, 1, SEEDS), {}, "x")
-    job.store.put_progress(job.experiment.id, Unit("reinit", 0, 0, SEEDS), {}, "x")
+    others = [Unit("ticket", 0, 0, (1, 2)), Unit("ticket", 0, 1, SEEDS), Unit("reinit", 0, 0, SEEDS)]
+    for unit in (WORK.unit, *others):
+        for seeds in (SEEDS, SEEDS[:2]):
+            job.store.put_progress(job.experiment.id, unit, Unit(unit.arm, 0, unit.level, seeds), {}, "x")
     ticket = stages.rewind(job, WORK, digits).arrays
     trained = stages.train(job, WORK, ticket, digits).arrays
     stages.evaluate_and_commit(job, WORK, ticket, trained, digits)
-    left = {Path(key).stem for key in job.store.objects.sizes("progress")}
-    assert left == {Unit("ticket", 0, 0, (7, 8)).name, Unit("ticket", 0, 1, SEEDS).name,
-                    Unit("reinit", 0, 0, SEEDS).name}
+    assert {Path(key).parent.name for key in job.store.objects.sizes("progress")} == {unit.name for unit in others}
+    assert len(job.store.objects.sizes("progress")) == 6
 
 
 def test_nothing_is_saved_where_nothing_is_to_be(job: Job, digits: ImageData) -> None:
@@ -223,7 +237,7 @@ def test_saving_takes_no_more_than_its_share_of_the_time(
     monkeypatch.setattr(saving.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(saving, "SHARE", 0.1)
 
-    def put(self: Store, name: str, part: Unit, state: dict[str, Any], origin: str) -> None:
+    def put(self: Store, name: str, unit: Unit, part: Unit, state: dict[str, Any], origin: str) -> None:
         saved.append(int(state["step"][0]))
         now[0] += 3
 

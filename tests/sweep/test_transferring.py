@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 import lth.results
 from lth.data import ImageData, load_dataset
 from lth.engine import initialise
-from lth.errors import InvalidExperiment, LthError
+from lth.errors import DamagedObject, InvalidExperiment, LthError
 from lth.experiment import Experiment, load_experiment
 from lth.experiment.reading import build_experiment
 from lth.store import Store, Unit
@@ -242,7 +243,9 @@ def test_an_exported_ticket_is_level_one_of_every_seed(
     ticket = collect(store, source.id, 1, 2)
     save(ticket, tmp_path / "taken")
     place = Store(tmp_path / "elsewhere")  # knows nothing of the source
-    taken = load_experiment("smoke", SHORT, taking_over_file(place, tmp_path / "taken"))
+    found, content = taking_over_file(tmp_path / "taken")
+    assert place.put_ticket(content) == found["transfer"]["ticket"]
+    taken = load_experiment("smoke", SHORT, found)
     assert taken.pruning.levels == 1 and taken.name == "smoke-from-smoke"
     run_here(taken, SEEDS, place, thirds)
     assert place.committed(taken.id).rows.num_rows == len(SEEDS) * (1 + 3)
@@ -266,9 +269,11 @@ def test_what_is_wrong_with_an_exported_ticket_is_one_line(
     source, _, store = swept()
     save(collect(store, source.id, 0, 1), tmp_path / "taken")
     place = Store(tmp_path / "elsewhere")
-    taken = load_experiment("smoke", SHORT, taking_over_file(place, tmp_path / "taken" / "ticket.safetensors"))
+    found, content = taking_over_file(tmp_path / "taken" / "ticket.safetensors")
+    taken = load_experiment("smoke", SHORT, found)
     with pytest.raises(InvalidExperiment, match="there is no ticket .* puts it there"):
-        run_here(taken, SEEDS, Store(tmp_path / "third"), thirds)
+        run_here(taken, SEEDS, place, thirds)
+    place.put_ticket(content)
     larger = replace(digits, train_inputs=digits.train_inputs[:, :, :6], test_inputs=digits.test_inputs[:, :, :6])
     with pytest.raises(InvalidExperiment, match="1.weight is 16x64 there and 16x48 here"):
         run_here(taken, SEEDS, place, larger)
@@ -278,4 +283,39 @@ def test_what_is_wrong_with_an_exported_ticket_is_one_line(
         run_here(taken, SEEDS, place, thirds)
     for path, reason in ((tmp_path / "no.safetensors", "there is no ticket at"), (tmp_path, "there is no ticket at")):
         with pytest.raises(LthError, match=reason):
-            taking_over_file(place, path)
+            taking_over_file(path)
+
+
+@pytest.mark.parametrize(("settings", "reason"), [
+    (("pruning.remove=units", "pruning.criterion=l1", "model.arguments.hidden=[32, 16]"), "it removes units"),
+    (("rewinding={kind: fine_tune, duration: 5it}",), "was rewound by 'fine_tune'")])
+def test_exported_networks_that_are_no_tickets_are_refused(
+    settings: tuple[str, ...], reason: str, digits: ImageData, tmp_path: Path
+) -> None:
+    store = Store(tmp_path / "store")
+    source = load_experiment("smoke", ["arms=[ticket]", "pruning.levels=1", *settings])
+    run_here(source, (0,), store, digits)
+    save(collect(store, source.id, 0, 1), tmp_path / "taken")
+    with pytest.raises(InvalidExperiment, match=reason):
+        taking_over_file(tmp_path / "taken")
+
+
+def test_the_same_file_is_the_same_ticket_in_every_process(swept: Callable[..., Swept], tmp_path: Path) -> None:
+    source, _, store = swept()
+    save(collect(store, source.id, 0, 1), tmp_path / "taken")
+    content = (tmp_path / "taken" / "ticket.safetensors").read_bytes()
+    assert taking_over_file(tmp_path / "taken")[1] == content
+    assert taking_over_file(tmp_path / "taken")[0]["transfer"] == {"ticket": hashlib.sha256(content).hexdigest()}
+
+
+def test_a_damaged_source_is_named_and_nothing_of_the_target_is_touched(
+    digits: ImageData, thirds: ImageData, tmp_path: Path
+) -> None:
+    store, source = Store(tmp_path), load_experiment("smoke", [LATE])
+    run_here(source, SEEDS, store, digits)
+    taken = load_experiment("smoke", SHORT, taking_over_experiment(store, source.id))
+    store.delete_checkpoint(source.id, Unit("ticket", 0, 0, SEEDS).name)
+    with pytest.raises(LthError, match=f"the tickets of {source.id} cannot be read: .*lth verify {source.id}") as said:
+        run_here(taken, SEEDS, store, thirds)
+    assert not isinstance(said.value, DamagedObject)  # whose unit a sweep would set aside
+    assert store.committed(taken.id).rows.num_rows == len(SEEDS)
