@@ -19,11 +19,18 @@ import psutil
 import pytest
 
 pytest.register_assert_rewrite(*(f"store.test_{name}" for name in (
-    "analyses", "commits", "damage", "objects", "results")))
+    "analyses", "commits", "curated", "damage", "objects", "results")))
 
 from faulty_proxy import FaultyProxy  # noqa: E402
 from real_s3 import RealS3, object_store  # noqa: E402
-from store import test_analyses, test_commits, test_damage, test_objects, test_results  # noqa: E402
+from store import (  # noqa: E402
+    test_analyses,
+    test_commits,
+    test_curated,
+    test_damage,
+    test_objects,
+    test_results,
+)
 from store.cohorts import EXPERIMENT, tables  # noqa: E402
 from store.conftest import QUICK, SECRET  # noqa: E402
 from store.test_damage import damaged_store  # noqa: E402, F401
@@ -49,14 +56,14 @@ def on_a_server(module: ModuleType) -> Iterator[tuple[str, Callable[..., None]]]
             yield name, test
 
 
-for suite in (test_analyses, test_commits, test_damage, test_objects, test_results):
+for suite in (test_analyses, test_commits, test_curated, test_damage, test_objects, test_results):
     for name, function in on_a_server(suite):
         assert name not in globals(), f"{name} is in two modules"
         globals()[name] = function
 
 
 def test_sixteen_processes_racing_for_one_key_have_one_winner(store: Store) -> None:
-    with multiprocessing.get_context("fork").Pool(16) as pool:
+    with multiprocessing.get_context("spawn").Pool(16) as pool:
         # A round in which every process makes its connection, then one in which all of them are ready.
         for each in (Store(f"{store.url}/warm-up", QUICK), store):
             won = pool.starmap(test_objects._race, [(each, number) for number in range(16)], chunksize=1)
