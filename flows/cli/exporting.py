@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -30,6 +31,8 @@ def export_ticket(
     for name in formats:  # before anything is trained
         if name not in FORMATS:
             raise LthError(f"unknown format {name!r}; choose {', '.join(FORMATS)}")
+        if name == "onnx" and not all(map(find_spec, ("onnx", "onnxruntime", "onnxscript"))):
+            raise LthError("ONNX is not installed; pip install 'lth[onnx]'")
     store, console = Store(store_url, READING), Console(highlight=False)
     identifier = id_in(store, source, settings)
     name = f"{identifier}-{arm}{f'.{draw}' if draw else ''}-L{level:02d}-s{seed}"

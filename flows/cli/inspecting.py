@@ -45,7 +45,8 @@ def _id_of(source: str, settings: list[str], known: list[str]) -> str:
 def id_in(store: Store, source: str, settings: list[str]) -> str:
     """The id that a preset, a file or an id names, if the store has it; else LthError."""
     known = store.experiments()
-    identifier = source if re.fullmatch(r".+-[0-9a-f]{10}", source) else _id_of(source, settings, known)
+    named = re.fullmatch(r".+-[0-9a-f]{10}", source) and not Path(source).exists()
+    identifier = source if named else _id_of(source, settings, known)
     if identifier not in known:
         raise LthError(f"store {store.url} has no experiment {identifier!r}; it has {', '.join(known) or 'none'}")
     return identifier
@@ -257,5 +258,7 @@ def _comment(text: str) -> str:
 def _described(store: Store, identifier: str) -> str:
     spec = store.describe(identifier).get("experiment", {})
     seeds = sorted({seed for record in store.sweeps(identifier) for seed in parse_seeds(record["seeds"])})
+    transfer = spec.get("transfer") or {}
+    taken = f", tickets of {transfer.get('experiment') or 'a file'}" if transfer else ""
     return f"{spec.get('model', {}).get('name', '?')} on {spec.get('dataset', {}).get('name', '?')}, " \
-           f"seeds {format_seeds(seeds) or 'none'}"
+           f"seeds {format_seeds(seeds) or 'none'}{taken}"

@@ -204,23 +204,26 @@ def load_experiment(
     training are for tickets that were found elsewhere (see `lth.sweep.transferring`). `settings` are `key=value` texts
     applied last. Raises InvalidExperiment with one line.
     """
-    content = _content(source)
-    return build_experiment(content if taking_over is None else _with_tickets(content, taking_over), settings)
+    content, said = _content(source)
+    return build_experiment(content if taking_over is None else _with_tickets(content, said, taking_over), settings)
 
 
-def _with_tickets(content: dict[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
-    """With the network and levels of what found the tickets, and the controls that a transfer needs."""
+def _with_tickets(content: dict[str, Any], said: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """With the network of what found the tickets; with its levels and the controls that a transfer needs, unless a file
+    of the user's has `said` which."""
+    levels = {name: value for name, value in (said.get("pruning") or {}).items() if name == "levels"}
     imports = content.get("imports") or []
     return {**content, "name": f"{content['name']}-from-{found['from']}"[:64], "model": found["model"],
             "imports": [*dict.fromkeys([*([imports] if isinstance(imports, str) else imports), *found["imports"]])],
-            "pruning": found["pruning"], "rewinding": {"kind": "init"}, "transfer": found["transfer"],
-            "arms": ["ticket", "reinit", "random_mask"]}
+            "pruning": {**found["pruning"], **levels}, "rewinding": {"kind": "init"}, "transfer": found["transfer"],
+            "arms": said.get("arms") or ["ticket", "reinit", "random_mask"]}
 
 
-def _content(source: str) -> dict[str, Any]:
+def _content(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a preset or file says, and what of it the user said in a file."""
     path = Path(source)
     if source in preset_names():
-        return read_yaml(preset_text(source), f"preset {source}")
+        return read_yaml(preset_text(source), f"preset {source}"), {}
     if not path.is_file():
         raise InvalidExperiment(f"{source!r} is neither a preset nor a file; {_presets_like(source)}")
     try:
@@ -231,9 +234,14 @@ def _content(source: str) -> dict[str, Any]:
     if base is not None:
         if base not in preset_names():
             raise InvalidExperiment(f"{source}: unknown preset {base!r}; {_presets_like(str(base))}")
-        content = _merge(read_yaml(preset_text(base), f"preset {base}"), content)
+        begun = read_yaml(preset_text(base), f"preset {base}")
+        if content.get("transfer"):  # how the preset would have found tickets is of no use
+            begun = {name: part for name, part in begun.items() if name not in ("pruning", "rewinding")}
+        said, content = content, _merge(begun, content)
+    else:
+        said = dict(content)
     content.setdefault("name", path.stem)
-    return content
+    return content, said
 
 
 def _presets_like(name: str) -> str:

@@ -14,7 +14,7 @@ from lth.analysis.summary import summarise
 from lth.analysis.verdicts import matches_down_to
 from lth.errors import LthError
 from lth.report.looks import BARS
-from lth.report.style import SPARE, arm_styles, frame, legend
+from lth.report.style import SPARE, arm_styles, frame, legend, plain_log
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,8 +48,6 @@ def comparison_table(levels: pa.Table, verdicts: Mapping[str, pa.Table], arm: st
 def comparison_figure(levels: pa.Table, identifiers: Sequence[str], arm: str = "ticket") -> Figure:
     """Test accuracy at early stop (%) against the weights that remain (%, falling to the right), one line per
     experiment with 95% t intervals; the leftmost point is the dense network."""
-    from matplotlib.ticker import FuncFormatter
-
     summary = summarise(levels)
     counts = sorted({row["seeds"] for row in summary.to_pylist() if row["seeds"]})
     over = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}" if counts else "n = 0"
@@ -68,9 +66,8 @@ def comparison_figure(levels: pa.Table, identifiers: Sequence[str], arm: str = "
                   for row in own]
         axis.errorbar([100 * row["density"] for row in own], [100 * row[f"{column}_mean"] for row in own], yerr=errors,
                       label=identifier, color=style.colour, marker=style.marker, linestyle=style.line, **BARS)
-    axis.set_xscale("log")
+    plain_log(axis, "x")
     axis.invert_xaxis()
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_xlabel("weights remaining (%)")
     axis.set_ylabel("test accuracy at early stop (%)")
     legend(figure, axis)

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from lth.analysis.intervals import mean_interval
 from lth.analysis.summary import ordered_arms, single_experiment, summarise
 from lth.errors import LthError
-from lth.report.style import HEIGHT, arm_label, arm_styles, frame, legend, shades
+from lth.report.style import HEIGHT, arm_label, arm_styles, frame, legend, plain_log, shades, whole_levels
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,8 +54,7 @@ def learning_curves_figure(metrics: pa.Table, levels: pa.Table, arm: str = "tick
                       label=label)
     for axis, name in zip(axes, ("validation error (%)", "validation loss (nats)"), strict=True):
         axis.set_ylabel(name)
-        axis.set_yscale("log")
-        axis.yaxis.set_major_formatter("{x:g}")
+        plain_log(axis)
     axes[1].set_xlabel("optimizer step")
     axes[1].xaxis.set_major_formatter("{x:,.0f}")
     legend(figure, axes[0])
@@ -85,10 +84,10 @@ def layer_density_figure(layers: pa.Table, arm: str = "ticket") -> Figure:
                               for value in of_tensor["effective_density_mean"].to_pylist()])
         if np.any(effective < density - 1e-9):
             axis.plot(levels, np.where(effective > 0, effective, np.nan), color=shade, linewidth=0.7)
-    axis.set_yscale("log")
+    plain_log(axis)
     axis.set_ylabel("weights remaining in the tensor (%)")
     axis.set_xlabel("pruning level")
-    axis.yaxis.set_major_formatter("{x:g}")
+    whole_levels(axis)
     legend(figure, axis)
     return figure
 
@@ -172,9 +171,9 @@ def overlap_figure(overlap: pa.Table) -> Figure:
                   marker=style.marker, linestyle=style.line, markersize=5, linewidth=1.4, label=arm)
         axis.plot(of_arm["level_a"].to_numpy(), of_arm["chance_mean"].to_numpy(), color=style.colour, linewidth=0.7)
     axis.set_ylabel("Jaccard index")
-    axis.set_yscale("log")
-    axis.yaxis.set_major_formatter("{x:g}")
+    plain_log(axis)
     axis.set_xlabel("pruning level")
+    whole_levels(axis)
     legend(figure, axis)
     return figure
 

@@ -54,6 +54,11 @@ def report_page(results: Results, experiment_id: str, description: dict[str, Any
     if "ok" not in levels["status"].to_pylist():
         raise LthError(f"no training of {experiment_id} has finished without diverging; there is nothing to report yet")
     parts = [f"<h1>{escape(experiment_id)}</h1>"]
+    spec = description.get("experiment", {})
+    if spec.get("transfer"):
+        source = spec["transfer"]["experiment"]
+        whose = f"Tickets that <code>{escape(source)}</code> found" if source else "One exported ticket"
+        parts.append(f"<p>{whose}, trained on {escape(spec['dataset']['name'])}.</p>")
     if 0 in verdicts["against_level"].to_pylist():
         parts.append(f'<p class="claim">{escape(claim(verdicts))}</p>')
         notes = caveats(verdicts)
@@ -94,7 +99,7 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
     at_once = pruning.get("schedule") == "one_shot"
     earlier: Callable[[int], range] = range
     transferred = description.get("experiment", {}).get("transfer") is not None
-    if pruning.get("when") == "at_initialisation" or transferred:
+    if pruning.get("when") == "at_initialisation":
         earlier = lambda level: range(0)  # noqa: E731
     elif at_once:
         earlier = lambda level: range(min(level, 1))  # noqa: E731
@@ -127,6 +132,8 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
                 f"SELECT arm, level, step, avg(barrier) AS barrier FROM connectivity WHERE {ours} GROUP BY ALL "
                 "ORDER BY ALL", "" if transferred else "lth connectivity"),
     ]
+    if transferred:  # the trainings that found the tickets are elsewhere
+        found = [picture for picture in found if picture.name != "cost"]
     masked = levels.filter(pc.and_(pc.equal(levels["arm"], "ticket"), pc.is_valid(levels["mask_sha256"])))
     deepest = pc.max(masked["level"]).as_py()
     if deepest and not transferred:  # those began elsewhere

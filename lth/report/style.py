@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from lth.analysis.summary import ordered_arms
 
@@ -94,3 +94,21 @@ def legend(figure: Figure, axis: Axes) -> None:
     columns = max(1, min(len(labels), 76 // (max(map(len, labels)) + 9)))
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9,
                   handlelength=3.2, columnspacing=1.6)
+
+
+def plain_log(axis: Axes, which: Literal["x", "y"] = "y") -> None:
+    """A log scale with 1, 2 and 5 of each decade as plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    (axis.set_xscale if which == "x" else axis.set_yscale)("log")
+    scale = axis.xaxis if which == "x" else axis.yaxis
+    scale.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    scale.set_major_formatter(StrMethodFormatter("{x:g}"))
+    scale.set_minor_formatter(NullFormatter())
+
+
+def whole_levels(axis: Axes) -> None:
+    """Ticks at whole levels."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -86,6 +86,9 @@ def caveats(table: pa.Table, arm: str = "ticket") -> list[str]:
     again = [row["level"] for row in after if row["verdict"] == "matching"]
     if again:
         found.append(f"Level {_list(again)} would match, but a level above does not: the claim stops before it.")
+    if last is not None and last["n"] > 1 and last["low"] == last["high"]:
+        found.append(f"At level {last['level']} all {last['n']} differences are equal: the test set is too small to "
+                     "tell them apart, and their spread says nothing.")
     tests = [row for row in table.to_pylist() if row["arm"] == arm and row["against_level"] > 0]
     for against in dict.fromkeys(row["against"] for row in tests):
         family = [row for row in tests if row["against"] == against]

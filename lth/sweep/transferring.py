@@ -1,8 +1,9 @@
 """Tickets found elsewhere, trained on other data (Morcos et al. 2019): their masks, weights, and what must hold.
 
 They are those of another experiment in the store, level by level and seed by seed, or one exported ticket, which then
-is level 1 of every seed. The output layer is new: dense, with the initial weights of the network that is trained now.
-All other prunable layers have the found mask, and all other parameters the weights that the ticket was rewound to.
+is level 1 of every seed. The output layer is new: dense, with weights from a stream of its own, since the seed's own
+initialisation is what a source with as many classes began with. All other prunable layers have the found mask, and all
+other parameters the weights that the ticket was rewound to.
 """
 
 from __future__ import annotations
@@ -55,13 +56,13 @@ def taken_masks(job: Job, work: Work) -> dict[str, torch.Tensor]:
 
 
 def taken_weights(job: Job, work: Work) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """Rows of weights and the buffers that those tickets are rewound to; the output layer's are this network's own.
+    """Rows of weights and the buffers that those tickets are rewound to; the output layer's are drawn anew.
 
     Raises LthError if the source's rewind point is no longer in the store.
     """
     network = job.setup.network
     weights, buffers = _of_job(job).weights(job.store, work, network)
-    rows, head = initialise(network, work.seeds), _head(job.setup)
+    rows, head = initialise(network, work.seeds, "transfer"), _head(job.setup)
     for name, view in network.layout.views(rows).items():
         if name not in head:
             view.copy_(weights[name])
@@ -88,9 +89,6 @@ def taking_over_file(path: Path) -> tuple[dict[str, Any], bytes]:
         raise InvalidExperiment(f"{file} cannot be taken over: those are masks of weights, with the weights of the "
                                 f"initialisation or of an early step; it removes {card.removes} and was rewound by "
                                 f"{card.rewinding!r}")
-    if not card.initialisation:
-        raise InvalidExperiment(f"{file} is of an early version, whose cards do not say how weights are drawn; export "
-                                "it again")
     model = {"name": card.model, "arguments": card.model_arguments, "initialisation": card.initialisation,
              "prunable": sorted(ticket.masks), "output_layer": card.output_layer}
     return {"transfer": {"ticket": hashlib.sha256(data).hexdigest()}, "model": model, "imports": list(card.imports),

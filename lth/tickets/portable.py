@@ -14,6 +14,7 @@ from torch.nn.utils import prune
 
 from lth.errors import LthError
 from lth.models import build_model
+from lth.store.checkpoints import content_of
 
 FORMAT = "lth ticket 1"
 Which = Literal["initial", "trained"]
@@ -51,8 +52,8 @@ class Card:
     criterion: str | None
     code_version: str
     device: str
-    initialisation: str = ""
-    """How weights of this network are drawn, for what is trained anew; early cards do not say it."""
+    initialisation: str = "glorot_normal"
+    """How weights of this network are drawn, for what is trained anew."""
     removes: str = "weights"
     """Or `units`: whole ones."""
     rewinding: str = "init"
@@ -134,8 +135,10 @@ def to_safetensors(ticket: PortableTicket) -> bytes:
     tensors = {"mean": ticket.mean, "scale": ticket.scale}
     for part, named in (("masks", ticket.masks), ("initial", ticket.initial), ("trained", ticket.trained)):
         tensors.update({f"{part}/{name}": tensor for name, tensor in named.items()})
-    header = {"format": FORMAT, "card": json.dumps(asdict(ticket.card), sort_keys=True)}
-    return bytes(save({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, header))
+    # One entry: with several the format does not fix their order, nor so the file's bytes.
+    header = {"format": FORMAT, "card": asdict(ticket.card), "content_sha256": content_of(tensors)}
+    return bytes(save({name: tensor.contiguous().clone() for name, tensor in tensors.items()},
+                      {"lth": json.dumps(header, sort_keys=True)}))
 
 
 def load_ticket(path: str | Path) -> PortableTicket:
@@ -165,14 +168,17 @@ def read_ticket(data: bytes, where: str) -> PortableTicket:
 
     try:
         tensors = load(data)
-        header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+        metadata = json.loads(data[8:8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+        header = json.loads(metadata.get("lth", "{}"))
     except (SafetensorError, ValueError) as error:
         raise LthError(f"{where} cannot be read as a ticket: {str(error).splitlines()[0]}") from None
     if header.get("format") != FORMAT:
         raise LthError(f"{where} is no exported ticket (its header says {header.get('format')!r}); write one with "
                        "lth export --format safetensors")
     try:
-        content = json.loads(header["card"])
+        content = header["card"]
+        if content_of(tensors) != header["content_sha256"]:
+            raise LthError(f"{where} is damaged: its tensors are not those that were written")
         card = Card(**{**content, "input_shape": tuple(content["input_shape"]),
                        "imports": tuple(content.get("imports", ()))})
         named = {part: {name.removeprefix(f"{part}/"): tensor for name, tensor in tensors.items()

@@ -128,7 +128,8 @@ def test_a_transfer_says_whose_tickets_it_trains(experiment: Experiment, tmp_pat
     found = page_of_one(store, taken)
     assert f"<th>tickets of</th><td>{experiment.id}</td>" in found and "lth connectivity" not in found
     assert re.findall(r'<figure id="([a-z-]+)">', found) == ["accuracy", "early-stop", "learning-curves", "layers",
-                                                            "cost", "pixels"]
+                                                            "pixels"]
+    assert f"Tickets that <code>{experiment.id}</code> found, trained on digits." in found
 
 
 def test_names_cannot_break_out_of_the_page(

@@ -39,7 +39,9 @@ def test_no_claim_is_said_as_such(sweep) -> None:
 def test_caveats(sweep) -> None:
     plain = caveats(verdicts(sweep(TOY), 0.005))
     # Five seeds, three levels: 3 x 2 / 32.
-    assert plain == ["5 seeds cannot show a difference to reinit over 3 levels by the sign-flip test: its smallest "
+    assert plain == ["At level 2 all 5 differences are equal: the test set is too small to tell them apart, and their "
+                     "spread says nothing.",
+                     "5 seeds cannot show a difference to reinit over 3 levels by the sign-flip test: its smallest "
                      "p-value is 0.19 after Holm."]
     late = caveats(verdicts(sweep(TOY), 0.02, declared=False))
     assert late[0] == ("The margin of 2 points was chosen after the experiment first ran: these verdicts are post hoc.")

@@ -117,8 +117,8 @@ def test_tickets_start_from_the_sources_initialisation_with_a_new_output_layer(
         found = starts(store, taken, thirds, arm)
         for name in ("1.weight", "1.bias"):
             torch.testing.assert_close(found[name], initial[name], rtol=0, atol=0)
-        torch.testing.assert_close(found["3.weight"], ours.layout.views(initialise(ours, SEEDS))["3.weight"],
-                                   rtol=0, atol=0)
+        drawn = ours.layout.views(initialise(ours, SEEDS, "transfer"))["3.weight"]
+        torch.testing.assert_close(found["3.weight"], drawn, rtol=0, atol=0)
 
 
 def test_a_late_rewound_source_gives_the_weights_of_its_step(swept: Callable[..., Swept], thirds: ImageData) -> None:
@@ -210,6 +210,26 @@ def test_what_is_missing_is_said_before_anything_is_trained(
         taking_over_experiment(store, tuned.id)
 
 
+def test_with_as_many_classes_the_output_layer_is_new_all_the_same(digits: ImageData, tmp_path: Path) -> None:
+    store, source = Store(tmp_path), load_experiment("smoke")
+    run_here(source, SEEDS, store, digits)
+    taken = load_experiment("smoke", SHORT, taking_over_experiment(store, source.id))
+    run_here(taken, SEEDS, store, digits)
+    network = setup(source, DataFacts.of(digits)).network
+    theirs = network.layout.views(initialise(network, SEEDS))["3.weight"]
+    assert (starts(store, taken, digits, "ticket")["3.weight"] != theirs).float().mean() > 0.99
+
+
+def test_what_a_file_says_of_levels_and_arms_counts(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("preset: smoke\npruning: {levels: 1}\narms: [ticket, shuffled_weights]\n")
+    taken = load_experiment(str(own), [], OTHERS)
+    assert taken.pruning.levels == 1 and [arm.name for arm in taken.arms] == ["ticket", "shuffled_weights"]
+    assert load_experiment("smoke", [], OTHERS).draws() == [("ticket", 0), ("reinit", 0), ("random_mask", 0)]
+    own.write_text("preset: smoke\npruning: {levels: 2}\ntransfer: {experiment: mnist-0123456789}\n")
+    assert load_experiment(str(own)).transfer == load_experiment("smoke", [], OTHERS).transfer
+
+
 OTHERS: dict[str, Any] = {
     "transfer": {"experiment": "mnist-0123456789"}, "model": {"arguments": {"hidden": [16]}}, "imports": [],
     "pruning": {"levels": 2}, "from": "mnist"}
@@ -255,7 +275,8 @@ def test_an_exported_ticket_is_level_one_of_every_seed(
         np.testing.assert_array_equal(masks["1.weight"][row], ticket.masks["1.weight"].numpy())
         for name in ("1.weight", "1.bias"):
             torch.testing.assert_close(start[name][row], ticket.initial[name], rtol=0, atol=0)
-    torch.testing.assert_close(start["3.weight"], theirs.layout.views(initialise(theirs, SEEDS))["3.weight"])
+    drawn = theirs.layout.views(initialise(theirs, SEEDS, "transfer"))["3.weight"]
+    torch.testing.assert_close(start["3.weight"], drawn, rtol=0, atol=0)
     random, weights = masks_of(place, taken, "random_mask", 1), starts(place, taken, thirds, "random_mask", 1)
     assert (random["1.weight"][0] != random["1.weight"][1]).any() and (random["1.weight"].sum((1, 2)) == 502).all()
     torch.testing.assert_close(weights["1.weight"], start["1.weight"], rtol=0, atol=0)

@@ -99,6 +99,18 @@ def test_a_round_trip_loses_nothing(ticket: PortableTicket, folder: Path) -> Non
         assert torch.equal(logits(again), logits(ticket))
 
 
+def test_a_damaged_file_is_refused_and_equal_tickets_are_equal_files(ticket: PortableTicket, tmp_path: Path) -> None:
+    from lth.tickets.portable import to_safetensors
+
+    data = to_safetensors(ticket)
+    assert data == to_safetensors(ticket)
+    flipped = bytearray(data)
+    flipped[-100] ^= 1
+    (tmp_path / "ticket.safetensors").write_bytes(flipped)
+    with pytest.raises(LthError, match="is damaged: its tensors are not those that were written"):
+        lth.load_ticket(tmp_path)
+
+
 def test_a_loaded_ticket_trains_and_stays_sparse(folder: Path) -> None:
     found, data = lth.load_ticket(folder), load_dataset("digits")
     module = found.module("initial").train()
