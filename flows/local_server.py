@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 from prefect.server.api import server
@@ -16,14 +19,16 @@ IDLE_SERVICES = ("CANCELLATION_CLEANUP", "CLEANUP_RECONCILER", "FOREMAN", "LATE_
 
 @contextmanager
 def temporary_server() -> Iterator[None]:
-    """Within it, a server that Prefect starts for a flow leads a session of its own and leaves out IDLE_SERVICES.
+    """Within it, a server that Prefect starts for a flow leads a session of its own, ends with this process however
+    that ends, and leaves out IDLE_SERVICES.
 
     A terminal signals its whole foreground group. A server that dies with the first Ctrl-C leaves the flow retrying
-    calls to it for minutes, instead of recording that it was stopped. Prefect still ends the server with the process.
+    calls to it for minutes, instead of recording that it was stopped.
     """
     def start(args: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
         idle = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in IDLE_SERVICES}
-        return subprocess.Popen(args, env={**idle, **env}, start_new_session=True)
+        guard = [sys.executable, "-E", "-S", str(Path(__file__).with_name("guard.py")), str(os.getpid())]
+        return subprocess.Popen([*guard, *args], env={**idle, **env}, start_new_session=True)
 
     original = server.subprocess
     # This module's name only, nobody else's Popen.

@@ -20,6 +20,8 @@ class Planned:
     slots: int
     seed_steps: int
     """Steps to train in this run, over all seeds."""
+    resumed: int = 0
+    """Units of which trainings were cut short, and go on from where they were saved."""
 
 
 @dataclass(frozen=True)

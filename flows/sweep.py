@@ -127,12 +127,14 @@ class Sweep(Session):
             units = plan(self.experiment, self.seeds, self.done, size, Random())
             planned = planned_count(self.experiment, len(self.seeds))
             steps = sum(len(unit.seeds) * steps_to_train(self.job.setup, self.experiment, unit) for unit in units)
-            tell(Planned(planned, before, len(units), slots, steps))
+            resumed = len(self.store.units_in_progress(self.experiment.id) & {unit.name for unit in units})
+            tell(Planned(planned, before, len(units), slots, steps, resumed))
             self.log.info(
                 "%s: seeds %s, levels 0-%d, arms %s", self.experiment.id, format_seeds(self.seeds),
                 self.experiment.pruning.levels, ", ".join(arm.name for arm in self.experiment.arms))
             self.log.info("%d trainings planned, %d of them committed already; %d units of up to %d seeds to run, "
-                          "%d at a time", planned, before, len(units), size, slots)
+                          "%d at a time%s", planned, before, len(units), size, slots,
+                          f"; {resumed} go on from where they were saved" if resumed else "")
             self.planned = planned
             self.publisher.begin(planned, before)
             self.seconds.slots = slots

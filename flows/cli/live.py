@@ -96,7 +96,8 @@ class Display:
             return ""
         elapsed = time.monotonic() - self.begun
         if not self.steps or elapsed <= 0:
-            return f"{self.plan.units} units to run, {self.plan.slots} at a time"
+            resumed = f", {self.plan.resumed} from where they were saved" if self.plan.resumed else ""
+            return f"{self.plan.units} units to run, {self.plan.slots} at a time{resumed}"
         speed = self.steps / elapsed
         left = max(self.plan.seed_steps - self.steps, 0) / speed
         return f"{self.units}/{self.plan.units} units · {speed:,.0f} seed-steps/s · {_clock(left)} left"

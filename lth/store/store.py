@@ -23,6 +23,7 @@ from lth.store.unit import (
     Unit,
     checkpoint_key,
     experiment_key,
+    folder,
     is_name,
     levels_key,
     progress_folder,
@@ -181,6 +182,10 @@ class Store:
         except DamagedObject:
             return None
         return state if found == origin else None
+
+    def units_in_progress(self, experiment_id: str) -> set[str]:
+        """The names of units whose trainings were saved before they were committed."""
+        return {key.split("/")[-2] for key in self.objects.sizes(folder("progress", experiment_id))}
 
     def parts_in_progress(self, experiment_id: str, unit: Unit) -> set[str]:
         """The names of the parts of a unit of which there is a state."""

@@ -218,7 +218,7 @@ def test_a_commit_forgets_its_saves_and_no_others(job: Job, digits: ImageData) -
     ticket = stages.rewind(job, WORK, digits).arrays
     trained = stages.train(job, WORK, ticket, digits).arrays
     stages.evaluate_and_commit(job, WORK, ticket, trained, digits)
-    assert {Path(key).parent.name for key in job.store.objects.sizes("progress")} == {unit.name for unit in others}
+    assert job.store.units_in_progress(job.experiment.id) == {unit.name for unit in others}
     assert len(job.store.objects.sizes("progress")) == 6
 
 
