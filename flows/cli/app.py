@@ -140,13 +140,15 @@ def status(
 def verify(
     source: Annotated[str | None, typer.Argument(metavar="[PRESET|FILE|ID]", help="Which experiment; all if not "
                                                  "given.")] = None,
+    set_aside: Annotated[bool, typer.Option("--set-aside", help="Put units with a damaged or missing object into "
+                                            "quarantine, so that the next run does them anew.")] = False,
     store: StoreOption = STORE,
     set_: Settings = None,
 ) -> None:
     """Re-read a store: name every object that is damaged, missing, extra, or contradicts another."""
     from flows.cli.inspecting import print_verified
 
-    print_verified(source, store, set_ or [])
+    print_verified(source, store, set_ or [], set_aside)
 
 
 @app.command()

@@ -15,7 +15,9 @@ from rich.table import Table
 
 from lth.errors import InvalidExperiment, LthError
 from lth.seeds import format_seeds, parse_seeds
-from lth.store import READING, Store
+from lth.store import READING, Store, unit_name_of
+from lth.store.unit import UNIT_KINDS, is_name
+from lth.store.verify import Finding
 
 
 def print_status(source: str | None, store_url: str, settings: list[str]) -> None:
@@ -105,8 +107,9 @@ def _planned(store: Store, identifier: str) -> dict[tuple[str, int, int], set[in
     return planned
 
 
-def print_verified(source: str | None, store_url: str, settings: list[str]) -> None:
-    """What is wrong with a store. Raises LthError, so that the command fails, unless it is nothing or only extra."""
+def print_verified(source: str | None, store_url: str, settings: list[str], set_aside: bool) -> None:
+    """What is wrong with a store. Raises LthError, so that the command fails, unless it is nothing or only extra, or
+    all of it could be `set_aside`."""
     from rich.progress import Progress
 
     store, console = Store(store_url, READING), Console(highlight=False)
@@ -124,9 +127,26 @@ def print_verified(source: str | None, store_url: str, settings: list[str]) -> N
     extra = len(found.findings) - wrong
     console.print(f"{found.objects:,} objects, {found.bytes / 1e6:,.1f} MB read: {wrong or 'nothing'} wrong"
                   f"{f', {extra} extra' if extra else ''}")
+    units = set(filter(None, map(_unit_of, found.findings)))
+    if set_aside:
+        for experiment_id, unit in sorted(units):
+            store.quarantine_unit(experiment_id, unit)
+        if units:
+            console.print(f"{len(units)} unit{'s' * (len(units) > 1)} set aside; the next run does them anew")
+        wrong = sum(each.trouble != "extra" and _unit_of(each) not in units for each in found.findings)
     if wrong:
-        raise LthError(f"{wrong} finding{'s' * (wrong > 1)} in {store.url}; `lth run` does damaged and missing units "
-                       "anew")
+        remedy = "; with --set-aside damaged and missing units are put aside, and the next run does them anew" \
+            if units and not set_aside else ""
+        raise LthError(f"{wrong} finding{'s' * (wrong > 1)} in {store.url}{remedy}")
+
+
+def _unit_of(finding: Finding) -> tuple[str, str] | None:
+    """(experiment, unit) that a damaged or missing object belongs to."""
+    kind, _, rest = finding.key.partition("/experiment=")
+    identifier, _, name = rest.partition("/")
+    if finding.trouble not in ("damaged", "missing") or kind not in UNIT_KINDS or not is_name(unit_name_of(name)):
+        return None
+    return identifier, unit_name_of(name)
 
 
 def run_query(sql: str, store_url: str, experiment: str | None, form: str, output: Path | None) -> None:

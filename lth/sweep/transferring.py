@@ -143,8 +143,8 @@ class _OfExperiment:
                 initial_buffers(self.network, work.seeds))
 
     def _gone(self, error: DamagedObject) -> LthError:
-        return LthError(f"the tickets of {self.name} cannot be read: {error}; `lth verify {self.name}` says more, and "
-                        "its next run does anew what is missing")
+        return LthError(f"the tickets of {self.name} cannot be read: {error}; `lth verify {self.name} "
+                        "--set-aside` and its next run do damaged units anew")
 
 
 @dataclass(frozen=True)

@@ -195,8 +195,28 @@ def test_verify_names_what_is_wrong_and_fails(lth, store: Path) -> None:  # type
     (store / "metrics" / victim.parent.name / "left-over.parquet").write_bytes(b"")
     status, out, errors = lth("verify", "smoke")
     assert status == 1 and f"damaged: masks/{victim.parent.name}/{victim.name}" in out and "extra: metrics/" in out
-    assert errors.startswith("error: 1 finding in ") and len(errors.splitlines()) == 1
+    assert errors.startswith("error: 1 finding in ") and len(errors.splitlines()) == 1 and "--set-aside" in errors
     assert lth("verify", "smoke", "--set", "name=other")[0] == 1
+
+
+def test_verify_sets_aside_what_is_damaged_and_the_next_run_does_it_anew(  # type: ignore[no-untyped-def]
+    lth, store: Path, experiment: Experiment
+) -> None:
+    """A flipped byte, which no listing shows."""
+    before = Store(store).committed(experiment.id).rows.num_rows
+    victim = next(store.glob("masks/*/reinit-L01*"))
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 2] ^= 1
+    victim.write_bytes(content)
+    (store / "metrics" / victim.parent.name / "left-over.parquet").write_bytes(b"")
+    assert lth("verify", "smoke")[0] == 1 and Store(store).committed(experiment.id).rows.num_rows == before
+    status, out, errors = lth("verify", "smoke", "--set-aside")
+    assert (status, errors) == (0, "") and "1 unit set aside; the next run does them anew" in out
+    assert Store(store).committed(experiment.id).rows.num_rows == before - 3
+    run_here(experiment, (0, 1, 2), Store(store), load_dataset("digits"))
+    assert Store(store).committed(experiment.id).rows.num_rows == before
+    status, out, errors = lth("verify", "smoke", "--set-aside")
+    assert (status, errors) == (0, "") and "set aside" not in out
 
 
 def test_export_writes_a_ticket_and_says_what_it_is(lth, store: Path, experiment: Experiment) -> None:  # type: ignore[no-untyped-def]
