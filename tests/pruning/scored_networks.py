@@ -8,11 +8,14 @@ import torch
 from torch import nn
 
 from lth.data import ImageData
-from lth.engine import Network, describe, initial_buffers, initialise, make_feed
+from lth.engine import EVIDENCE, Network, Sample, describe, initial_buffers, initialise, make_feed
+from lth.engine.evidence import gather
 from lth.models import prunable_tensors
 from lth.pruning import Scored
 from lth.streams import stream
 
+EVERYTHING = frozenset(EVIDENCE)
+Tensors = dict[str, torch.Tensor]
 SHAPE = (2, 6, 6)
 CLASSES = 4
 
@@ -81,3 +84,13 @@ def cohort_of(network: Network, seeds: tuple[int, ...], data: ImageData) -> Scor
     return Scored(network, seeds, trained_rows(network, seeds), trained_buffers(network, seeds),
                   initialise(network, seeds), trained_rows(network, seeds) - initialise(network, seeds),
                   make_feed(data, seeds, 40, "channel"), data.input_shape)
+
+
+def everything(network_name: str, seeds: tuple[int, ...], sample: Sample | None = None, round_: int = 0
+               ) -> dict[str, Tensors]:
+    """All evidence that there is, of a trained and pruned cohort: need -> tensor -> [seeds, *shape]."""
+    network, data = network_of(BUILDS[network_name]), images()
+    cohort = cohort_of(network, seeds, data)
+    return gather(EVERYTHING, network, seeds, cohort.weights, cohort.buffers, network.masks(masks_of(network, seeds)),
+                  initial=cohort.initial, movement=cohort.movement, feed=cohort.feed, sample=sample,
+                  input_shape=SHAPE, level=2, round_=round_)
