@@ -47,7 +47,14 @@ class Phase:
     text: str
 
 
-Event = Planned | UnitChanged | Steps | Phase
+@dataclass(frozen=True)
+class Notice:
+    """A sentence that a person should read, now."""
+
+    text: str
+
+
+Event = Planned | UnitChanged | Steps | Phase | Notice
 Listener = Callable[[Event], None]
 LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
 

@@ -4,7 +4,8 @@
                           and, beside it, every control cut after the ticket of that level
 
 Units are planned from what the store holds, seed by seed; nothing else is asked. At most as many units are in flight
-as Ray has room for (on a cluster twice as many), so the flow's memory does not grow with the sweep.
+as Ray has room for (on a cluster twice as many), so the flow's memory does not grow with the sweep. A unit that another
+sweep of the same experiment is at waits until that one has committed it, or is gone.
 """
 
 from __future__ import annotations
@@ -17,19 +18,18 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from random import Random
 from typing import Any
 
 from prefect import flow
 from prefect.context import FlowRunContext
 
-from flows.progress import Phase, Planned, Steps, UnitChanged, tell
+from flows.progress import Notice, Phase, Planned, Steps, UnitChanged, tell
 from flows.publishing import Publisher
 from flows.session import DEFAULT_STORE, Session
 from lth.analysis import mean_interval
 from lth.errors import DamagedObject, LthError
 from lth.experiment import Execution, Experiment, format_seeds, parse_seeds
-from lth.store import Store, Unit
+from lth.store import Owner, Store, Unit
 from lth.sweep.estimate import steps_to_train
 from lth.sweep.planning import DONE_COLUMNS, Done, plan, planned_count, ready, work
 from tasks import stages
@@ -64,6 +64,18 @@ class Outcome:
     diverged: int
     seconds: dict[str, float]
     slots: int
+
+
+ASK_AGAIN = 2.0
+"""Seconds after which a unit that another sweep is at is asked for again."""
+
+
+class Elsewhere(Exception):
+    """Another sweep is at the unit."""
+
+    def __init__(self, owner: Owner) -> None:
+        super().__init__(str(owner))
+        self.owner = owner
 
 
 class SweepFailed(LthError):
@@ -107,6 +119,9 @@ class Sweep(Session):
         self.lock = threading.Lock()
         self.planned = 0
         self.told: set[tuple[str, int, int]] = set()
+        self.claims = store.claims(experiment.id)
+        self.elsewhere: dict[Unit, float] = {}
+        self.known: set[Owner] = set()
         self.publisher = Publisher(experiment, seeds)
 
     def run(self, begun: float) -> Outcome:
@@ -124,7 +139,7 @@ class Sweep(Session):
             before = len(self.done)
             size = self.choose_cohort_size(cluster)
             slots = cluster.slots(self.share)
-            units = plan(self.experiment, self.seeds, self.done, size, Random())
+            units = plan(self.experiment, self.seeds, self.done, size)
             planned = planned_count(self.experiment, len(self.seeds))
             steps = sum(len(unit.seeds) * steps_to_train(self.job.setup, self.experiment, unit) for unit in units)
             resumed = len(self.store.units_in_progress(self.experiment.id) & {unit.name for unit in units})
@@ -140,7 +155,8 @@ class Sweep(Session):
             self.seconds.slots = slots
             self.seconds.start = time.perf_counter() - begun
             try:
-                self._run_units(cluster, units)
+                with self.claims:
+                    self._run_units(cluster, units)
             except BaseException:
                 self.publisher.stop()
                 raise
@@ -168,24 +184,45 @@ class Sweep(Session):
                     self.seconds.slots = max(self.seconds.slots, slots)
                     # On a cluster twice as many wait at Ray's door: an autoscaler adds machines for what waits there.
                     free = max(slots * (2 if cluster.shared else 1) - len(running), 0)
-                    able = (unit for unit in waiting if ready(self.experiment, unit, self.done))
+                    now = time.monotonic()
+                    able = (unit for unit in waiting if self.elsewhere.get(unit, 0.0) <= now
+                            and ready(self.experiment, unit, self.done))
                     for unit in list(islice(able, free)):
                         waiting.remove(unit)
                         context = contextvars.copy_context()
                         running[pool.submit(context.run, self._run_unit, cluster, unit)] = unit
-                    if not running:
+                    if running:
+                        finished, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
+                    elif self.elsewhere:
+                        finished = set()
+                        cluster.stopping.wait(ASK_AGAIN / 4)
+                    else:
                         break  # what still waits needs a unit that failed
-                    finished, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
                     tell(Steps(self.counter.total()))
                     self.publisher.advance(self.planned, len(self.done))
                     if cluster.stopping.is_set():
                         raise KeyboardInterrupt
                     for future in finished:
-                        unit = running.pop(future)
-                        self._finish(unit, future.exception())
+                        unit, error = running.pop(future), future.exception()
+                        if isinstance(error, Elsewhere):
+                            self._leave(unit, error.owner)
+                            waiting.insert(0, unit)
+                        else:
+                            self.elsewhere.pop(unit, None)
+                            self._finish(unit, error)
             except BaseException:
                 cluster.stopping.set()
                 raise
+
+    def _leave(self, unit: Unit, owner: Owner) -> None:
+        """The unit is left to another sweep for now; that this happens is said once."""
+        self.elsewhere[unit] = time.monotonic() + ASK_AGAIN
+        if owner not in self.known:
+            self.known.add(owner)
+            text = (f"another sweep of this experiment, {owner}, is at some of the units: they are left to it; should "
+                    "it hang, end it and they are done here")
+            self.log.info(text)
+            tell(Notice(text))
 
     def _finish(self, unit: Unit, error: BaseException | None) -> None:
         if error is None:
@@ -207,21 +244,32 @@ class Sweep(Session):
         tell(UnitChanged(unit, "failed", reason))
 
     def _run_unit(self, cluster: Cluster, unit: Unit) -> None:
-        """One unit, stage after stage; once more from its beginning if arrays between stages were lost with a node."""
-        tell(UnitChanged(unit, "started"))
+        """One unit, stage after stage; once more from its beginning if arrays between stages were lost with a node.
+
+        Raises Elsewhere while another sweep is at it; what another has committed meanwhile is taken over.
+        """
+        owner = self.claims.take(unit.name)
         try:
-            committed = self._stages(cluster, unit)
-        except WorkerLost:
-            self.load(cluster)
-            committed = self._stages(cluster, unit)
+            levels = self.store.levels_of(self.experiment.id, unit.name)
+            if levels is not None:
+                committed = {row["seed"]: Done.of(unit.name, row) for row in levels.select(DONE_COLUMNS).to_pylist()}
+            elif owner is not None:
+                raise Elsewhere(owner)
+            else:
+                tell(UnitChanged(unit, "started"))
+                try:
+                    committed = self._stages(cluster, unit)
+                except WorkerLost:
+                    self.load(cluster)
+                    committed = self._stages(cluster, unit)
+        finally:
+            if owner is None:
+                self.claims.give_back(unit.name)
         for seed, done in committed.items():
             self.done[unit.arm, unit.draw, unit.level, seed] = done
         _forget_past_results()
 
     def _stages(self, cluster: Cluster, unit: Unit) -> dict[int, Done]:
-        levels = self.store.levels_of(self.experiment.id, unit.name)
-        if levels is not None:  # another sweep has committed it meanwhile
-            return {row["seed"]: Done.of(unit.name, row) for row in levels.select(DONE_COLUMNS).to_pylist()}
         todo = work(self.experiment, unit, self.done, self.found)
         shared = (cluster, self.share, self.job, todo)
         ticket = trained = pruned = None

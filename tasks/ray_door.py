@@ -7,6 +7,7 @@ so every attempt is on record.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -24,6 +25,11 @@ from lth.errors import LthError
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
 
+OF_OUR_OWN = {"RAY_enable_metrics_collection": "0"}
+"""For a Ray that we start: nobody collects its metrics, and it keeps them until somebody does."""
+
+HEAPS = 2
+_M_ARENA_MAX = -8  # glibc's malloc.h
 
 LOST = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError,
         ray.exceptions.RayActorError, ray.exceptions.LocalRayletDiedError, ray.exceptions.TaskCancelledError)
@@ -207,6 +213,19 @@ def stopped_by_signals(cluster: Cluster) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def share_heaps() -> None:
+    """Make all threads of this process, and of those that it starts, share a few heaps.
+
+    glibc gives a thread a heap of its own, up to eight a core, and memory freed in one is of no use to the others: the
+    process of a long sweep, with a thread for every unit in flight, would grow without an end. MALLOC_ARENA_MAX in the
+    environment has the last word; elsewhere than with glibc nothing happens.
+    """
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        os.environ["MALLOC_ARENA_MAX"] = str(HEAPS)
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, HEAPS)
+
+
 def _check_reachable(address: str) -> None:
     """Refuse a cluster that does not answer; Ray itself would end the whole process from C++ after half a minute."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -225,6 +244,7 @@ def connected(cpus: int | None = None) -> Iterator[Cluster]:
 
     Raises LthError when RAY_ADDRESS names a cluster that cannot be reached.
     """
+    share_heaps()
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray").setLevel(logging.ERROR)  # it announces on stderr that its token authentication is on
@@ -236,6 +256,8 @@ def connected(cpus: int | None = None) -> Iterator[Cluster]:
             if address and address != "local":
                 ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
             else:
+                for name, value in OF_OUR_OWN.items():
+                    os.environ.setdefault(name, value)
                 # Never a bare init: it would look for, and hang on, the remains of another cluster.
                 ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
                          logging_level=logging.ERROR, configure_logging=False)

@@ -75,6 +75,12 @@ def label(name: str, unit: Unit) -> str:
     return f"{name} · level {unit.level} · {arm} · seeds {format_seeds(unit.seeds)}"
 
 
+def _kind(name: str, unit: Unit) -> str:
+    """How Ray's dashboard and metrics call a task. Ray keeps a few dozen kilobytes on every node for each name that it
+    has ever seen, so that a name must not tell one unit of a large sweep from another."""
+    return f"{name} · level {unit.level} · {unit.arm}"
+
+
 def named(stage_task: Task[P, R], work: Work) -> Task[P, R]:
     """The same task under a readable name."""
     return stage_task.with_options(task_run_name=label(stage_task.name, work.unit))
@@ -99,7 +105,7 @@ def prepare(cluster: Cluster, share: Share, experiment: Experiment) -> Prepared:
 @stage
 def prune(cluster: Cluster, share: Share, job: Job, work: Work, data: ray.ObjectRef) -> Held:
     """Score the trained weights of the level before and remove the lowest."""
-    seconds, arrays = _run(cluster, share, label("prune", work.unit), bodies.prune, job, work, data)
+    seconds, arrays = _run(cluster, share, _kind("prune", work.unit), bodies.prune, job, work, data)
     return Held(arrays, seconds)
 
 
@@ -108,7 +114,7 @@ def rewind(
     cluster: Cluster, share: Share, job: Job, work: Work, data: ray.ObjectRef, pruned: Held | None
 ) -> Held:
     """Put the masks together with the weights that training starts from again."""
-    seconds, arrays = _run(cluster, share, label("rewind", work.unit), bodies.rewind, job, work, data,
+    seconds, arrays = _run(cluster, share, _kind("rewind", work.unit), bodies.rewind, job, work, data,
                            pruned and pruned.arrays)
     return Held(arrays, seconds)
 
@@ -118,7 +124,7 @@ def train(
     cluster: Cluster, share: Share, job: Job, work: Work, ticket: Held, data: ray.ObjectRef, counter: StepCounter
 ) -> Held:
     """Train the cohort."""
-    seconds, arrays = _run(cluster, share, label("train", work.unit), bodies.train, job, work, ticket.arrays, data,
+    seconds, arrays = _run(cluster, share, _kind("train", work.unit), bodies.train, job, work, ticket.arrays, data,
                            counter.actor)
     return Held(arrays, seconds)
 
@@ -129,7 +135,7 @@ def evaluate(
     data: ray.ObjectRef,
 ) -> Committed:
     """Evaluate on the test set and commit the unit to the store."""
-    committed, _ = _run(cluster, share, label("evaluate", work.unit), bodies.evaluate, job, work,
+    committed, _ = _run(cluster, share, _kind("evaluate", work.unit), bodies.evaluate, job, work,
                         ticket and ticket.arrays, trained and trained.arrays, data)
     return committed
 
@@ -139,7 +145,7 @@ def connect(
     cluster: Cluster, share: Share, job: Job, connection: Connection, measure: Measure, data: ray.ObjectRef
 ) -> int:
     """Train copies of a seed from one step in other data orders, and measure the lines between them."""
-    rows, _ = _run(cluster, share, _connection_label(connection), bodies.connect, job, connection, measure, data)
+    rows, _ = _run(cluster, share, _kind("connect", connection.unit), bodies.connect, job, connection, measure, data)
     return int(rows)
 
 

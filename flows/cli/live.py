@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from flows.progress import Event, Phase, Planned, Steps, UnitChanged
+from flows.progress import Event, Notice, Phase, Planned, Steps, UnitChanged
 from lth.experiment import Experiment, format_seeds
 from lth.store import Unit
 
@@ -58,6 +58,9 @@ class Display:
         """Take in an event; called from the threads of a sweep."""
         if isinstance(event, Phase):
             self.phase(event.text)
+            return
+        if isinstance(event, Notice):
+            self.console.print(f"{self.experiment.id}: {event.text}", soft_wrap=True)
             return
         with self.lock:
             if isinstance(event, Planned):

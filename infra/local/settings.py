@@ -16,6 +16,9 @@ from infra.local.ports import LOOPBACK
 from infra.local.prefect_service import api_url
 from infra.local.processes import ServiceError
 
+HEAPS = {"MALLOC_ARENA_MAX": "2"}
+"""Two of them for all threads of a process, as in `infra/ray`."""
+
 QUIET = {"DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 LONGEST_RAY_FOLDER = 40
 """Ray puts sockets some 65 characters below its folder, and Linux takes 107."""
@@ -55,19 +58,20 @@ class Service:
         """The environment of Prefect's server and command line: the caller's, without settings of other services."""
         foreign = ("PREFECT_", "RAY_", "AWS_", "LTH_STORE", "PG")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        return {**kept, **QUIET, "PREFECT_HOME": str(self.state / "prefect"), "PREFECT_CLI_PROMPT": "false",
+        return {**kept, **QUIET, **HEAPS, "PREFECT_HOME": str(self.state / "prefect"), "PREFECT_CLI_PROMPT": "false",
                 "PYTHONUNBUFFERED": "1"}
 
     def for_nodes(self, store: Mapping[str, str]) -> dict[str, str]:
         """The environment of Ray's nodes, whose workers write to the store."""
         self.secret("ray-token")
-        return {**self.for_servers(), **store, "RAY_AUTH_MODE": "token",
+        # Metrics that nobody collects cost time, and memory that grows.
+        return {**self.for_servers(), **store, "RAY_enable_metrics_collection": "0", "RAY_AUTH_MODE": "token",
                 "RAY_AUTH_TOKEN_PATH": str(self.state / "secrets" / "ray-token")}
 
     def for_users(self, ports: Mapping[str, int], store: Mapping[str, str]) -> dict[str, str]:
         """What a person, or Prefect's worker, sets to use the service."""
         return {
-            **QUIET, **SWITCH, **store, "PREFECT_API_URL": api_url(ports["prefect"]),
+            **QUIET, **HEAPS, **SWITCH, **store, "PREFECT_API_URL": api_url(ports["prefect"]),
             "PREFECT_API_AUTH_STRING": self.prefect_login, "RAY_ADDRESS": f"{LOOPBACK}:{ports['ray']}",
             "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.state / "secrets" / "ray-token")}
 

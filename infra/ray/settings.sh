@@ -50,6 +50,8 @@ count RAY_NUM_GPUS "$RAY_NUM_GPUS"
 
 # Ray tells its makers nothing about us.
 export RAY_USAGE_STATS_ENABLED=0 DO_NOT_TRACK=1
+# Two heaps for all threads of a process: with one for each, workers and flows grow for as long as they run.
+export MALLOC_ARENA_MAX="${MALLOC_ARENA_MAX:-2}"
 
 # What both kinds of node are started with. `--block` stays in the foreground: whoever started us supervises Ray by
 # this process, and its end is the node's end.

@@ -15,6 +15,7 @@ import yaml
 
 from lth.errors import DamagedObject, LthError, StoreError
 from lth.store import analyses, checkpoints, commits, reading
+from lth.store.claims import Claims
 from lth.store.location import parse_location
 from lth.store.objects import Objects, Retries
 from lth.store.reading import Committed
@@ -195,6 +196,10 @@ class Store:
         """Removes the states of the unit's trainings."""
         for name in self.parts_in_progress(experiment_id, unit):
             self.objects.delete(progress_key(experiment_id, unit.name, name))
+
+    def claims(self, experiment_id: str) -> Claims:
+        """The claims of a sweep of that experiment, to be made on units of it."""
+        return Claims(self.objects, experiment_id)
 
     # Exported tickets
 

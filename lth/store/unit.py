@@ -4,6 +4,7 @@
     levels/experiment=<id>/<unit>.parquet             metrics/…, masks/… likewise
     checkpoints/experiment=<id>/<unit>.safetensors    reports/experiment=<id>/<name>
     progress/experiment=<id>/<unit>/<part of it>.safetensors
+    claims/experiment=<id>/units/<unit>.json          claims/experiment=<id>/sweeps/<sweep>.json
     tickets/<SHA-256>.safetensors                     tickets that were exported and are to be trained on other data
     quarantine/<the object's key>.<8 hex of its content>
 
@@ -119,6 +120,16 @@ def progress_folder(experiment_id: str, unit_name: str) -> str:
 def progress_key(experiment_id: str, unit_name: str, part_name: str) -> str:
     """The state of one of them; `part_name` is the name of a unit of the seeds that it trains."""
     return f"{progress_folder(experiment_id, unit_name)}/{check_name(part_name, 'unit')}.safetensors"
+
+
+def claim_key(experiment_id: str, unit_name: str) -> str:
+    """Where the sweep that is at a unit says so."""
+    return f"{folder('claims', experiment_id)}/units/{check_name(unit_name, 'unit')}.json"
+
+
+def sweep_claim_key(experiment_id: str, sweep: str) -> str:
+    """Where a sweep shows that it runs."""
+    return f"{folder('claims', experiment_id)}/sweeps/{check_name(sweep, 'sweep')}.json"
 
 
 def ticket_key(sha256: str) -> str:

@@ -68,8 +68,9 @@ def verify(
     `progress` is told the units done and in all. Raises StoreError only if the store cannot be reached.
     """
     chosen = store.experiments() if experiments is None else list(experiments)
-    listings = {experiment_id: {kind: store.objects.sizes(folder(kind, experiment_id))
-                                for kind in (*UNIT_KINDS, *ANALYSIS_SCHEMAS, "progress")} for experiment_id in chosen}
+    kinds = (*UNIT_KINDS, *ANALYSIS_SCHEMAS, "progress", "claims")
+    listings = {experiment_id: {kind: store.objects.sizes(folder(kind, experiment_id)) for kind in kinds}
+                for experiment_id in chosen}
     total = sum(len(listing["levels"]) for listing in listings.values())
     objects = size = done = 0
     findings: list[Finding] = []
@@ -185,6 +186,8 @@ def _extra(experiment_id: str, listing: Mapping[str, Mapping[str, int]], units: 
     for key in sorted(listing["progress"]):
         yield Finding("extra", key, "a training in progress, or one that was cut short; the next run of the same "
                                     "cohorts goes on from it")
+    for key in sorted(listing["claims"]):
+        yield Finding("extra", key, "of a sweep that runs, or was killed; nothing depends on it")
 
 
 def _compared(store: Store, experiment_id: str, first: str, second: str) -> Iterator[Finding]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from random import Random
 from typing import Any
 
 from lth.experiment import Experiment, FineTune, NoRewinding, RewindLearningRate, RewindToStep
@@ -75,14 +74,11 @@ class Work:
     """Its units that hold the rewind points; none if it rewinds to initialisation."""
 
 
-def plan(
-    experiment: Experiment, seeds: Sequence[int], done: Iterable[Key], cohort_size: int, order: Random | None = None
-) -> list[Unit]:
+def plan(experiment: Experiment, seeds: Sequence[int], done: Iterable[Key], cohort_size: int) -> list[Unit]:
     """The units that are planned but not committed, asked seed by seed, in the order in which they should run.
 
     Level by level and the ticket first, so that an interrupted sweep leaves complete levels behind. Seeds travel in
-    blocks of `cohort_size`; a block from which some seeds are committed already trains only the others. With `order`
-    the blocks of each arm and level are shuffled: two sweeps that are started at once begin with different ones.
+    blocks of `cohort_size`; a block from which some seeds are committed already trains only the others.
     """
     finished = set(done)
     blocks = [tuple(seeds[start: start + cohort_size]) for start in range(0, len(seeds), cohort_size)]
@@ -91,7 +87,7 @@ def plan(
         for arm, draw in experiment.draws():
             if level == 0 and arm != "ticket":
                 continue  # at level 0 every arm is the dense network
-            for block in order.sample(blocks, len(blocks)) if order else blocks:
+            for block in blocks:
                 missing = tuple(seed for seed in block if (arm, draw, level, seed) not in finished)
                 if missing:
                     units.append(Unit(arm, draw, level, missing))

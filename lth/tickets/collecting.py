@@ -71,7 +71,7 @@ def collect(
     if any((start[f"masks/{name}"] != mask).any() for name, mask in masks.items()):
         raise LthError(f"the {arm} of seed {seed} at level {level} cannot be repeated: this version draws another mask "
                        f"than {row['code_version']} did; use that version")
-    trained = stages.train_cohort(job, todo, start, data).arrays
+    trained = stages.train(job, todo, start, data).arrays
     prefix = "early_stop/" if weights == "early_stop" else ""
     ending = "_at_early_stop" if weights == "early_stop" else ""
     accuracy, mean, scale = _measured(job, trained, prefix, data, seed)

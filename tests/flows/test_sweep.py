@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import platform
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from pathlib import Path
@@ -25,6 +30,7 @@ from lth.store import Store, Unit
 from lth.sweep.here import run_here
 from lth.sweep.record import code_version
 from lth.sweep.transferring import taking_over_experiment
+from tasks.ray_door import Cluster
 
 TWO_CORES = Execution(cores=2)
 pytestmark = pytest.mark.usefixtures("two_cores")
@@ -107,6 +113,85 @@ def test_the_flow_lands_what_the_stages_alone_land_and_resumes_from_the_store(
     assert tables_of(store, wider) == tables_of(alone, wider)
 
     assert sweep(wider, "0-3", store.url, TWO_CORES)["committed"] == 0
+
+
+def test_ray_learns_no_more_names_from_more_seeds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It keeps every name on every node."""
+    named: set[str] = set()
+    submit = Cluster.submit
+
+    def listen(self: Cluster, name: str, *arguments: Any) -> Any:
+        named.add(name)
+        return submit(self, name, *arguments)
+
+    monkeypatch.setattr(Cluster, "submit", listen)
+    sweep(smoke("pruning.levels=1", "arms=[ticket, reinit:2]"), "0-5", str(tmp_path), Execution(cores=2, cohort_size=1))
+    assert named == {"prepare · digits", *(
+        f"{stage} · level {level} · {arm}" for stage in ("rewind", "train", "evaluate")
+        for level, arm in ((0, "ticket"), (1, "ticket"), (1, "reinit"))), "prune · level 1 · ticket"}
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="heaps are glibc's")
+@pytest.mark.parametrize("limited", [False, True])
+def test_all_threads_share_two_heaps(limited: bool) -> None:
+    """Told by glibc itself, of twelve threads that all hold memory; without our limit they have a heap each."""
+    script = textwrap.dedent("""
+        import ctypes, os, sys, tempfile, threading
+        if sys.argv[1] == "True":
+            from tasks.ray_door import share_heaps
+            share_heaps()
+        libc = ctypes.CDLL(None)
+        libc.malloc.restype, libc.fopen.restype = ctypes.c_void_p, ctypes.c_void_p
+        together = threading.Barrier(12)
+        def hold():
+            together.wait(); libc.malloc(1000); together.wait()
+        threads = [threading.Thread(target=hold) for _ in range(12)]
+        [thread.start() for thread in threads]; [thread.join() for thread in threads]
+        with tempfile.NamedTemporaryFile() as told:
+            file = ctypes.c_void_p(libc.fopen(told.name.encode(), b"w"))
+            libc.malloc_info(0, file); libc.fclose(file)
+            print(told.read().count(b"<heap nr="), os.environ.get("MALLOC_ARENA_MAX"))
+        """)
+    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    told = subprocess.run([sys.executable, "-c", script, str(limited)], env=environment, capture_output=True, text=True,
+                          check=True).stdout.split()
+    assert told == ["2", "2"] if limited else int(told[0]) > 8
+
+
+def test_a_unit_that_another_sweep_is_at_is_left_to_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It commits one of its two and gives the other back: one is taken over, one trained here, both last."""
+    experiment = smoke("name=shared", "pruning.levels=1", "arms=[ticket]")
+    store, alone = Store(tmp_path / "shared"), Store(tmp_path / "alone")
+    run_here(experiment, (0, 1, 2), alone, load_dataset("digits"), cohort_size=1)
+    first, second = (Unit("ticket", 0, 0, (seed,)).name for seed in (0, 1))
+    ended: list[UnitChanged] = []
+
+    def listen(event: Event) -> None:
+        if isinstance(event, UnitChanged) and event.what != "started":
+            ended.append(event)
+            if len(ended) == 2:  # seed 2, at both levels
+                for kind, suffix in (("checkpoints", "safetensors"), *((kind, "parquet") for kind in (
+                        "metrics", "masks", "levels"))):
+                    key = f"{kind}/experiment={experiment.id}/{first}.{suffix}"
+                    assert store.create(key, alone.read(key) or b"")
+                other.give_back(first)
+                other.give_back(second)
+
+    token = LISTENER.set(listen)
+    try:
+        with store.claims(experiment.id) as other, caplog.at_level("INFO", logger="prefect.flow_runs"):
+            assert other.take(first) is None and other.take(second) is None
+            sweep(experiment, "0-2", store.url, Execution(cores=2, cohort_size=1))
+    finally:
+        LISTENER.reset(token)
+    assert [event.unit.seeds for event in ended[:2]] == [(2,), (2,)] and len(ended) == 6
+    assert tables_of(store, experiment) == tables_of(alone, experiment)
+    names = [run.name for run in task_runs("shared-%")]
+    trained = [name for name in names if name.startswith("train · level 0")]
+    assert sorted(trained) == ["train · level 0 · ticket · seeds 1", "train · level 0 · ticket · seeds 2"]
+    said = [record.message for record in caplog.records if "another sweep" in record.message]
+    assert len(said) == 1 and str(other.owner) in said[0]
+    assert not store.objects.sizes("claims")
 
 
 def test_tickets_of_another_experiment_are_trained_by_the_flow_too(tmp_path: Path) -> None:

@@ -95,7 +95,8 @@ def test_the_image_is_what_was_tested() -> None:
     assert "--constraint constraints.txt" in text
     assert re.search(r"^FROM python:3\.11", text, re.M)
     assert re.search(r"^USER 1000$", text, re.M)
-    for name in ("DO_NOT_TRACK=1", "PREFECT_SERVER_ANALYTICS_ENABLED=false", "RAY_USAGE_STATS_ENABLED=0"):
+    for name in ("DO_NOT_TRACK=1", "PREFECT_SERVER_ANALYTICS_ENABLED=false", "RAY_USAGE_STATS_ENABLED=0",
+                 "MALLOC_ARENA_MAX=2"):
         assert name in text
     copied = {source for line in re.findall(r"^COPY (.+) \S+$", text, re.M) for source in line.split()}
     assert all((ROOT / source).exists() for source in copied)

@@ -17,7 +17,7 @@ TOKEN = "0123456789abcdef" * 4
 def environment(tmp_path: Path) -> dict[str, str]:
     """All that a node needs, with a `ray` that only prints what it was asked."""
     ray = tmp_path / "ray"
-    ray.write_text('#!/bin/sh\necho "$@"\nenv | grep ^RAY_ | sort\n')
+    ray.write_text('#!/bin/sh\necho "$@"\nenv | grep -E "^(RAY|MALLOC)_" | sort\n')
     ray.chmod(0o755)
     return {"PATH": os.environ["PATH"], "RAY_BIN": str(ray), "RAY_NODE_IP": "10.0.0.5", "RAY_AUTH_TOKEN": TOKEN,
             "RAY_NUM_CPUS": "4", "RAY_NUM_GPUS": "0"}
@@ -34,7 +34,7 @@ def test_head_states_everything_and_keeps_its_dashboard_to_itself(environment: d
                    "--num-gpus 0", "--dashboard-host 127.0.0.1", "--port 6379", "--ray-client-server-port 10001"):
         assert option in started.stdout
     assert "RAY_AUTH_MODE=token" in started.stdout
-    assert "RAY_USAGE_STATS_ENABLED=0" in started.stdout
+    assert "RAY_USAGE_STATS_ENABLED=0" in started.stdout and "MALLOC_ARENA_MAX=2" in started.stdout
 
 
 def test_worker_joins_the_head_that_it_was_given(environment: dict[str, str]) -> None:

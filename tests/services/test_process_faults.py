@@ -63,8 +63,8 @@ class Sweep:
         return ["run", "smoke", "--seeds", "0-3", "--cohort-size", "1", "--save-every", str(SAVE_EVERY),
                 "--store", str(self.store), *settings]
 
-    def from_the_command_line(self) -> subprocess.Popen[str]:
-        return self.service.lth(*self.command)
+    def from_the_command_line(self, **settings: str) -> subprocess.Popen[str]:
+        return self.service.lth(*self.command, **settings)
 
     def from_the_deployment(self) -> str:
         """Started as from the UI; the id of the run."""
@@ -212,14 +212,33 @@ def test_the_prefect_server_is_away_for_thirty_seconds(
     assert [run["state_type"] for run in runs] == ["COMPLETED"]
 
 
-def test_the_same_sweep_is_started_twice_at_once(sweep: Sweep, tmp_path: Path) -> None:
-    """Both complete, and share the work: what one has committed the other does not train."""
-    shorter = ["--set", "training.duration=8000it", "--set", "pruning.levels=2", "--seeds", "0-7"]
-    both = [sweep.service.lth(*sweep.command, *shorter) for _ in range(2)]
+def test_the_same_sweep_is_started_twice_at_once(
+    sweep: Sweep, experiment: Experiment, undisturbed: dict[str, str]
+) -> None:
+    """Both complete, and share the work: what one is at the other leaves to it."""
+    both = [sweep.from_the_command_line() for _ in range(2)]
     for process in both:
         sweep.finish(process)
-    twice = load_experiment("smoke", [*SETTINGS, "training.duration=8000it", "pruning.levels=2"])
-    alone = Store(tmp_path / "alone")
-    run_here(twice, tuple(range(8)), alone, load_dataset("digits"))
-    assert tables_of(Store(sweep.store), twice) == tables_of(alone, twice)
-    assert sweep.lost(twice) < 3 * 8 / 2  # all of them without sharing; the order is drawn, some three is usual
+    assert tables_of(Store(sweep.store), experiment) == undisturbed
+    assert sweep.lost(experiment) <= 1
+    assert len(sweep.trainings()) == UNITS
+
+
+def test_a_sweep_that_hangs_loses_its_units_to_another(
+    sweep: Sweep, experiment: Experiment, undisturbed: dict[str, str]
+) -> None:
+    """Its flow is stopped in the middle of training; another, with a Ray of its own since a stopped driver keeps Ray's
+    workers, does everything; it wakes up and finds it done."""
+    hanging = sweep.from_the_command_line()
+    sweep.wait_for_training()
+    flow = psutil.Process(hanging.pid)
+    flow.suspend()
+    try:
+        output = sweep.finish(sweep.from_the_command_line(RAY_ADDRESS="local"))
+        assert f"process {flow.pid} on " in output
+        assert tables_of(Store(sweep.store), experiment) == undisturbed
+    finally:
+        flow.resume()
+    sweep.finish(hanging)
+    assert tables_of(Store(sweep.store), experiment) == undisturbed
+    assert not Store(sweep.store).objects.sizes("claims")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,20 +50,10 @@ def test_exactly_what_is_missing_is_planned(seeds: int, size: int, levels: int, 
     spec = experiment(f"pruning.levels={levels}")
     wanted = everything(spec, range(seeds))
     committed = data.draw(st.sets(st.sampled_from(sorted(wanted))))
-    order = data.draw(st.sampled_from([None, Random(1)]))
-    planned = keys_of(plan(spec, tuple(range(seeds)), committed, size, order))
+    planned = keys_of(plan(spec, tuple(range(seeds)), committed, size))
     assert len(planned) == len(set(planned))
     assert set(planned) == wanted - committed
     assert planned_count(spec, seeds) == len(wanted)
-
-
-def test_a_second_sweep_begins_every_level_elsewhere() -> None:
-    spec, seeds = experiment("pruning.levels=1", "arms=[ticket]"), tuple(range(20))
-    plans = [plan(spec, seeds, (), 2, Random(number)) for number in range(5)]
-    assert all([unit.level for unit in units] == [0] * 10 + [1] * 10 for units in plans)
-    assert all(set(units) == set(plan(spec, seeds, (), 2)) for units in plans)
-    firsts = {tuple(unit.seeds for unit in units[start: start + 3]) for units in plans for start in (0, 10)}
-    assert len(firsts) == 10  # every level of every sweep in an order of its own
 
 
 KEEPING = ["learning_rate", "fine_tune", "none"]  # trained weights stay

@@ -96,7 +96,7 @@ def test_a_lost_training_goes_on_where_it_was_saved_and_ends_the_same(
     again = stages.train(job, WORK, ticket, digits, told.append)
     assert [step for step, _ in trained] == list(range(24, STEPS + 1))
     assert sum(told) == STEPS * len(SEEDS)  # what was saved counts as done
-    same(again.arrays, stages.train_cohort(replace(job, save_every=None), WORK, ticket, digits).arrays)
+    same(again.arrays, stages.train(replace(job, save_every=None), WORK, ticket, digits).arrays)
 
 
 def test_seconds_spent_before_count_for_the_training_and_not_for_this_run(
@@ -129,7 +129,7 @@ def test_parts_that_were_finished_are_not_trained_again(
     trained = steps_trained(monkeypatch)
     again = stages.train(job, WORK, ticket, digits)
     assert trained == [(step, (2, 5)) for step in range(4, STEPS + 1)]
-    same(again.arrays, stages.train_cohort(replace(job, save_every=None), WORK, ticket, digits).arrays)
+    same(again.arrays, stages.train(replace(job, save_every=None), WORK, ticket, digits).arrays)
 
 
 @pytest.mark.parametrize("settings", [
@@ -138,7 +138,7 @@ def test_every_part_of_a_state_is_saved(settings: list[str], digits: ImageData, 
     job = job_of(load_experiment("smoke", settings), digits, tmp_path)
     ticket = interrupted(job, digits, lambda step, _: step == 31)
     again = stages.train(job, WORK, ticket, digits)
-    same(again.arrays, stages.train_cohort(replace(job, save_every=None), WORK, ticket, digits).arrays)
+    same(again.arrays, stages.train(replace(job, save_every=None), WORK, ticket, digits).arrays)
 
 
 def test_networks_without_their_removed_units_go_on_too(digits: ImageData, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_networks_without_their_removed_units_go_on_too(digits: ImageData, tmp_p
     pruned = stages.prune(job, todo, digits).arrays
     ticket = interrupted(job, digits, lambda step, _: step == 12, todo, pruned)
     again = stages.train(job, todo, ticket, digits)
-    same(again.arrays, stages.train_cohort(replace(job, save_every=None), todo, ticket, digits).arrays)
+    same(again.arrays, stages.train(replace(job, save_every=None), todo, ticket, digits).arrays)
 
 
 @pytest.mark.parametrize("other", [{"code_version": "1.1"}, {"threads": 2}])
@@ -254,14 +254,3 @@ def test_saving_takes_no_more_than_its_share_of_the_time(
     ticket = stages.rewind(job, WORK, digits).arrays
     stages.train(replace(job, save_every=5.0), WORK, ticket, digits)
     assert saved == [5, 35]
-
-
-def test_a_unit_that_another_sweep_has_committed_is_not_trained_again(
-    job: Job, digits: ImageData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ticket = stages.rewind(job, WORK, digits).arrays
-    first = stages.evaluate_and_commit(job, WORK, ticket, stages.train(job, WORK, ticket, digits).arrays, digits)
-    trained = steps_trained(monkeypatch)
-    stage = stages.train(job, WORK, ticket, digits)
-    assert not trained and not stage.arrays
-    assert stages.evaluate_and_commit(job, WORK, ticket, stage.arrays, digits).done == first.done

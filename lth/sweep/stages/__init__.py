@@ -9,6 +9,6 @@ from lth.sweep.stages.clock import Clock, Stage
 from lth.sweep.stages.committing import Committed, evaluate_and_commit
 from lth.sweep.stages.cutting import prune
 from lth.sweep.stages.starting import rewind
-from lth.sweep.stages.training import blocks, train, train_cohort
+from lth.sweep.stages.training import blocks, train
 
-__all__ = ["Clock", "Committed", "Stage", "blocks", "evaluate_and_commit", "prune", "rewind", "train", "train_cohort"]
+__all__ = ["Clock", "Committed", "Stage", "blocks", "evaluate_and_commit", "prune", "rewind", "train"]

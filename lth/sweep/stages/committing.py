@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from lth.analysis.layers import layer_table
 from lth.data import ImageData
 from lth.engine import choose_device, choose_program, evaluate, exact_arithmetic
-from lth.errors import StoreError
 from lth.store import Unit
 from lth.structured import SmallCohort, alive_units, measure, same_counts
 from lth.sweep import rows
@@ -39,12 +37,7 @@ class Committed:
 def evaluate_and_commit(
     job: Job, work: Work, ticket: Arrays | None, trained: Arrays | None, data: ImageData
 ) -> Committed:
-    """Read the test set at the early-stop and at the last step, and commit the unit.
-
-    Where another sweep has committed it meanwhile (`trained` is empty), what that says is taken over.
-    """
-    if trained is not None and not trained:
-        return _committed_by_another(job, work)
+    """Read the test set at the early-stop and at the last step, and commit the unit."""
     clock, recipe, network = Clock(), job.setup.recipe, job.setup.network
     device = choose_device(job.device, recipe.precision)
     figures: rows.Figures | None = None
@@ -74,18 +67,8 @@ def evaluate_and_commit(
         forget_parents(job, work)
         if job.save_every is not None:
             job.store.forget_progress(job.experiment.id, work.unit)
-    return Committed(_done(work, tables[0]), clock.seconds)
-
-
-def _committed_by_another(job: Job, work: Work) -> Committed:
-    levels = job.store.levels_of(job.experiment.id, work.unit.name)
-    if levels is None:
-        raise StoreError(f"unit {work.unit.name} was committed by another sweep and is gone again; run again")
-    return Committed(_done(work, levels), {})
-
-
-def _done(work: Work, levels: pa.Table) -> dict[int, Done]:
-    return {row["seed"]: Done.of(work.unit.name, row) for row in levels.select(DONE_COLUMNS).to_pylist()}
+    done = {row["seed"]: Done.of(work.unit.name, row) for row in tables[0].select(DONE_COLUMNS).to_pylist()}
+    return Committed(done, clock.seconds)
 
 
 def _figures(

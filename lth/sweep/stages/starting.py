@@ -15,7 +15,7 @@ from lth.store import Unit
 from lth.sweep.handover import Arrays, Job, gathered
 from lth.sweep.planning import Work, keeps_weights, parent_level
 from lth.sweep.stages.clock import Clock, Stage
-from lth.sweep.stages.training import train_cohort
+from lth.sweep.stages.training import train
 from lth.sweep.transferring import taken_weights
 
 Buffers = dict[str, torch.Tensor]
@@ -110,7 +110,7 @@ def _train_again(job: Job, work: Work, level: int, data: ImageData, clock: Clock
     past = Work(Unit("ticket", 0, level, work.seeds), work.seeds, (), masks_from,
                 rewind_from=work.rewind_from if level else {})
     ticket = rewind(job, past, data)
-    trained = train_cohort(replace(job, save_every=None), past, ticket.arrays, data)
+    trained = train(replace(job, save_every=None), past, ticket.arrays, data)
     for stage in (ticket, trained):
         for purpose, spent in stage.seconds.items():
             clock.add(purpose, spent)

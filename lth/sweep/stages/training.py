@@ -29,17 +29,8 @@ def train(
     """Train the unit's cohort from its ticket; `on_progress` is given the seed-steps done since its last call.
 
     Goes on from where it was saved, if it was. Where a GPU has no memory for a block of seeds, the block is halved.
-    There are no arrays if another sweep has committed the unit meanwhile. LthError if one seed alone does not fit.
+    LthError if one seed alone does not fit.
     """
-    if job.store.levels_of(job.experiment.id, work.unit.name) is not None:
-        return Stage({}, {})
-    return train_cohort(job, work, ticket, data, on_progress)
-
-
-def train_cohort(
-    job: Job, work: Work, ticket: Arrays, data: ImageData, on_progress: Callable[[int], None] | None = None
-) -> Stage:
-    """`train`, whatever the store holds of that unit."""
     unit, concrete = work.unit, job.setup
     recipe = concrete.recipe_of(unit.arm, unit.level, trainings_behind(job.experiment, unit.level))
     start_step = concrete.start_step(unit.arm, unit.level)
