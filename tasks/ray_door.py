@@ -20,13 +20,15 @@ from types import FrameType
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 
 from lth.errors import LthError
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
 
-OF_OUR_OWN = {"RAY_enable_metrics_collection": "0"}
-"""For a Ray that we start: nobody collects its metrics, and it keeps them until somebody does."""
+OF_OUR_OWN = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_enable_metrics_collection": "0"}
+"""For a Ray that we start. It listens on loopback, as it does by itself on systems where it cannot span machines; and
+nobody collects its metrics, which it keeps until somebody does."""
 
 HEAPS = 2
 _M_ARENA_MAX = -8  # glibc's malloc.h
@@ -251,24 +253,38 @@ def connected(cpus: int | None = None) -> Iterator[Cluster]:
     address = os.environ.get("RAY_ADDRESS", "")
     _check_reachable(address)
     already = ray.is_initialized()
-    if not already:
-        try:
-            if address and address != "local":
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
-            else:
-                for name, value in OF_OUR_OWN.items():
-                    os.environ.setdefault(name, value)
-                # Never a bare init: it would look for, and hang on, the remains of another cluster.
-                ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
-                         logging_level=logging.ERROR, configure_logging=False)
-        except Exception as error:
-            where = f"at RAY_ADDRESS={address}" if address else "on this machine"
-            raise LthError(f"Ray {where} could not be reached or started: {_first_line(error)}; check that the "
-                           "cluster runs and, if it asks for a token, RAY_AUTH_MODE=token and the token") from None
     shared = address not in ("", "local")
-    cluster = Cluster(local=not already and not shared, stopping=threading.Event(), shared=shared)
-    try:
-        yield cluster
-    finally:
+    with contextlib.ExitStack() as stack:
         if not already:
-            ray.shutdown()
+            if not shared:
+                stack.enter_context(_of_our_own())
+            try:
+                if shared:
+                    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
+                else:
+                    # Never a bare init: it would look for, and hang on, the remains of another cluster.
+                    ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
+                             logging_level=logging.ERROR, configure_logging=False)
+            except Exception as error:
+                where = f"at RAY_ADDRESS={address}" if address else "on this machine"
+                raise LthError(f"Ray {where} could not be reached or started: {_first_line(error)}; check that the "
+                               "cluster runs and, if it asks for a token, RAY_AUTH_MODE=token and the token") from None
+            stack.callback(ray.shutdown)
+        yield Cluster(local=not already and not shared, stopping=threading.Event(), shared=shared)
+
+
+@contextlib.contextmanager
+def _of_our_own() -> Iterator[None]:
+    """The settings OF_OUR_OWN, unless the environment has others, for as long as our own Ray runs."""
+    before = {name: os.environ.get(name) for name in OF_OUR_OWN}
+    spans_machines = ray_constants.ENABLE_RAY_CLUSTER
+    for name, value in OF_OUR_OWN.items():
+        os.environ.setdefault(name, value)
+    ray_constants.ENABLE_RAY_CLUSTER = os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] != "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = spans_machines
+        for name, was in before.items():
+            if was is None:
+                os.environ.pop(name, None)

@@ -284,15 +284,32 @@ def test_what_only_the_data_can_tell_is_refused_before_anything_trains(
     assert not any(isinstance(event, UnitChanged) for event in events)
 
 
-def test_a_local_ray_is_started_and_ended_with_the_sweep(tmp_path: Path) -> None:
-    """In a process of its own, as `lth run` starts it: nothing is left behind."""
-    import subprocess
-    import sys
+def test_a_local_ray_is_ended_with_the_sweep_and_heard_by_nobody_else(tmp_path: Path) -> None:
+    """In a process of its own, as `lth run` starts it: nothing is left behind, and nothing listens but on loopback."""
+    script = textwrap.dedent("""
+        import ipaddress, sys
+        import psutil, ray
+        from flows.progress import LISTENER, UnitChanged
+        from flows.sweep import sweep
+        from lth.experiment import Execution, load_experiment
 
-    code = ("from flows.sweep import sweep; from lth.experiment import Execution, load_experiment; import ray; "
-            f"sweep(load_experiment('smoke', ['pruning.levels=0']), '0', {str(tmp_path)!r}, Execution(cores=1)); "
-            "assert not ray.is_initialized()")
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=200)
+        heard = {}
+
+        def listen(event):
+            if isinstance(event, UnitChanged):
+                for process in (psutil.Process(), *psutil.Process().children(recursive=True)):
+                    for each in process.net_connections("inet"):
+                        if each.status == psutil.CONN_LISTEN:
+                            heard.setdefault(each.laddr.ip, set()).add(process.name())
+
+        LISTENER.set(listen)
+        sweep(load_experiment("smoke", ["pruning.levels=0"]), "0", sys.argv[1], Execution(cores=1))
+        assert not ray.is_initialized()
+        assert any("gcs_server" in names for names in heard.values()), heard
+        addresses = [ipaddress.ip_address(ip.removeprefix("::ffff:")) for ip in heard]
+        assert all(address.is_loopback for address in addresses), heard
+        """)
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=200)
     assert len(Store(tmp_path).committed(smoke("pruning.levels=0").id).where) == 1
 
 
