@@ -32,6 +32,7 @@ from lth.errors import LthError
 from lth.experiment import parse_seeds
 from lth.store import Store
 from lth.store.curated import compact as compact_store
+from lth.sweep.sizing import refuse_slip
 
 
 def sweep_name() -> str:
@@ -84,14 +85,18 @@ def sweep(
         given = advanced.model_dump()  # type: ignore[attr-defined]
         settings = given.get("settings", [])
         experiment = experiment_of(preset, changes, settings)
+        replicates = parse_seeds(seeds)
+        if not given.get("large"):
+            refuse_slip(experiment, replicates, given.get("cohort_size"), "tick Large sweep under advanced")
         store, log = store_of(given.get("store")), get_run_logger()
         command = ["lth", "run", preset, "--seeds", seeds, "--store", store.url]
         for setting in settings_of(changes, settings):
             command += ["--set", setting]
         for name, value in execution_of(advanced).model_dump(exclude_defaults=True).items():
             command += [f"--{name.replace('_', '-')}", str(value)]
+        command += ["--yes"] if given.get("large") else []
         log.info("the same from the command line: %s", shlex.join(command))
-        outcome = asdict(Sweep(experiment, parse_seeds(seeds), store, execution_of(advanced)).run(begun))
+        outcome = asdict(Sweep(experiment, replicates, store, execution_of(advanced)).run(begun))
         diverged = f", {outcome['diverged']} diverged" if outcome["diverged"] else ""
         return (f"{outcome['planned']:,} trainings are committed, {outcome['committed']:,} of them now{diverged}, in "
                 f"{outcome['seconds']['wall']:.0f} s")

@@ -18,7 +18,9 @@ from lth.arms import arm_names
 from lth.data import dataset_names
 from lth.experiment import Execution, Experiment, load_experiment
 from lth.experiment.reading import preset_names
+from lth.experiment.rewinding import Rewinding
 from lth.pruning import criterion_names
+from lth.sweep.sizing import LARGE_SWEEP
 
 
 class FormSection(BaseModel):
@@ -78,15 +80,20 @@ def _range(bounds: Mapping[str, Any]) -> str:
     return f" ({' '.join(filter(None, (low, high)))})" if low or high else ""
 
 
+_REWINDING = {str(kind.default): str(kind.description) for part in get_args(Rewinding)
+              for kind in (part.model_fields["kind"],)}
 _CHANGES: dict[str, tuple[str, Any, str]] = {  # field of the form: (field of the experiment, its type, label)
     "name": ("name", str, "Name"),
     "controls": ("arms", list[_menu(name for name in arm_names() if name != "ticket")], "Controls"),  # type: ignore[misc]
     "levels": ("pruning.levels", int, "Pruning levels"),
+    "fraction": ("pruning.fraction", float, "Fraction pruned per level"),
     "criterion": ("pruning.criterion", _menu(criterion_names()), "Criterion"),
     "when": ("pruning.when", Literal["after_training", "at_initialisation"], "When to score"),
     "scope": ("pruning.scope", _field_of(Experiment, "pruning.scope").annotation, "Scope"),
     "schedule": ("pruning.schedule", Literal["iterative", "one_shot"], "Schedule"),
-    "densities": ("pruning.densities", list[float], "Densities"),
+    "densities": ("pruning.densities", list[Annotated[float, Field(gt=0, le=1)]], "Densities"),
+    "rewinding": ("rewinding", _menu(_REWINDING), "Rewinding"),
+    "rewind_step": ("rewinding.step", str, "Rewind to step"),
     "duration": ("training.duration", str, "Training duration"),
     "learning_rate": ("training.optimizer.learning_rate", float, "Learning rate"),
     "batch_size": ("training.batch_size", int, "Batch size"),
@@ -96,18 +103,27 @@ _CHANGES: dict[str, tuple[str, Any, str]] = {  # field of the form: (field of th
 URL_WITHOUT_KEYS = r"^([a-z0-9]+://)?[^@:]*(:[0-9]{1,5}(/[^@:]*)?)?$"
 """What is submitted is written down: keys in a URL are refused before that."""
 DURATION_PATTERN = r"^[0-9]+(it|ep)$"
-_CONTROLS = ("What is trained at every level besides the ticket, to compare it with. Several draws of one: say "
-             "`arms=[ticket, reinit:3]` under Settings.")
+_FORM_BOUNDS: dict[str, dict[str, Any]] = {
+    "fraction": {"gt": 0, "lt": 1}, "duration": {"pattern": DURATION_PATTERN},
+    "rewind_step": {"pattern": DURATION_PATTERN}}
+_DESCRIPTIONS = {
+    "controls": "What is trained at every level besides the ticket, to compare it with. Several draws of one: say "
+                "`arms=[ticket, reinit:3]` under Settings.",
+    "fraction": "Part of the remaining weights (or units) that a level removes. Other ones for convolutions and dense "
+                "layers: say `pruning.fraction={conv: 0.1, dense: 0.2}` under Settings.",
+    "rewinding": " ".join(["Where training starts from again.", *(f"`{kind}`: {text}" for kind, text in
+                                                                 _REWINDING.items())]),
+    "rewind_step": "For Rewinding `step`: the step of the dense training whose weights, data order and learning rate "
+                   "training resumes from, as `500it` or epochs as `3ep`.",
+}
 
 
 def _changes() -> type[FormSection]:
     fields: dict[str, Any] = {}
     for name, (path, kind, title) in _CHANGES.items():
         info = _field_of(Experiment, path)
-        bounds = _bounds(info) if kind in (int, float, str) else {}
-        if name == "duration":
-            bounds["pattern"] = DURATION_PATTERN
-        fields[name] = _optional(kind, title, _CONTROLS if name == "controls" else info.description or "", bounds)
+        bounds = {**(_bounds(info) if kind in (int, float, str) else {}), **_FORM_BOUNDS.get(name, {})}
+        fields[name] = _optional(kind, title, _DESCRIPTIONS.get(name, info.description or ""), bounds)
     return create_model("Changes", __base__=FormSection, __doc__="What differs from the preset. Empty: as in the "
                         "preset.", **fields)
 
@@ -132,6 +148,8 @@ def _advanced() -> type[FormSection]:
         kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)]
         kind = kinds[0] if kinds and isinstance(kinds[0], type) else info.annotation
         fields[name] = _optional(kind, title, info.description or "", _bounds(info))
+    fields["large"] = _optional(bool, "Large sweep", f"Needed for more than {LARGE_SWEEP:,} trainings, which are more "
+                                "often a slip than a wish.")
     return create_model("Advanced", __base__=FormSection, __doc__="Any other field of the experiment, and how the "
                         "machines are used.", **fields)
 
@@ -159,4 +177,8 @@ def settings_of(changes: FormSection, settings: list[str]) -> list[str]:
     given = changes.model_dump()
     if "controls" in given:
         given["controls"] = ["ticket", *given["controls"]]
+    if "rewind_step" in given:
+        given["rewinding"] = {"kind": given.get("rewinding", "step"), "step": given.pop("rewind_step")}
+    elif "rewinding" in given:
+        given["rewinding"] = {"kind": given["rewinding"]}
     return [*(f"{_CHANGES[name][0]}={json.dumps(value)}" for name, value in given.items()), *settings]

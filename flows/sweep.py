@@ -16,7 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -120,8 +120,8 @@ class Sweep(Session):
         self.planned = 0
         self.told: set[tuple[str, int, int]] = set()
         self.claims = store.claims(experiment.id)
-        self.elsewhere: dict[Unit, float] = {}
-        self.known: set[Owner] = set()
+        self.ask_again_at: dict[Unit, float] = {}
+        self.owners_told: set[Owner] = set()
         self.publisher = Publisher(experiment, seeds)
 
     def run(self, begun: float) -> Outcome:
@@ -139,6 +139,7 @@ class Sweep(Session):
             before = len(self.done)
             size = self.choose_cohort_size(cluster)
             slots = cluster.slots(self.share)
+            self.job = replace(self.job, slots=max(slots, 1))
             units = plan(self.experiment, self.seeds, self.done, size)
             planned = planned_count(self.experiment, len(self.seeds))
             steps = sum(len(unit.seeds) * steps_to_train(self.job.setup, self.experiment, unit) for unit in units)
@@ -185,7 +186,7 @@ class Sweep(Session):
                     # On a cluster twice as many wait at Ray's door: an autoscaler adds machines for what waits there.
                     free = max(slots * (2 if cluster.shared else 1) - len(running), 0)
                     now = time.monotonic()
-                    able = (unit for unit in waiting if self.elsewhere.get(unit, 0.0) <= now
+                    able = (unit for unit in waiting if self.ask_again_at.get(unit, 0.0) <= now
                             and ready(self.experiment, unit, self.done))
                     for unit in list(islice(able, free)):
                         waiting.remove(unit)
@@ -193,7 +194,7 @@ class Sweep(Session):
                         running[pool.submit(context.run, self._run_unit, cluster, unit)] = unit
                     if running:
                         finished, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
-                    elif self.elsewhere:
+                    elif self.ask_again_at:
                         finished = set()
                         cluster.stopping.wait(ASK_AGAIN / 4)
                     else:
@@ -206,9 +207,9 @@ class Sweep(Session):
                         unit, error = running.pop(future), future.exception()
                         if isinstance(error, Elsewhere):
                             self._leave(unit, error.owner)
-                            waiting.insert(0, unit)
+                            waiting.append(unit)  # behind those that nobody is known to be at
                         else:
-                            self.elsewhere.pop(unit, None)
+                            self.ask_again_at.pop(unit, None)
                             self._finish(unit, error)
             except BaseException:
                 cluster.stopping.set()
@@ -216,9 +217,10 @@ class Sweep(Session):
 
     def _leave(self, unit: Unit, owner: Owner) -> None:
         """The unit is left to another sweep for now; that this happens is said once."""
-        self.elsewhere[unit] = time.monotonic() + ASK_AGAIN
-        if owner not in self.known:
-            self.known.add(owner)
+        pause = ASK_AGAIN * min(max(1.0, len(self.ask_again_at) / 16), 10.0)  # never long enough to seem not to look
+        self.ask_again_at[unit] = time.monotonic() + pause
+        if owner not in self.owners_told:
+            self.owners_told.add(owner)
             text = (f"another sweep of this experiment, {owner}, is at some of the units: they are left to it; should "
                     "it hang, end it and they are done here")
             self.log.info(text)
@@ -249,25 +251,28 @@ class Sweep(Session):
         Raises Elsewhere while another sweep is at it; what another has committed meanwhile is taken over.
         """
         owner = self.claims.take(unit.name)
+        if owner is not None:
+            raise Elsewhere(owner)
         try:
-            levels = self.store.levels_of(self.experiment.id, unit.name)
-            if levels is not None:
-                committed = {row["seed"]: Done.of(unit.name, row) for row in levels.select(DONE_COLUMNS).to_pylist()}
-            elif owner is not None:
-                raise Elsewhere(owner)
-            else:
-                tell(UnitChanged(unit, "started"))
-                try:
-                    committed = self._stages(cluster, unit)
-                except WorkerLost:
-                    self.load(cluster)
-                    committed = self._stages(cluster, unit)
+            try:
+                committed = self._attempt(cluster, unit)
+            except WorkerLost:
+                self.load(cluster)
+                committed = self._attempt(cluster, unit)
         finally:
-            if owner is None:
+            if not cluster.stopping.is_set():  # or else the end of this sweep gives back all of them
                 self.claims.give_back(unit.name)
         for seed, done in committed.items():
             self.done[unit.arm, unit.draw, unit.level, seed] = done
         _forget_past_results()
+
+    def _attempt(self, cluster: Cluster, unit: Unit) -> dict[int, Done]:
+        """What the store holds of the unit by now; else all its stages."""
+        levels = self.store.levels_of(self.experiment.id, unit.name)
+        if levels is not None:
+            return {row["seed"]: Done.of(unit.name, row) for row in levels.select(DONE_COLUMNS).to_pylist()}
+        tell(UnitChanged(unit, "started"))
+        return self._stages(cluster, unit)
 
     def _stages(self, cluster: Cluster, unit: Unit) -> dict[int, Done]:
         todo = work(self.experiment, unit, self.done, self.found)

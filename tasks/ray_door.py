@@ -7,7 +7,6 @@ so every attempt is on record.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import signal
@@ -30,8 +29,6 @@ OF_OUR_OWN = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_enable_metrics_coll
 """For a Ray that we start. It listens on loopback, as it does by itself on systems where it cannot span machines; and
 nobody collects its metrics, which it keeps until somebody does."""
 
-HEAPS = 2
-_M_ARENA_MAX = -8  # glibc's malloc.h
 
 LOST = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError,
         ray.exceptions.RayActorError, ray.exceptions.LocalRayletDiedError, ray.exceptions.TaskCancelledError)
@@ -215,19 +212,6 @@ def stopped_by_signals(cluster: Cluster) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def share_heaps() -> None:
-    """Make all threads of this process, and of those that it starts, share a few heaps.
-
-    glibc gives a thread a heap of its own, up to eight a core, and memory freed in one is of no use to the others: the
-    process of a long sweep, with a thread for every unit in flight, would grow without an end. MALLOC_ARENA_MAX in the
-    environment has the last word; elsewhere than with glibc nothing happens.
-    """
-    if "MALLOC_ARENA_MAX" not in os.environ:
-        os.environ["MALLOC_ARENA_MAX"] = str(HEAPS)
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, HEAPS)
-
-
 def _check_reachable(address: str) -> None:
     """Refuse a cluster that does not answer; Ray itself would end the whole process from C++ after half a minute."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
@@ -246,7 +230,6 @@ def connected(cpus: int | None = None) -> Iterator[Cluster]:
 
     Raises LthError when RAY_ADDRESS names a cluster that cannot be reached.
     """
-    share_heaps()
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray").setLevel(logging.ERROR)  # it announces on stderr that its token authentication is on

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+
+from lth.experiment.reading import _StrictLoader
 
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {"lth": {"tasks", "flows", "prefect", "ray"}, "tasks": {"flows"}, "flows": set()}
@@ -46,3 +49,36 @@ def test_no_file_of_the_house_is_too_long_to_have_one_purpose() -> None:
     for room in FORBIDDEN:
         for path in (ROOT / room).rglob("*.py"):
             assert len(path.read_text().splitlines()) <= 400, path
+
+UNPICKLERS = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+UNSAFE_CALLS = {"torch.load", "torch.jit.load", "np.load", "numpy.load", "yaml.load", "yaml.unsafe_load",
+                "yaml.full_load", "yaml.load_all", "pd.read_pickle", "pandas.read_pickle", "pa.deserialize", "eval",
+                "exec"}
+
+
+def unsafe(code: str) -> list[str]:
+    """Ways to run what one reads that stand in a file."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names if alias.name.split(".")[0] in UNPICKLERS]
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in UNPICKLERS:
+            found.append(str(node.module))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in UNSAFE_CALLS and \
+                "Loader=_StrictLoader" not in ast.unparse(node):  # a SafeLoader, see below
+            found.append(ast.unparse(node.func))
+    return found
+
+
+@pytest.mark.parametrize("code", ["import pickle", "from joblib import load", "import torch\ntorch.load(f)",
+                                  "import numpy as np\nnp.load(f, allow_pickle=True)", "yaml.load(t, Loader)"])
+def test_such_code_is_found(code: str) -> None:
+    assert unsafe(code)
+
+
+@pytest.mark.parametrize("room", FORBIDDEN)
+def test_nothing_that_is_read_is_run(room: str) -> None:
+    """Stores hold Parquet, safetensors, JSON and YAML's safe part: who may write to one runs nothing on a reader."""
+    assert issubclass(_StrictLoader, yaml.SafeLoader)
+    for path in (ROOT / room).rglob("*.py"):
+        assert not unsafe(path.read_text()), path

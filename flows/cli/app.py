@@ -32,7 +32,8 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 CohortSize = Annotated[int | None, typer.Option(min=1, help="Seeds per unit; chosen if not given.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU cores and torch threads per unit.")]
 GpuShare = Annotated[float | None, typer.Option(help="Part of a GPU per unit; by its memory if not given.")]
-SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds between saves of a training in progress; 0: never.")]
+SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds between saves of a training in "
+                                          "progress, at most; 0: never.")]
 Cores = Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; all if not given.")]
 STORE = "./lth-store"
 

@@ -9,14 +9,11 @@ from typing import Any
 from rich.console import Console
 
 from flows.cli.starting import facts_before_start, run_flow
-from lth.errors import InvalidExperiment, LthError
+from lth.errors import LthError
 from lth.experiment import Execution, Experiment, parse_seeds
 from lth.store import READING, Store
 from lth.sweep.planning import done_of, planned_count
-from lth.sweep.sizing import LARGEST_COHORT
-
-# A sweep of more trainings than this is more often a slip of the finger than a wish.
-LARGE_SWEEP = 100_000
+from lth.sweep.sizing import refuse_slip
 
 
 def run_sweep(
@@ -27,10 +24,8 @@ def run_sweep(
     console = Console(highlight=False)
     replicates = parse_seeds(seeds)
     trainings = planned_count(experiment, len(replicates))
-    if trainings > LARGE_SWEEP and not yes:
-        units = -(-len(replicates) // (execution.cohort_size or LARGEST_COHORT)) * planned_count(experiment, 1)
-        raise InvalidExperiment(f"{len(replicates):,} seeds are {trainings:,} trainings in at least {units:,} units; "
-                                "add --yes if that is meant")
+    if not yes:
+        refuse_slip(experiment, replicates, execution.cohort_size, "add --yes")
     store = Store(store_url, READING)  # somebody waits at the terminal; the sweep's own stores are more patient
     store.check_writable()
     if exported is not None:

@@ -28,8 +28,8 @@ class Execution(Section):
         "memory and the machine's cores allow."
     )
     save_every: float = Field(
-        60.0, ge=0, le=86_400, description="Seconds between saves of a training in progress, from which it goes on if "
-        "its machine is lost; 0: never. Saving never takes more than a fiftieth of the time."
+        60.0, ge=0, le=86_400, description="Seconds between saves of a training in progress, at most, from which it "
+        "goes on if its machine is lost; 0: never. Saving never takes more than a fiftieth of the time."
     )
     cores: int | None = Field(
         None, ge=1, le=1024, description="CPU cores for a local Ray; empty: all. A cluster at RAY_ADDRESS has its own."

@@ -4,8 +4,8 @@
     claims/experiment=<id>/sweeps/<sweep>.json    a number that this sweep counts up for as long as it runs
 
 Only time depends on a claim, no result: a unit that is done twice all the same is one unit in the store. No two clocks
-are compared. A sweep is gone when somebody who watches has not seen it count for LAPSE of his own seconds; at once if
-it ran on his machine and its process is no more, or if it took its leave.
+are compared. A sweep is gone when somebody who keeps looking has not seen it count for LAPSE of his own seconds; at
+once if it ran on his machine and its process is no more, or if it took its leave.
 """
 
 from __future__ import annotations
@@ -20,26 +20,35 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from lth.errors import StoreError
 from lth.store.objects import Objects, Retries
-from lth.store.unit import claim_key, sweep_claim_key
+from lth.store.unit import claim_key, is_name, sweep_claim_key
 
 log = logging.getLogger(__name__)
 
 BEAT = 5.0
 """Seconds from one count to the next."""
 
-LAPSE = 20.0
+LAPSE = 75.0
+"""Longer than a request takes that nobody answers, so that one lost packet costs no unit."""
+
+ATTEMPTS = 5
+PARTING = 2.0
+"""Seconds that taking leave may take; a sweep that is to stop does not wait for a store that hangs."""
 
 
 @dataclass(frozen=True)
 class Owner:
-    """The sweep that is at a unit: its own name, the machine's, and the number of its process there."""
+    """The sweep that is at a unit: its own name, its host, and the number of its process on that machine, which is told
+    from others of the same host name."""
 
     sweep: str
     host: str
     process: int
+    machine: str
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
@@ -49,99 +58,145 @@ class Claims:
     """The claims of one sweep, which takes units within `with`. Threads may share one.
 
     A store that cannot be written to for a while leaves units unclaimed or claimed for too long; no method raises
-    because of that but `take`, whose sweep could not commit either.
+    because of that but a first `take`, whose sweep could not commit either.
     """
 
     def __init__(self, objects: Objects, experiment_id: str, beat: float = BEAT, lapse: float = LAPSE) -> None:
         self.experiment_id = experiment_id
-        self.owner = Owner(secrets.token_hex(8), platform.node(), os.getpid())
+        self.owner = Owner(secrets.token_hex(8), platform.node(), os.getpid(), _machine())
         self.beat, self.lapse = beat, lapse
         self._objects = objects
         self._hasty = copy.copy(objects)
         self._hasty.retries = Retries(tries=1)
         self._mark = json.dumps(vars(self.owner)).encode()
-        self._seen: dict[str, tuple[bytes, float]] = {}
+        self._refused: dict[str, Owner] = {}
+        self._unreturned: set[str] = set()
+        self._seen: dict[str, tuple[bytes, float, float]] = {}
         self._lock = threading.Lock()
         self._leaving = threading.Event()
-        self._thread = threading.Thread(target=self._count, name="claims", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="claims", daemon=True)
 
     def __enter__(self) -> Claims:
-        self._write(0)
+        self._count(0)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._leaving.set()
-        self._thread.join()
-        self._forget(self._beat_key(self.owner.sweep))
+        self._thread.join(PARTING)
 
     def take(self, unit_name: str) -> Owner | None:
-        """Claims the unit, unless a sweep that runs is at it: that sweep. None: it is ours."""
+        """Claims the unit, unless a sweep that runs is at it: that sweep. None: it is ours.
+
+        A unit that was refused before is asked for without patience: while the store cannot tell, it stays refused.
+        """
+        refused = self._refused.get(unit_name)
+        try:
+            owner = self._take(unit_name, self._objects if refused is None else self._hasty, refused is not None)
+        except StoreError:
+            with self._lock:
+                self._unreturned.add(unit_name)  # it may be ours, its reply lost
+            if refused is None:
+                raise
+            return refused
+        if owner is None:
+            self._refused.pop(unit_name, None)
+            with self._lock:
+                self._unreturned.discard(unit_name)
+        else:
+            self._refused[unit_name] = owner
+        return owner
+
+    def _take(self, unit_name: str, objects: Objects, was_refused: bool) -> Owner | None:
         key = claim_key(self.experiment_id, unit_name)
-        while not self._objects.create(key, self._mark):
-            found = self._objects.read(key)
-            if found is None:
-                continue  # just given back
+        for attempt in range(ATTEMPTS):
+            if not (was_refused and attempt == 0) and objects.create(key, self._mark):
+                break
+            found = objects.read(key)
+            if found is None or found == self._mark:
+                continue  # just given back, or ours
             owner = _owner_of(found)
-            if owner is not None and self._runs(owner):
+            if owner is not None and self._runs(owner, objects):
                 return owner
-            self._objects.replace(key, self._mark)
-            break
+            if objects.read(key) == found:  # two who find the same sweep gone may still both take its unit
+                objects.replace(key, self._mark)
+                break
         return None
 
     def give_back(self, unit_name: str) -> None:
-        """Ends the claim of a unit that was taken."""
-        self._forget(claim_key(self.experiment_id, unit_name))
+        """Ends the claim of a unit that was taken, if another sweep has not taken it over; later, if need be."""
+        key = claim_key(self.experiment_id, unit_name)
+        try:
+            if self._hasty.read(key) == self._mark:
+                self._hasty.delete(key)
+        except StoreError:
+            with self._lock:
+                self._unreturned.add(unit_name)
 
-    def _runs(self, owner: Owner) -> bool:
+    def _runs(self, owner: Owner, objects: Objects) -> bool:
         """Whether that sweep still runs, as far as can be seen by now."""
-        key = self._beat_key(owner.sweep)
-        count = self._objects.read(key)
+        key = self._count_key(owner.sweep)
+        count = objects.read(key)
         if count is None:
             return False
-        if owner.host == self.owner.host and not _is_process(owner.process):
-            self._forget(key)
+        if owner.machine == self.owner.machine and not _is_process(owner.process):
+            with suppress(StoreError):
+                self._hasty.delete(key)
             return False
+        now = time.monotonic()
         with self._lock:
-            known, since = self._seen.get(owner.sweep, (None, 0.0))
-            if count != known:
-                self._seen[owner.sweep] = count, time.monotonic()
-                return True
-        return time.monotonic() - since < self.lapse
+            known, since, looked = self._seen.get(owner.sweep, (None, now, now))
+            if count != known or now - looked > self.lapse / 2:  # while we did not look, it may have counted for long
+                since = now
+            self._seen[owner.sweep] = count, since, now
+        return now - since < self.lapse
 
-    def _count(self) -> None:
+    def _run(self) -> None:
         number = 0
         while not self._leaving.wait(self.beat):
             number += 1
-            self._write(number)
+            self._count(number)
+            with self._lock:
+                again, self._unreturned = self._unreturned, set()
+            for unit_name in again:
+                self.give_back(unit_name)
+        with suppress(StoreError):
+            self._hasty.delete(self._count_key(self.owner.sweep))
 
-    def _write(self, number: int) -> None:
+    def _count(self, number: int) -> None:
         try:
-            self._hasty.replace(self._beat_key(self.owner.sweep), json.dumps({"beat": number}).encode())
+            self._hasty.replace(self._count_key(self.owner.sweep), json.dumps({"count": number}).encode())
         except StoreError as error:
             log.info("other sweeps cannot see that this one runs: %s", error)
 
-    def _beat_key(self, sweep: str) -> str:
+    def _count_key(self, sweep: str) -> str:
         return sweep_claim_key(self.experiment_id, sweep)
-
-    def _forget(self, key: str) -> None:
-        with suppress(StoreError):
-            self._hasty.delete(key)
 
 
 def _owner_of(content: bytes) -> Owner | None:
     """None: it is no claim, and nobody's."""
     try:
         said = json.loads(content)
-        return Owner(str(said["sweep"]), str(said["host"]), int(said["process"]))
-    except (ValueError, TypeError, KeyError):
+        owner = Owner(str(said["sweep"]), str(said["host"]), int(said["process"]), str(said["machine"]))
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
+    return owner if is_name(owner.sweep) else None
+
+
+@cache
+def _machine() -> str:
+    """This start of this machine, and the space that its process numbers are of; containers have their own."""
+    known = [platform.node()]
+    with suppress(OSError):
+        known.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        known.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(known)
 
 
 def _is_process(number: int) -> bool:
     try:
         os.kill(number, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError, ValueError):
         return False
     except OSError:
         return True

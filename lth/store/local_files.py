@@ -29,7 +29,7 @@ class LocalFiles:
                 os.link(temporary, path)
             except FileExistsError:
                 # Over NFS a link whose reply was lost is repeated, and then finds the name that it made itself.
-                if not os.path.samefile(temporary, path):
+                if not _same_file(temporary, path):
                     return False
             except OSError as error:
                 if error.errno in NO_HARD_LINKS:
@@ -93,6 +93,13 @@ class LocalFiles:
         finally:
             with suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return os.path.samefile(one, other)
+    except FileNotFoundError:  # removed since
+        return False
 
 
 def _entries(directory: Path) -> list[os.DirEntry[str]]:

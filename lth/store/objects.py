@@ -54,11 +54,13 @@ class Objects:
         check_key(key)
         created = self._attempt(f"write {key}", lambda: self.files.create(key, data))
         # If it exists it may be our own, its reply lost. The number of our tries does not tell: HTTP clients and
-        # proxies repeat a PUT by themselves. The bytes do: they hold the time at which a unit was finished.
+        # proxies repeat a PUT by themselves. The bytes do: they hold the time at which a unit was finished, or the
+        # name of the sweep that claims it.
         return created or self.read(key) == data
 
     def replace(self, key: str, data: bytes) -> None:
-        """Writes `data` as `key`, over what is there. For reports; nothing that counts is ever overwritten."""
+        """Writes `data` as `key`, over what is there. For reports, saves and claims; nothing that
+        counts is ever overwritten."""
         check_key(key)
         self._attempt(f"write {key}", lambda: self.files.replace(key, data))
 

@@ -31,7 +31,9 @@ class Job:
     threads: int = 1
     code_version: str = ""
     save_every: float | None = None
-    """Seconds between saves of a training in progress; None: never."""
+    """Seconds between saves of a training in progress, at most; None: never."""
+    slots: int = 1
+    """How many units run at a time."""
 
     @property
     def setup(self) -> Setup:

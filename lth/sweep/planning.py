@@ -12,7 +12,7 @@ from lth.store import Committed, Unit
 Key = tuple[str, int, int, int]  # arm, draw, level, seed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Done:
     """Where a committed (arm, draw, level, seed) lies, and what is known of it.
 

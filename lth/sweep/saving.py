@@ -28,6 +28,12 @@ log = logging.getLogger(__name__)
 SHARE = 0.02
 """Saving takes no more than this part of the time, however large the cohort and slow the store."""
 
+SHORTEST = 1.0
+"""Seconds that lie between two saves at least."""
+
+MOST_SAVES = 16
+"""Saves of a unit that is shorter than the time between them; as many are left out as take too much time."""
+
 
 class Saves:
     """The saves of one unit, which trains part by part. What came of finished parts is saved with the next.
@@ -36,14 +42,21 @@ class Saves:
     kind of device and number of threads: on a CPU it then ends as if it had never stopped, to the bit.
     """
 
-    def __init__(self, job: Job, unit: Unit, seeds: int, device: torch.device) -> None:
-        """`seeds` of the unit are to be trained."""
+    def __init__(self, job: Job, unit: Unit, seeds: int, steps: int, device: torch.device) -> None:
+        """`seeds` of the unit are to be trained, for `steps` each.
+
+        Where that takes less than `job.save_every`, it is saved in parts all the same, two for every slot: whoever ends
+        the whole sweep then costs half a unit.
+        """
         self.job = job
         self.unit = unit
         self.left = seeds
         self.device = device
         self.last = time.monotonic()
-        self.wait = job.save_every or 0.0
+        self.rest = min(SHORTEST, job.save_every or 0.0)
+        self.to_train = seeds * steps
+        self.part = self.to_train / min(2 * job.slots, MOST_SAVES)
+        self.trained = self.unsaved = 0
         self.known = set() if job.save_every is None else job.store.parts_in_progress(job.experiment.id, unit)
         self.finished: list[tuple[_Part, dict[str, torch.Tensor]]] = []
 
@@ -73,17 +86,22 @@ class Saves:
 
     def after_step(self) -> None:
         """Save, if it is time."""
-        if self.job.save_every is None or time.monotonic() - self.last < self.wait:
+        if self.job.save_every is None:
             return
+        self.trained += len(self.current[0].unit.seeds)
+        self.unsaved += len(self.current[0].unit.seeds)
         begun = time.monotonic()
+        due = begun - self.last >= self.job.save_every or self.unsaved >= self.part
+        if not due or begun - self.last < self.rest or self.trained >= self.to_train:
+            return
         try:
             for part, state in (*self.finished, (self.current[0], self._state())):
                 self.job.store.put_progress(self.job.experiment.id, self.unit, part.unit, state, part.origin)
             self.finished.clear()
         except StoreError as error:  # the training goes on; so does the store, or the commit will say what is wrong
             log.warning("a training in progress could not be saved: %s", error)
-        self.last = time.monotonic()
-        self.wait = max(self.job.save_every, (self.last - begun) / SHARE)
+        self.unsaved, self.last = 0, time.monotonic()
+        self.rest = max(min(SHORTEST, self.job.save_every), (self.last - begun) / SHARE)
 
     def _state(self) -> dict[str, torch.Tensor]:
         spent = torch.tensor(time.perf_counter() - self.since, dtype=torch.float64)

@@ -1,6 +1,10 @@
-"""How many seeds a unit holds, and what part of a GPU it needs."""
+"""How many seeds a unit holds, what part of a GPU it needs, and which sweeps are too large to be meant."""
 
 from __future__ import annotations
+
+from lth.errors import InvalidExperiment
+from lth.experiment import Experiment
+from lth.sweep.planning import planned_count
 
 # Bytes that a unit's results may take while they pass between stages, that a stacked cohort's activations may take on a
 # GPU, and the most seeds that a unit holds.
@@ -12,6 +16,9 @@ LARGEST_COHORT = 256
 CUDA_BYTES = 2**29
 USED_OF_GPU = 0.9
 MOST_SHARES = 16
+
+LARGE_SWEEP = 100_000
+"""A sweep of more trainings than this is more often a slip of the finger than a wish."""
 
 WEIGHT_COPIES = 6
 """Floats a parameter: weights, gradient, two moments, early-stop weights, rewind point."""
@@ -42,3 +49,12 @@ def shares_of_gpu(memory: int, needed: int, cores: int) -> int:
     At least one: a cohort that is too large is halved where it trains.
     """
     return max(1, min(int(memory * USED_OF_GPU) // max(needed, 1), cores, MOST_SHARES))
+
+
+def refuse_slip(experiment: Experiment, seeds: tuple[int, ...], cohort_size: int | None, if_meant: str) -> None:
+    """Raises InvalidExperiment for a LARGE_SWEEP; `if_meant` says what to do where that is meant."""
+    trainings = planned_count(experiment, len(seeds))
+    if trainings > LARGE_SWEEP:
+        units = -(-len(seeds) // (cohort_size or LARGEST_COHORT)) * planned_count(experiment, 1)
+        raise InvalidExperiment(f"{len(seeds):,} seeds are {trainings:,} trainings in at least {units:,} units; "
+                                f"{if_meant} if that is meant")

@@ -138,8 +138,8 @@ def test_all_threads_share_two_heaps(limited: bool) -> None:
     script = textwrap.dedent("""
         import ctypes, os, sys, tempfile, threading
         if sys.argv[1] == "True":
-            from tasks.ray_door import share_heaps
-            share_heaps()
+            import flows
+            import prefect, ray  # who start threads
         libc = ctypes.CDLL(None)
         libc.malloc.restype, libc.fopen.restype = ctypes.c_void_p, ctypes.c_void_p
         together = threading.Barrier(12)

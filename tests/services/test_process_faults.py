@@ -7,6 +7,7 @@ trainings took. It is never more than what one unit takes.
 from __future__ import annotations
 
 import contextlib
+import shlex
 import signal
 import subprocess
 import time
@@ -29,7 +30,6 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(1500)]
 
 SETTINGS = ["name=faults", "training.duration=24000it", "training.evaluate_every=2000it", "arms=[ticket]",
             "pruning.levels=1"]
-SAVE_EVERY = 0.5
 SEEDS = (0, 1, 2, 3)
 UNITS = 2 * len(SEEDS)  # two levels, each seed a unit of its own
 SLOTS = 2
@@ -60,21 +60,28 @@ class Sweep:
     @property
     def command(self) -> list[str]:
         settings = [word for setting in SETTINGS for word in ("--set", setting)]
-        return ["run", "smoke", "--seeds", "0-3", "--cohort-size", "1", "--save-every", str(SAVE_EVERY),
-                "--store", str(self.store), *settings]
+        return ["run", "smoke", "--seeds", "0-3", "--cohort-size", "1", "--store", str(self.store), *settings]
 
     def from_the_command_line(self, **settings: str) -> subprocess.Popen[str]:
         return self.service.lth(*self.command, **settings)
 
-    def from_the_deployment(self) -> str:
+    def from_the_deployment(self, seeds: str = "0-3") -> str:
         """Started as from the UI; the id of the run."""
         deployment = self.service.api("GET", "/deployments/name/sweep/sweep").json()["id"]
-        parameters = {"preset": "smoke", "seeds": "0-3", "advanced": {
-            "settings": SETTINGS, "store": str(self.store), "cohort_size": 1, "save_every": SAVE_EVERY}}
+        parameters = {"preset": "smoke", "seeds": seeds, "advanced": {
+            "settings": SETTINGS, "store": str(self.store), "cohort_size": 1}}
         answer = self.service.api("POST", f"/deployments/{deployment}/create_flow_run", {
             "parameters": parameters, "state": {"type": "SCHEDULED"}})
         answer.raise_for_status()
         return str(answer.json()["id"])
+
+    def resume(self, run: str) -> None:
+        """Gives the one command that the run's log names."""
+        logs = self.service.api("POST", "/logs/filter", {"logs": {"flow_run_id": {"any_": [run]}}, "limit": 200}).json()
+        [line] = [log["message"] for log in logs if "the same from the command line: " in log["message"]]
+        words = shlex.split(line.partition("the same from the command line: ")[2])
+        assert words[0] == "lth"
+        self.finish(self.service.lth(*words[1:]))
 
     def trainings(self) -> list[dict[str, Any]]:
         """What Ray knows of the trainings begun so far, on all nodes; it learns of them within a second or two."""
@@ -130,6 +137,14 @@ def training(service: LocalService) -> list[psutil.Process]:
     return found
 
 
+def flows_of(service: LocalService, run: str) -> list[psutil.Process]:
+    """The processes of a run that the Prefect worker started."""
+    found = [process for process in service.process("prefect-worker").children(recursive=True)
+             if run in process.environ().get("PREFECT__FLOW_RUN_ID", "")]
+    assert found
+    return found
+
+
 def state_of(service: LocalService, run: str) -> Any:
     return service.api("GET", f"/flow_runs/{run}").json()["state_type"]
 
@@ -173,19 +188,58 @@ def test_the_flows_process_is_killed(sweep: Sweep, experiment: Experiment, undis
     """The run is marked as crashed; the command from its log resumes it."""
     run = sweep.from_the_deployment()
     lost = len(sweep.wait_for_training())
-    flows = [process for process in sweep.service.process("prefect-worker").children(recursive=True)
-             if run in process.environ().get("PREFECT__FLOW_RUN_ID", "")]
-    assert flows
-    for flow in flows:
+    for flow in flows_of(sweep.service, run):
         flow.kill()
     until(lambda: state_of(sweep.service, run) == "CRASHED", "the mark of the crash")
     until(lambda: not training(sweep.service), "the end of its trainings")
     kept = len(Store(sweep.store).committed(experiment.id).where)
     assert kept < UNITS and lost <= SLOTS
-    sweep.finish(sweep.from_the_command_line())
+    sweep.resume(run)
     assert tables_of(Store(sweep.store), experiment) == undisturbed
     assert sweep.lost(experiment) <= 1
     assert len(sweep.trainings()) <= UNITS + SLOTS  # the one that each slot was at goes on
+
+
+def test_a_run_is_cancelled(sweep: Sweep, experiment: Experiment, undisturbed: dict[str, str]) -> None:
+    """As by the UI's button. Its work on a cluster that lives on stops within ten seconds; the same again resumes."""
+    run = sweep.from_the_deployment()
+    sweep.wait_for_training()
+    sweep.service.api("POST", f"/flow_runs/{run}/set_state", {
+        "state": {"type": "CANCELLING", "name": "Cancelling"}}).raise_for_status()
+    until(lambda: not training(sweep.service), "the end of its trainings", 10)
+    until(lambda: state_of(sweep.service, run) == "CANCELLED", "the mark of the cancellation")
+    assert len(Store(sweep.store).committed(experiment.id).where) < UNITS
+    sweep.resume(run)
+    assert tables_of(Store(sweep.store), experiment) == undisturbed
+    assert sweep.lost(experiment) <= 1
+
+
+def test_the_machine_of_the_flow_vanishes(sweep: Sweep, experiment: Experiment, tmp_path: Path) -> None:
+    """Flow and Prefect worker at once: nobody is left to say so, but the automation; one command resumes."""
+    [automation] = sweep.service.api("POST", "/automations/filter", {}).json()
+    sooner = {**{name: automation[name] for name in ("name", "description", "enabled", "trigger", "actions")}}
+    sooner["trigger"] = {**automation["trigger"], "within": 40}  # Prefect sends no sign of life more often than in 30 s
+    sweep.service.api("PUT", f"/automations/{automation['id']}", sooner).raise_for_status()
+    try:
+        run = sweep.from_the_deployment("0-11")
+        alive = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]},
+                            "resource": {"id": [f"prefect.flow-run.{run}"]}}}
+        until(lambda: sweep.service.api("POST", "/events/filter", alive).json()["total"], "a sign of life")
+        sweep.wait_for_training()
+        for process in [sweep.service.process("prefect-worker"), *flows_of(sweep.service, run)]:
+            process.kill()
+        assert state_of(sweep.service, run) == "RUNNING"
+        until(lambda: state_of(sweep.service, run) == "CRASHED", "the automation's mark")
+        assert "No sign of life" in sweep.service.api("GET", f"/flow_runs/{run}").json()["state"]["message"]
+    finally:
+        sooner["trigger"] = automation["trigger"]
+        sweep.service.api("PUT", f"/automations/{automation['id']}", sooner).raise_for_status()
+    assert len(Store(sweep.store).committed(experiment.id).where) < 24
+    sweep.resume(run)
+    alone = Store(tmp_path / "alone")
+    run_here(experiment, tuple(range(12)), alone, load_dataset("digits"))
+    assert tables_of(Store(sweep.store), experiment) == tables_of(alone, experiment)
+    assert sweep.lost(experiment) <= 1
 
 
 @pytest.mark.parametrize("how", ["stopped", "killed"])

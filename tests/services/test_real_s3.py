@@ -19,22 +19,26 @@ import psutil
 import pytest
 
 pytest.register_assert_rewrite(*(f"store.test_{name}" for name in (
-    "analyses", "commits", "curated", "damage", "objects", "results")))
+    "analyses", "claims", "commits", "curated", "damage", "objects", "results", "verify")))
 
 from faulty_proxy import FaultyProxy  # noqa: E402
 from real_s3 import RealS3, object_store  # noqa: E402
 from store import (  # noqa: E402
     test_analyses,
+    test_claims,
     test_commits,
     test_curated,
     test_damage,
     test_objects,
     test_results,
+    test_verify,
 )
 from store.cohorts import EXPERIMENT, tables  # noqa: E402
 from store.conftest import QUICK, SECRET  # noqa: E402
+from store.test_claims import now, sweep  # noqa: E402, F401
 from store.test_damage import damaged_store  # noqa: E402, F401
 from store.test_results import filled  # noqa: E402, F401
+from store.test_verify import sound  # noqa: E402, F401
 
 from lth.errors import StoreError  # noqa: E402
 from lth.store import Retries, Store, Unit, remote_files  # noqa: E402
@@ -51,12 +55,13 @@ def store(bucket: str) -> Store:
 def on_a_server(module: ModuleType) -> Iterator[tuple[str, Callable[..., None]]]:
     """The tests of `module` that ask for a store or a bucket, rather than for a directory."""
     for name, test in vars(module).items():
-        if name.startswith("test_") and {"store", "bucket", "damaged_store", "filled"} & {
+        if name.startswith("test_") and {"store", "bucket", "damaged_store", "filled", "sound", "sweep"} & {
                 *inspect.signature(test).parameters}:
             yield name, test
 
 
-for suite in (test_analyses, test_commits, test_curated, test_damage, test_objects, test_results):
+for suite in (test_analyses, test_claims, test_commits, test_curated, test_damage, test_objects, test_results,
+              test_verify):
     for name, function in on_a_server(suite):
         assert name not in globals(), f"{name} is in two modules"
         globals()[name] = function

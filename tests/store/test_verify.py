@@ -18,7 +18,7 @@ DESCRIBED = "data_sha256: ab\nmargin: 0.005\n"
 
 
 @pytest.fixture
-def filled(store: Store) -> Store:
+def sound(store: Store) -> Store:
     store.put_experiment(EXPERIMENT, DESCRIBED)
     for unit in (FIRST, SECOND):
         store.commit(EXPERIMENT, unit, *tables(unit), checkpoint_of(unit))
@@ -29,38 +29,38 @@ def found(store: Store) -> list[tuple[str, str]]:
     return sorted((each.trouble, each.key) for each in store.verify().findings)
 
 
-def test_a_sound_store_has_nothing(filled: Store) -> None:
-    filled.commit(EXPERIMENT, OVERLAPPING, *tables(OVERLAPPING, minutes=5))
+def test_a_sound_store_has_nothing(sound: Store) -> None:
+    sound.commit(EXPERIMENT, OVERLAPPING, *tables(OVERLAPPING, minutes=5))
     told: list[tuple[int, int]] = []
-    result = filled.verify(progress=lambda *counts: told.append(counts))
+    result = sound.verify(progress=lambda *counts: told.append(counts))
     assert result.findings == () and result.objects == 3 * 3 + 2 and told[-1] == (3, 3)
     sizes = {key: size for kind in ("levels", "metrics", "masks", "checkpoints")
-             for key, size in filled.objects.sizes(kind).items()}
+             for key, size in sound.objects.sizes(kind).items()}
     assert result.bytes == sum(sizes.values())
-    compact(filled)
-    assert filled.verify().findings == ()
-    filled.objects.delete(checkpoint_key(EXPERIMENT, FIRST.name))  # no longer needed: no finding
-    assert filled.verify([EXPERIMENT]).findings == ()
+    compact(sound)
+    assert sound.verify().findings == ()
+    sound.objects.delete(checkpoint_key(EXPERIMENT, FIRST.name))  # no longer needed: no finding
+    assert sound.verify([EXPERIMENT]).findings == ()
 
 
 @pytest.mark.parametrize("key_of", [levels_key, metrics_key, masks_key, checkpoint_key])
-def test_a_flipped_bit_anywhere_is_named(filled: Store, key_of) -> None:  # type: ignore[no-untyped-def]
+def test_a_flipped_bit_anywhere_is_named(sound: Store, key_of) -> None:  # type: ignore[no-untyped-def]
     key = key_of(EXPERIMENT, SECOND.name)
-    content = bytearray(filled.read(key) or b"")
+    content = bytearray(sound.read(key) or b"")
     content[len(content) // 2] ^= 1
-    filled.objects.replace(key, bytes(content))
-    troubles = found(filled)
+    sound.objects.replace(key, bytes(content))
+    troubles = found(sound)
     assert ("damaged", key) in troubles
     others = [trouble for trouble in troubles if trouble != ("damaged", key)]
     # Without its levels nothing says that the unit's other objects belong to it: they are in the unit's own name.
     assert others == []
 
 
-def test_missing_and_extra_objects_are_named(filled: Store) -> None:
-    filled.objects.delete(metrics_key(EXPERIMENT, FIRST.name))
-    filled.objects.delete(levels_key(EXPERIMENT, SECOND.name))
-    filled.objects.replace(f"levels/experiment={EXPERIMENT}/notes.txt", b"mine")
-    assert found(filled) == sorted([
+def test_missing_and_extra_objects_are_named(sound: Store) -> None:
+    sound.objects.delete(metrics_key(EXPERIMENT, FIRST.name))
+    sound.objects.delete(levels_key(EXPERIMENT, SECOND.name))
+    sound.objects.replace(f"levels/experiment={EXPERIMENT}/notes.txt", b"mine")
+    assert found(sound) == sorted([
         ("missing", metrics_key(EXPERIMENT, FIRST.name)),
         ("extra", f"levels/experiment={EXPERIMENT}/notes.txt"),
         *(("extra", key_of(EXPERIMENT, SECOND.name)) for key_of in (metrics_key, masks_key, checkpoint_key))])
@@ -74,25 +74,25 @@ def test_an_experiment_that_nothing_describes_is_named(file_store: Store) -> Non
     assert found(file_store) == [("damaged", key)]
 
 
-def test_two_units_that_disagree_are_named(filled: Store) -> None:
-    filled.commit(EXPERIMENT, OVERLAPPING, *tables(OVERLAPPING, minutes=5, accuracy=0.1))
-    findings = filled.verify().findings
+def test_two_units_that_disagree_are_named(sound: Store) -> None:
+    sound.commit(EXPERIMENT, OVERLAPPING, *tables(OVERLAPPING, minutes=5, accuracy=0.1))
+    findings = sound.verify().findings
     assert [(each.trouble, each.key) for each in findings] == [
         ("contradictory", levels_key(EXPERIMENT, OVERLAPPING.name))]
     assert FIRST.name in findings[0].reason
 
 
-def test_levels_that_speak_of_another_mask_are_named(filled: Store) -> None:
+def test_levels_that_speak_of_another_mask_are_named(sound: Store) -> None:
     """The objects are whole, each by itself; only together they cannot be true."""
     key = levels_key(EXPERIMENT, FIRST.name)
-    data = filled.read(key)
+    data = sound.read(key)
     assert data is not None
     levels, record = decode_levels(data, FIRST.name)
     for column, value, said in (
             ("mask_sha256", "0" * 64, "the mask is not the one"), ("weights_remaining", 1, "the mask is not the one"),
             ("val_accuracy_at_early_stop", 0.25, "0.25 in levels and 0.5 in metrics")):
-        filled.objects.replace(key, encode_levels(change(levels, column, 1, value), record))
-        findings = filled.verify().findings
+        sound.objects.replace(key, encode_levels(change(levels, column, 1, value), record))
+        findings = sound.verify().findings
         assert [(each.trouble, each.key) for each in findings] == [("contradictory", key)]
         assert findings[0].reason.startswith("seed 1") and said in findings[0].reason
 

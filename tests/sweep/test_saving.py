@@ -229,13 +229,11 @@ def test_nothing_is_saved_where_nothing_is_to_be(job: Job, digits: ImageData) ->
     assert not job.store.objects.sizes("progress")
 
 
-def test_saving_takes_no_more_than_its_share_of_the_time(
-    job: Job, digits: ImageData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A save takes 3 s and a step 1 s, by a clock of our own; at 10%, 30 s lie between the saves."""
+@pytest.fixture
+def saved_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The steps that are saved after, by a clock of our own: a save takes 3 s and a step 1 s."""
     now, saved = [0.0], []
     monkeypatch.setattr(saving.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(saving, "SHARE", 0.1)
 
     def put(self: Store, name: str, unit: Unit, part: Unit, state: dict[str, Any], origin: str) -> None:
         saved.append(int(state["step"][0]))
@@ -251,6 +249,34 @@ def test_saving_takes_no_more_than_its_share_of_the_time(
         return advance(self, *arguments, on_step=step, **others)
 
     monkeypatch.setattr(CohortTraining, "advance", timed)
+    return saved
+
+
+def test_saving_takes_no_more_than_its_share_of_the_time(
+    job: Job, digits: ImageData, saved_at: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 10%, 30 s lie between the saves."""
+    monkeypatch.setattr(saving, "SHARE", 0.1)
     ticket = stages.rewind(job, WORK, digits).arrays
     stages.train(replace(job, save_every=5.0), WORK, ticket, digits)
-    assert saved == [5, 35]
+    assert saved_at == [5, 35]
+
+
+@pytest.mark.parametrize(("slots", "steps"), [
+    (1, [20]), (2, [10, 20, 30]), (5, list(range(4, 40, 4))), (100, [*range(3, 39, 3), 39])])
+def test_a_short_unit_is_saved_in_parts_two_for_every_slot(
+    slots: int, steps: list[int], job: Job, digits: ImageData, saved_at: list[int]
+) -> None:
+    """So that a flow that is killed costs half a unit, on up to eight slots; more than sixteen saves are too many."""
+    ticket = stages.rewind(job, WORK, digits).arrays
+    stages.train(replace(job, save_every=60.0, slots=slots), WORK, ticket, digits)
+    assert saved_at == steps
+
+
+def test_saves_of_short_units_lie_apart_too(
+    job: Job, digits: ImageData, saved_at: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "SHORTEST", 12.0)
+    ticket = stages.rewind(job, WORK, digits).arrays
+    stages.train(replace(job, save_every=60.0, slots=100), WORK, ticket, digits)
+    assert saved_at == [12, 24, 36]

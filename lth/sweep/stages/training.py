@@ -36,7 +36,7 @@ def train(
     start_step = concrete.start_step(unit.arm, unit.level)
     device = choose_device(job.device, recipe.precision)
     clock, parts, seconds, order = Clock(), [], [], []
-    saves = Saves(job, unit, len(work.seeds), device)
+    saves = Saves(job, unit, len(work.seeds), recipe.steps - start_step, device)
 
     def train_block(rows: list[int], smaller: Smaller) -> tuple[list[int], Arrays, float, float, float]:
         begun = time.perf_counter()
