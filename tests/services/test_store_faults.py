@@ -123,6 +123,31 @@ def test_a_store_that_loses_every_other_reply_to_a_write(
     assert contents(store) == undisturbed
 
 
+@pytest.mark.parametrize("what", ["refuses writes for 30 s", "loses replies", "both, for two sweeps at once"])
+def test_the_command_with_prefect_and_ray_comes_through_as_well(
+    proxy: FaultyProxy, bucket: str, undisturbed: dict[str, object], what: str
+) -> None:
+    """`lth run`, whose workers are Ray's and whose tasks Prefect retries: what the tasks above do in one process."""
+    store = Store(f"s3://{bucket}/x")
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    if what != "refuses writes for 30 s":
+        proxy.fail("lose", methods=("PUT",), pattern=(True, False))
+    command = [str(Path(sys.executable).with_name("lth")), "run", "smoke", "--seeds", "0-1", "--cohort-size", "1",
+               "--store", store.url, *settings]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+               for _ in range(2 if "two" in what else 1)]
+    if what != "loses replies":
+        wait_for(lambda: commits(proxy) >= 2 or running[0].poll() is not None, "two commits")
+        proxy.fail("503", seconds=30, methods=("PUT",))
+    for process in running:
+        output, _ = process.communicate(timeout=400)
+        assert process.returncode == 0, output
+        assert SECRET not in output
+    assert proxy.struck["503" if "refuses" in what else "lose"] >= 4
+    assert contents(store) == undisturbed
+    assert not store.objects.sizes("claims"), "all were given back"
+
+
 def test_a_store_of_which_nothing_can_be_relied_on(
     proxy: FaultyProxy, bucket: str, undisturbed: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
