@@ -36,6 +36,8 @@ def picture(page: Any, name: str, height: int = 1000) -> None:
     folder = os.environ.get("LTH_SCREENSHOTS")
     if folder:
         page.set_viewport_size({"width": 1280, "height": height})
+        page.mouse.move(640, 400)
+        page.mouse.wheel(0, -10_000)
         page.wait_for_timeout(1500)
         page.screenshot(path=str(Path(folder) / f"{name}.png"))
         page.set_viewport_size({"width": 1280, "height": 1000})

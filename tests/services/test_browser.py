@@ -130,8 +130,16 @@ def open_form(page: Any, served: Served, deployment: str = "sweep") -> None:
     page.get_by_text("Pruning levels (Optional)").wait_for()
 
 
-def open_artifact(page: Any, experiment_id: str, name: str) -> None:
-    """From the list of a run's artifacts, by a click."""
+def open_artifacts(page: Any, address: str) -> None:
+    """The list of a run's artifacts."""
+    page.goto(address)
+    page.get_by_role("tab", name="Artifacts").or_(page.get_by_text("Artifacts", exact=True)).first.click()
+    page.get_by_text("test accuracy at early stop, by level and arm.").first.wait_for()
+
+
+def open_artifact(page: Any, address: str, experiment_id: str, name: str) -> None:
+    """From that list, by a click."""
+    open_artifacts(page, address)
     page.get_by_role("link", name=re.compile(f"{re.escape(experiment_id)}-{name}")).first.click()
     page.wait_for_url("**/artifacts/**")
 
@@ -143,7 +151,8 @@ def test_a_sweep_from_the_form_to_its_artifacts(page: Any, served: Served) -> No
     fill(page, "Pruning levels", "3")
     choose(page, "Controls", "random_mask")
     fill(page, "Fraction pruned per level", "0.5")
-    picture(page, "prefect-form", height=3300)
+    picture(page, "prefect-form", height=1060)
+    picture(page, "prefect-form-whole", height=3900)
     page.get_by_role("button", name="Submit").click()
     page.wait_for_url("**/deployments/deployment/*?tab=Runs")
     run = served.until(served.newest_run()["id"], "Completed", "Failed", "Crashed")
@@ -154,28 +163,26 @@ def test_a_sweep_from_the_form_to_its_artifacts(page: Any, served: Served) -> No
     experiment = load_experiment("digits", ["pruning.levels=3", "arms=[ticket, random_mask]", "pruning.fraction=0.5"])
     assert Store(str(served.store)).committed(experiment.id).rows.num_rows == 4 * (4 + 3)
 
-    page.goto(f"{served.ui}/runs/flow-run/{run['id']}")
+    address = f"{served.ui}/runs/flow-run/{run['id']}"
+    page.goto(address)
     page.get_by_text("level 3 · random_mask").first.wait_for()  # the log
     picture(page, "prefect-run", height=1500)
-    page.get_by_role("tab", name="Artifacts").or_(page.get_by_text("Artifacts", exact=True)).first.click()
-    page.get_by_text("test accuracy at early stop, by level and arm.").first.wait_for()
+    open_artifacts(page, address)
     picture(page, "prefect-artifacts")
     found = {artifact["key"].removeprefix(f"{experiment.id}-"): artifact for artifact in served.get(
         "artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})}
-    assert {"progress", "results", "accuracy", "early-stop"} <= set(found)
+    assert {"progress", "results", "accuracy", "early-stop", "report"} <= set(found)
     assert found["progress"]["data"] == 100
-    open_artifact(page, experiment.id, "results")
+    open_artifact(page, address, experiment.id, "results")
     page.get_by_role("cell", name="100%").first.wait_for()
     picture(page, "prefect-results")
     for name in ("early-stop", "accuracy"):
-        page.goto(f"{served.ui}/runs/flow-run/{run['id']}?tab=Artifacts")
-        open_artifact(page, experiment.id, name)
+        open_artifact(page, address, experiment.id, name)
         image = page.locator(f"img[alt={name}]")
         image.wait_for()
         assert image.evaluate("image => image.complete && image.naturalWidth") > 300
     picture(page, "prefect-figure")
-    page.goto(f"{served.ui}/runs/flow-run/{run['id']}?tab=Artifacts")
-    open_artifact(page, experiment.id, "report")
+    open_artifact(page, address, experiment.id, "report")
     page.get_by_text("the whole report").first.wait_for()
 
 
