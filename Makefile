@@ -19,6 +19,7 @@ demo: $(VENV)/.installed-lth
 	$(BIN)/lth run digits
 
 lint: $(VENV)/.installed-test
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 

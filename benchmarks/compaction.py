@@ -62,14 +62,26 @@ def main() -> None:
         found.append((objects, json.loads(output.stdout)))
     print(f"{'objects':>10}{'seconds':>10}{'a thousand':>12}{'MiB':>8}{'nothing new':>13}")
     for objects, each in found:
-        print(f"{objects:10,d}{each['seconds']:10.1f}{1000 * each['seconds'] / objects:12.2f}{each['mib']:8.0f}"
-              f"{each['again']:11.2f} s")
+        print(
+            f"{objects:10,d}{each['seconds']:10.1f}{1000 * each['seconds'] / objects:12.2f}{each['mib']:8.0f}"
+            f"{each['again']:11.2f} s"
+        )
     (few, first), (many, last) = found[0], found[-1]
     exponent = math.log(last["seconds"] / first["seconds"]) / math.log(many / few) if many > few else math.nan
-    print(json.dumps({
-        "benchmark": "compaction", "seconds": round(last["seconds"], 2), "exponent": round(exponent, 2),
-        "mib": round(last["mib"]), "objects": many, "n": len(found), "device": f"cpu ({platform.machine()})",
-        "code_version": code_version()}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "compaction",
+                "seconds": round(last["seconds"], 2),
+                "exponent": round(exponent, 2),
+                "mib": round(last["mib"]),
+                "objects": many,
+                "n": len(found),
+                "device": f"cpu ({platform.machine()})",
+                "code_version": code_version(),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -61,16 +61,21 @@ class OrdinaryLoop:
 
     def __init__(self) -> None:
         torchvision = import_torchvision()
-        transform = torchvision.transforms.Compose([
-            torchvision.transforms.ToTensor(), torchvision.transforms.Normalize((0.1307,), (0.3081,))])
+        transform = torchvision.transforms.Compose(
+            [torchvision.transforms.ToTensor(), torchvision.transforms.Normalize((0.1307,), (0.3081,))]
+        )
         dataset = torchvision.datasets.MNIST(str(data_root()), train=True, download=False, transform=transform)
         self.loader = torch.utils.data.DataLoader(dataset, batch_size=BATCH, shuffle=True)
-        self.model = nn.Sequential(nn.Flatten(), nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(),
-                                   nn.Linear(100, 10))
+        self.model = nn.Sequential(
+            nn.Flatten(), nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 100), nn.ReLU(), nn.Linear(100, 10)
+        )
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=1.2e-3)
         self.loss = nn.CrossEntropyLoss()
-        self.masks = {name: (torch.rand_like(parameter) < 0.211).float()
-                      for name, parameter in self.model.named_parameters() if parameter.ndim == 2}
+        self.masks = {
+            name: (torch.rand_like(parameter) < 0.211).float()
+            for name, parameter in self.model.named_parameters()
+            if parameter.ndim == 2
+        }
 
     def seconds_per_step(self, steps: int) -> float:
         batches = iter(self.loader)
@@ -104,8 +109,13 @@ def worker(first_seed: int, connection: Connection) -> None:
         feed = make_feed(data, seeds, 5000, "channel")
         trainings = {}
         for name, density in DENSITIES.items():
-            masks = network.masks({tensor.name: torch.randperm(tensor.size).expand(size, -1).view(size, *tensor.shape)
-                                   < round(density * tensor.size) for tensor in network.prunable})
+            masks = network.masks(
+                {
+                    tensor.name: torch.randperm(tensor.size).expand(size, -1).view(size, *tensor.shape)
+                    < round(density * tensor.size)
+                    for tensor in network.prunable
+                }
+            )
             start = Start(initialise(network, seeds), initial_buffers(network, seeds), masks)
             trainings[name] = CohortTraining(network, recipe, feed, start).advance(20)
         products = Products(size)
@@ -142,15 +152,21 @@ class Products:
                 self._products(self.values, self.weights, self.outputs, self.gradients)
         else:
             for row in range(self.seeds):
-                each = [[tensor[row] for tensor in tensors]
-                        for tensors in (self.values, self.weights, self.outputs, self.gradients)]
+                each = [
+                    [tensor[row] for tensor in tensors]
+                    for tensors in (self.values, self.weights, self.outputs, self.gradients)
+                ]
                 for _ in range(steps):
                     self._products(*each)
         return self.seeds * steps / (time.perf_counter() - begun)
 
     @staticmethod
-    def _products(values: list[torch.Tensor], weights: list[torch.Tensor], outputs: list[torch.Tensor],
-                  gradients: list[torch.Tensor]) -> None:
+    def _products(
+        values: list[torch.Tensor],
+        weights: list[torch.Tensor],
+        outputs: list[torch.Tensor],
+        gradients: list[torch.Tensor],
+    ) -> None:
         for layer, weight in enumerate(weights):
             torch.matmul(values[layer], weight.mT, out=outputs[layer + 1])
             torch.matmul(values[layer + 1].mT, values[layer], out=gradients[layer])
@@ -174,8 +190,9 @@ def main() -> None:
     cores = os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")
     pipes = [context.Pipe() for _ in range(cores)]
-    processes = [context.Process(target=worker, args=(1000 * number, pipe[1]), daemon=True)
-                 for number, pipe in enumerate(pipes)]
+    processes = [
+        context.Process(target=worker, args=(1000 * number, pipe[1]), daemon=True) for number, pipe in enumerate(pipes)
+    ]
     for process in processes:
         process.start()
     connections = [pipe[0] for pipe in pipes]
@@ -184,8 +201,10 @@ def main() -> None:
     ordinary.seconds_per_step(20)
     rounds: list[dict[str, float]] = []
     for _ in range(options.rounds):
-        found = {"ordinary": 1 / ordinary.seconds_per_step(options.steps),
-                 "matmul": together(connections, "matmul", options.steps)}
+        found = {
+            "ordinary": 1 / ordinary.seconds_per_step(options.steps),
+            "matmul": together(connections, "matmul", options.steps),
+        }
         found.update({name: together(connections, name, options.steps) for name in DENSITIES})
         rounds.append(found)
     for connection in connections:
@@ -195,12 +214,14 @@ def main() -> None:
 
 def report(rounds: list[dict[str, float]], cores: int, size: int) -> None:
     """Medians over rounds; ratios are taken within a round first."""
+
     def median(values: list[float]) -> float:
         return statistics.median(values)
 
     gigaflops = flops_per_step() / 1e9
-    print(f"LeNet-300-100, batch {BATCH}, Adam, MNIST; {cores} cores, {size} seeds each; "
-          f"median of {len(rounds)} rounds")
+    print(
+        f"LeNet-300-100, batch {BATCH}, Adam, MNIST; {cores} cores, {size} seeds each; median of {len(rounds)} rounds"
+    )
     print(f"{'':24}{'seed-steps/s':>14}{'ms/seed-step':>14}{'GFLOP/s':>10}{'x ordinary':>12}{'of matmul':>11}")
     figures: dict[str, Any] = {}
     for name in ("ordinary", "matmul", *DENSITIES):
@@ -209,15 +230,29 @@ def report(rounds: list[dict[str, float]], cores: int, size: int) -> None:
         fraction = median([found[name] / found["matmul"] for found in rounds])
         label = name if name not in DENSITIES else f"engine, {name}"
         print(f"{label:24}{rate:14.0f}{1e3 / rate:14.3f}{rate * gigaflops:10.1f}{speedup:12.2f}{fraction:11.3f}")
-        figures[name] = {"seed_steps_per_second": round(rate, 1), "speedup_vs_dataloader": round(speedup, 2),
-                         "fraction_of_matmul": round(fraction, 3)}
+        figures[name] = {
+            "seed_steps_per_second": round(rate, 1),
+            "speedup_vs_dataloader": round(speedup, 2),
+            "fraction_of_matmul": round(fraction, 3),
+        }
     spread = [found["dense"] / found["ordinary"] for found in rounds]
-    print(json.dumps({
-        "benchmark": "engine", "speedup_vs_dataloader": figures["dense"]["speedup_vs_dataloader"],
-        "speedup_min_max": [round(min(spread), 2), round(max(spread), 2)],
-        "fraction_of_matmul": figures["dense"]["fraction_of_matmul"], "by_density": figures, "n": len(rounds),
-        "cores": cores, "seeds_per_core": size, "device": f"cpu ({platform.machine()})",
-        "torch": str(torch.__version__), "code_version": code_version()}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "engine",
+                "speedup_vs_dataloader": figures["dense"]["speedup_vs_dataloader"],
+                "speedup_min_max": [round(min(spread), 2), round(max(spread), 2)],
+                "fraction_of_matmul": figures["dense"]["fraction_of_matmul"],
+                "by_density": figures,
+                "n": len(rounds),
+                "cores": cores,
+                "seeds_per_core": size,
+                "device": f"cpu ({platform.machine()})",
+                "torch": str(torch.__version__),
+                "code_version": code_version(),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

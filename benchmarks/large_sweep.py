@@ -19,8 +19,13 @@ import sys
 import tempfile
 import time
 
-os.environ.update({"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL", "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-                   "DO_NOT_TRACK": "1"})
+os.environ.update(
+    {
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+    }
+)
 MIB = 2**20
 
 
@@ -32,8 +37,11 @@ def start_server(folder: str) -> subprocess.Popen[bytes]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.environ.update({"PREFECT_HOME": folder, "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"})
-    server = subprocess.Popen([sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = subprocess.Popen(
+        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     for _ in range(240):
         time.sleep(0.5)
         try:
@@ -99,18 +107,31 @@ def measure(options: argparse.Namespace, store: str) -> None:
     issued = 1 + sum(3 if number < planned / (options.levels + 1) else 4 for number in range(len(samples)))
     known, completed = count_task_runs(None), count_task_runs("COMPLETED")
     working = outcome["seconds"]["wall"] - outcome["seconds"]["start"]
-    print(f"{options.seeds:,} seeds x {options.levels} levels: {outcome['committed']:,} trainings in {working:.0f} s "
-          f"after the start, {outcome['slots']} units at a time")
+    print(
+        f"{options.seeds:,} seeds x {options.levels} levels: {outcome['committed']:,} trainings in {working:.0f} s "
+        f"after the start, {outcome['slots']} units at a time"
+    )
     print(f"{'trainings':>12}{'flow MiB':>12}")
     for at in np.linspace(0, len(samples) - 1, 9).astype(int):
         print(f"{samples[at][0]:12,d}{samples[at][1]:12.1f}")
-    second = np.array(samples[len(samples) // 2:])
+    second = np.array(samples[len(samples) // 2 :])
     slope = float(np.polyfit(second[:, 0], second[:, 1], 1)[0]) * 1000 if len(second) > 1 else float("nan")
-    print(json.dumps({
-        "benchmark": "large_sweep", "seeds_a_minute": round(60 * options.seeds / working, 1), "task_runs": known,
-        "issued": issued, "recorded": round(completed / issued, 4), "mib_per_1000_trainings": round(slope, 2),
-        "flow_mib_first_last": [round(samples[0][1], 1), round(samples[-1][1], 1)], "n": outcome["committed"],
-        "device": f"cpu ({platform.machine()})", "code_version": code_version()}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "large_sweep",
+                "seeds_a_minute": round(60 * options.seeds / working, 1),
+                "task_runs": known,
+                "issued": issued,
+                "recorded": round(completed / issued, 4),
+                "mib_per_1000_trainings": round(slope, 2),
+                "flow_mib_first_last": [round(samples[0][1], 1), round(samples[-1][1], 1)],
+                "n": outcome["committed"],
+                "device": f"cpu ({platform.machine()})",
+                "code_version": code_version(),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

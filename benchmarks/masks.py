@@ -46,10 +46,18 @@ def main() -> None:
         bits = 8 * len(data) / (options.seeds * WEIGHTS)
         ratios.append(bits / entropy(density) if level else float("nan"))
         print(f"{level:6d}{density:10.4f}{bits:15.5f}{entropy(density):10.5f}{ratios[-1]:8.3f}")
-    print(json.dumps({
-        "benchmark": "masks", "ratio_max": round(float(np.nanmax(ratios)), 3), "n": options.seeds,
-        "seconds_to_write_and_read_a_seed": round(float(np.median(seconds)) / options.seeds, 5),
-        "device": f"cpu ({platform.machine()})", "code_version": code_version()}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "masks",
+                "ratio_max": round(float(np.nanmax(ratios)), 3),
+                "n": options.seeds,
+                "seconds_to_write_and_read_a_seed": round(float(np.median(seconds)) / options.seeds, 5),
+                "device": f"cpu ({platform.machine()})",
+                "code_version": code_version(),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -54,13 +54,21 @@ def main() -> None:
     print(f"{'after unit':>12}{'flow MiB':>12}{'object store MiB':>20}")
     for at in np.linspace(0, units - 1, 9).astype(int):
         print(f"{at + 1:12d}{samples[at][0]:12.1f}{samples[at][1]:20.1f}")
-    second = np.array(samples[units // 2:])
+    second = np.array(samples[units // 2 :])
     slopes = [float(np.polyfit(np.arange(len(second)), second[:, column], 1)[0]) * 1000 for column in (0, 1)]
-    print(json.dumps({
-        "benchmark": "memory", "mib_per_1000_units": round(slopes[0], 2),
-        "object_store_mib_per_1000_units": round(slopes[1], 2), "flow_mib_first_last": [
-            round(samples[0][0], 1), round(samples[-1][0], 1)], "n": units,
-        "device": f"cpu ({platform.machine()})", "code_version": code_version()}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "memory",
+                "mib_per_1000_units": round(slopes[0], 2),
+                "object_store_mib_per_1000_units": round(slopes[1], 2),
+                "flow_mib_first_last": [round(samples[0][0], 1), round(samples[-1][0], 1)],
+                "n": units,
+                "device": f"cpu ({platform.machine()})",
+                "code_version": code_version(),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

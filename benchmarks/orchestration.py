@@ -28,8 +28,7 @@ def main() -> None:
     parser.add_argument("--duration", default="7000it", help="length of every training of the digits sweep")
     parser.add_argument("--seeds", default="0-4")
     options = parser.parse_args()
-    experiment = load_experiment("digits", [f"training.duration={options.duration}",
-                                            "training.evaluate_every=100it"])
+    experiment = load_experiment("digits", [f"training.duration={options.duration}", "training.evaluate_every=100it"])
     with tempfile.TemporaryDirectory() as store:
         outcome = sweep(experiment, options.seeds, store, Execution())
     seconds = outcome["seconds"]
@@ -39,10 +38,19 @@ def main() -> None:
     for name, spent in seconds.items():
         share = "" if name in ("start", "wall") else f"{spent / working:20.1%}"
         print(f"{name:16}{spent:10.1f}{share}")
-    print(json.dumps({
-        "benchmark": "orchestration", "orchestration_share": round(seconds["orchestration"] / working, 4),
-        "seconds": {name: round(spent, 2) for name, spent in seconds.items()}, "n": outcome["committed"],
-        "slots": outcome["slots"], "device": f"cpu ({platform.machine()})", "code_version": code_version()}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "orchestration",
+                "orchestration_share": round(seconds["orchestration"] / working, 4),
+                "seconds": {name: round(spent, 2) for name, spent in seconds.items()},
+                "n": outcome["committed"],
+                "slots": outcome["slots"],
+                "device": f"cpu ({platform.machine()})",
+                "code_version": code_version(),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

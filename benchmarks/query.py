@@ -43,7 +43,9 @@ PEAK = """
 def peak():  # resident memory at its highest, MiB; getrusage would count this benchmark's own before exec
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM")) / 1024
 """
-ANSWER = PEAK + """
+ANSWER = (
+    PEAK
+    + """
 import json, sys, time
 begun = time.perf_counter()
 import duckdb, pyarrow.dataset, deltalake
@@ -56,7 +58,10 @@ done = time.perf_counter()
 print(json.dumps({"import": imported - begun, "open": opened - imported, "query": done - imported, "rows": rows,
                   "mib": peak()}))
 """
-STATUS = PEAK + """
+)
+STATUS = (
+    PEAK
+    + """
 import sys
 from flows.cli import main
 try:
@@ -64,6 +69,7 @@ try:
 finally:
     print(peak(), file=sys.stderr)
 """
+)
 
 
 def fill(store: Store, seeds: int, levels: int, points: int) -> tuple[int, int]:
@@ -72,7 +78,7 @@ def fill(store: Store, seeds: int, levels: int, points: int) -> tuple[int, int]:
     record(store, experiment, tuple(range(seeds)), DataFacts((1, 28, 28), 10, 60_000), "0" * 64)
     generator, planned, counts = np.random.default_rng(0), units(seeds, levels, COHORT), [0, 0]
     for start in range(0, len(planned), 100):
-        batch = planned[start: start + 100]
+        batch = planned[start : start + 100]
         parts = [rows_of(unit, experiment.id, points, generator) for unit in batch]
         tables = {kind: pa.concat_tables([part[kind] for part in parts]) for kind in ("levels", "metrics")}
         tables["masks"] = MASKS.empty_table()
@@ -85,16 +91,18 @@ def fill(store: Store, seeds: int, levels: int, points: int) -> tuple[int, int]:
 
 def ask(store: Store, question: str) -> dict[str, float]:
     """Open the store and ask, in a process of its own."""
-    output = subprocess.run([sys.executable, "-c", ANSWER, store.url, question], check=True, capture_output=True,
-                            text=True).stdout
+    output = subprocess.run(
+        [sys.executable, "-c", ANSWER, store.url, question], check=True, capture_output=True, text=True
+    ).stdout
     return dict(json.loads(output))
 
 
 def status(store: Store) -> dict[str, float]:
     """`lth status`, in a process of its own: seconds from its start to its end, and its largest memory."""
     begun = time.perf_counter()
-    found = subprocess.run([sys.executable, "-c", STATUS, "status", "--store", store.url], check=True, text=True,
-                           capture_output=True)
+    found = subprocess.run(
+        [sys.executable, "-c", STATUS, "status", "--store", store.url], check=True, text=True, capture_output=True
+    )
     return {"seconds": time.perf_counter() - begun, "mib": float(found.stderr)}
 
 
@@ -118,18 +126,28 @@ def main() -> None:
     print(f"{rows:,} rows of levels, {2 * options.points * rows:,} of metrics; {os.cpu_count()} cores")
     print(f"{'':>28}{'seconds':>10}{'MiB':>8}")
     for name, seconds, mib in (
-            ("imports", [each["import"] for each in answers], 0.0),
-            ("open", [each["open"] for each in answers], 0.0),
-            ("open and ask by arm, level", [each["query"] for each in answers], max(each["mib"] for each in answers)),
-            ("open and ask all metrics", [whole["query"]], whole["mib"]),
-            ("lth status", [each["seconds"] for each in shown], max(each["mib"] for each in shown))):
+        ("imports", [each["import"] for each in answers], 0.0),
+        ("open", [each["open"] for each in answers], 0.0),
+        ("open and ask by arm, level", [each["query"] for each in answers], max(each["mib"] for each in answers)),
+        ("open and ask all metrics", [whole["query"]], whole["mib"]),
+        ("lth status", [each["seconds"] for each in shown], max(each["mib"] for each in shown)),
+    ):
         print(f"{name:>28}{statistics.median(seconds):10.2f}{mib:8.0f}")
-    print(json.dumps({
-        "benchmark": "query", "query_seconds": round(statistics.median(each["query"] for each in answers), 3),
-        "status_seconds": round(statistics.median(each["seconds"] for each in shown), 2),
-        "metrics_seconds": round(whole["query"], 2),
-        "mib": round(max(each["mib"] for each in [*answers, whole, *shown])), "rows": rows, "n": options.rounds,
-        "device": f"cpu ({platform.machine()})", "code_version": code_version()}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "query",
+                "query_seconds": round(statistics.median(each["query"] for each in answers), 3),
+                "status_seconds": round(statistics.median(each["seconds"] for each in shown), 2),
+                "metrics_seconds": round(whole["query"], 2),
+                "mib": round(max(each["mib"] for each in [*answers, whole, *shown])),
+                "rows": rows,
+                "n": options.rounds,
+                "device": f"cpu ({platform.machine()})",
+                "code_version": code_version(),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -38,8 +38,14 @@ COMMAND = "import sys; from flows.cli import main; sys.argv[0] = 'lth'; main()"
 
 def masks_of(unit: Unit, experiment_id: str, generator: np.random.Generator) -> pa.Table:
     """Random masks of LeNet-300-100 at the level's density."""
-    return pack({name: generator.random((len(unit.seeds), *shape), dtype=np.float32) < 0.8**unit.level
-                 for name, shape in LENET.items()}, experiment_id, unit)
+    return pack(
+        {
+            name: generator.random((len(unit.seeds), *shape), dtype=np.float32) < 0.8**unit.level
+            for name, shape in LENET.items()
+        },
+        experiment_id,
+        unit,
+    )
 
 
 def fill(store: Store) -> str:
@@ -56,8 +62,12 @@ def fill(store: Store) -> str:
             parts["metrics"].append(tables["metrics"])
             parts["masks"].append(masks)
             where.update({(unit.arm, unit.draw, unit.level, seed): unit.name for seed in unit.seeds})
-        publish(store, {kind: pa.concat_tables(tables) for kind, tables in parts.items()}, where,
-                delta_table(store, "levels"))
+        publish(
+            store,
+            {kind: pa.concat_tables(tables) for kind, tables in parts.items()},
+            where,
+            delta_table(store, "levels"),
+        )
     return experiment.id
 
 
@@ -72,17 +82,32 @@ def main() -> None:
         identifier = fill(store)
         for _ in range(options.rounds):
             begun = time.perf_counter()
-            subprocess.run([sys.executable, "-c", COMMAND, "report", identifier, "--store", store.url,
-                            "--output", str(page)], check=True, capture_output=True)
+            subprocess.run(
+                [sys.executable, "-c", COMMAND, "report", identifier, "--store", store.url, "--output", str(page)],
+                check=True,
+                capture_output=True,
+            )
             seconds.append(time.perf_counter() - begun)
         size, figures = page.stat().st_size, page.read_text().count("<figure")
-    print(f"{SEEDS} seeds, {LEVELS} levels, 3 arms: {statistics.median(seconds):.1f} s "
-          f"({min(seconds):.1f} to {max(seconds):.1f}), {size / 1e6:.2f} MB, {figures} figures")
-    print(json.dumps({
-        "benchmark": "report", "seconds": round(statistics.median(seconds), 2),
-        "seconds_min_max": [round(min(seconds), 2), round(max(seconds), 2)], "megabytes": round(size / 1e6, 3),
-        "figures": figures, "n": options.rounds, "cores": os.cpu_count(), "device": f"cpu ({platform.machine()})",
-        "code_version": code_version()}))
+    print(
+        f"{SEEDS} seeds, {LEVELS} levels, 3 arms: {statistics.median(seconds):.1f} s "
+        f"({min(seconds):.1f} to {max(seconds):.1f}), {size / 1e6:.2f} MB, {figures} figures"
+    )
+    print(
+        json.dumps(
+            {
+                "benchmark": "report",
+                "seconds": round(statistics.median(seconds), 2),
+                "seconds_min_max": [round(min(seconds), 2), round(max(seconds), 2)],
+                "megabytes": round(size / 1e6, 3),
+                "figures": figures,
+                "n": options.rounds,
+                "cores": os.cpu_count(),
+                "device": f"cpu ({platform.machine()})",
+                "code_version": code_version(),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

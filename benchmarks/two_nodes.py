@@ -58,8 +58,9 @@ class Capacity:
             for file, limit in limits.items():
                 (self.folder / file).write_text(limit)
         except OSError as error:
-            raise SystemExit(f"no control group can be made here ({error}); run as root, or with --node-cores 1") \
-                from None
+            raise SystemExit(
+                f"no control group can be made here ({error}); run as root, or with --node-cores 1"
+            ) from None
 
     def hold(self, pid: int) -> None:
         """Put a process, and what it starts from now on, under this limit."""
@@ -136,8 +137,15 @@ def main() -> None:
     parser.add_argument("--seeds", default="0-31")
     parser.add_argument("--node-cores", type=float, default=0.85, help="part of a core that each node has (at most 1)")
     options = parser.parse_args()
-    experiment = load_experiment("digits", [f"training.duration={options.duration}", "arms=[ticket, reinit]",
-                                            "training.evaluate_every=100it", f"pruning.levels={options.levels}"])
+    experiment = load_experiment(
+        "digits",
+        [
+            f"training.duration={options.duration}",
+            "arms=[ticket, reinit]",
+            "training.evaluate_every=100it",
+            f"pruning.levels={options.levels}",
+        ],
+    )
     small = load_experiment("smoke", ["arms=[ticket]", "pruning.levels=0"])
     rates: list[tuple[float, float]] = []
     with tempfile.TemporaryDirectory(prefix="lth-") as folder:
@@ -164,12 +172,23 @@ def report(rates: list[tuple[float, float]], duration: str, node_cores: float) -
     for number, (one, two) in enumerate(rates, start=1):
         print(f"{number:6d}{60 * one:12.1f}{60 * two:12.1f}{two / one:8.2f}")
     ratios = [two / one for one, two in rates]
-    print(json.dumps({
-        "benchmark": "two_nodes", "speedup": round(statistics.median(ratios), 3),
-        "speedup_min_max": [round(min(ratios), 3), round(max(ratios), 3)],
-        "trainings_per_minute": [round(60 * statistics.median(column), 2) for column in zip(*rates, strict=True)],
-        "n": len(rates), "node_cores": node_cores, "cores": os.cpu_count(), "device": f"cpu ({platform.machine()})",
-        "code_version": code_version()}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "two_nodes",
+                "speedup": round(statistics.median(ratios), 3),
+                "speedup_min_max": [round(min(ratios), 3), round(max(ratios), 3)],
+                "trainings_per_minute": [
+                    round(60 * statistics.median(column), 2) for column in zip(*rates, strict=True)
+                ],
+                "n": len(rates),
+                "node_cores": node_cores,
+                "cores": os.cpu_count(),
+                "device": f"cpu ({platform.machine()})",
+                "code_version": code_version(),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

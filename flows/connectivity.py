@@ -28,9 +28,16 @@ def run_name() -> str:
 
 @flow(name="connectivity", flow_run_name=run_name, validate_parameters=True, persist_result=False)
 def connectivity(
-    experiment: Experiment, seeds: str = "0-2", store: str = DEFAULT_STORE, levels: list[int] | None = None,
-    arms: list[str] | None = None, steps: list[str] | None = None, copies: int = 3, points: int = 30,
-    batch_norm: Literal["recompute", "interpolate"] = "recompute", splits: list[Literal["train", "test"]] | None = None,
+    experiment: Experiment,
+    seeds: str = "0-2",
+    store: str = DEFAULT_STORE,
+    levels: list[int] | None = None,
+    arms: list[str] | None = None,
+    steps: list[str] | None = None,
+    copies: int = 3,
+    points: int = 30,
+    batch_norm: Literal["recompute", "interpolate"] = "recompute",
+    splits: list[Literal["train", "test"]] | None = None,
     execution: Execution | None = None,
 ) -> int:
     """Linear mode connectivity (Frankle et al. 2020) into the table `connectivity`; returns the rows that were added.
@@ -57,8 +64,9 @@ def connectivity(
             session.prepare(cluster, sweep=False)
             size = session.choose_cohort_size(cluster, copies + 1)
             slots = cluster.slots(session.share)
-            todo = missing(session.job, session.seeds, levels or [0], arms or ["ticket"], steps or ["0it"], measure,
-                           size)
+            todo = missing(
+                session.job, session.seeds, levels or [0], arms or ["ticket"], steps or ["0it"], measure, size
+            )
             session.log.info("%s: %d pieces of work on %d slots", experiment.id, len(todo), slots)
             return _run(session, cluster, todo, measure, slots)
         except Stopped:
@@ -69,8 +77,19 @@ def _run(session: Session, cluster: Cluster, todo: list[Connection], measure: Me
     rows = 0
     with ThreadPoolExecutor(max(slots, 1), thread_name_prefix="connect") as pool:
         data = session.prepared.data
-        futures = [pool.submit(contextvars.copy_context().run, stages.connection_named(connection), cluster,
-                               session.share, session.job, connection, measure, data) for connection in todo]
+        futures = [
+            pool.submit(
+                contextvars.copy_context().run,
+                stages.connection_named(connection),
+                cluster,
+                session.share,
+                session.job,
+                connection,
+                measure,
+                data,
+            )
+            for connection in todo
+        ]
         try:
             for number, future in enumerate(as_completed(futures), 1):
                 rows += future.result()

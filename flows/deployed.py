@@ -39,9 +39,11 @@ def sweep_name() -> str:
     """A run is named after what it does: `digits · snip · seeds 0-99`."""
     parameters = flow_run.parameters
     changes = dict(parameters.get("changes") or {})
-    about = [str(changes.get("name") or parameters.get("preset", "digits")),
-             *(str(changes[name]) for name in ("dataset", "criterion") if changes.get(name)),
-             f"seeds {parameters.get('seeds', '0-4')}"]
+    about = [
+        str(changes.get("name") or parameters.get("preset", "digits")),
+        *(str(changes[name]) for name in ("dataset", "criterion") if changes.get(name)),
+        f"seeds {parameters.get('seeds', '0-4')}",
+    ]
     return " · ".join(about)
 
 
@@ -51,8 +53,10 @@ def store_of(url: str | None) -> Store:
     if not named:
         raise LthError("no store is named: fill it in under advanced, or set LTH_STORE where the worker runs")
     if not re.match(r"[a-z0-9]+://", named) and not Path(named).expanduser().is_absolute():
-        raise LthError(f"the store {named!r} is a relative folder, which would lie in the run's own temporary one and "
-                       "end with it; name an absolute folder or s3://bucket/prefix")
+        raise LthError(
+            f"the store {named!r} is a relative folder, which would lie in the run's own temporary one and "
+            "end with it; name an absolute folder or s3://bucket/prefix"
+        )
     return Store(named)
 
 
@@ -69,7 +73,10 @@ def told(work: Callable[[], Any]) -> State[Any]:
 
 @flow(name="sweep", flow_run_name=sweep_name, validate_parameters=True, persist_result=False)
 def sweep(
-    preset: Preset = "digits", seeds: Seeds = "0-4", changes: Changes = Changes(), advanced: Advanced = Advanced(),  # type: ignore[valid-type]  # noqa: B008
+    preset: Preset = "digits",
+    seeds: Seeds = "0-4",
+    changes: Changes = Changes(),  # type: ignore[valid-type]  # noqa: B008
+    advanced: Advanced = Advanced(),  # type: ignore[valid-type]  # noqa: B008
 ) -> State[Any]:
     """Find lottery tickets: every level and arm of an experiment for every seed.
 
@@ -98,8 +105,10 @@ def sweep(
         log.info("the same from the command line: %s", shlex.join(command))
         outcome = asdict(Sweep(experiment, replicates, store, execution_of(advanced)).run(begun))
         diverged = f", {outcome['diverged']} diverged" if outcome["diverged"] else ""
-        return (f"{outcome['planned']:,} trainings are committed, {outcome['committed']:,} of them now{diverged}, in "
-                f"{outcome['seconds']['wall']:.0f} s")
+        return (
+            f"{outcome['planned']:,} trainings are committed, {outcome['committed']:,} of them now{diverged}, in "
+            f"{outcome['seconds']['wall']:.0f} s"
+        )
 
     return told(run)
 
@@ -123,8 +132,11 @@ def compact(store: StoreUrl = "") -> State[Any]:
         for key, reason in done.damaged.items():
             get_run_logger().warning("%s is damaged (%s): its unit is set aside; run its sweep again", key, reason)
             lines.append(f"- damaged and set aside: `{key}` ({reason})")
-        create_markdown_artifact("\n".join([*lines, "", f"Store: `{place.url}`"]), key="compact",
-                                 description="Rows added to the curated tables.")
+        create_markdown_artifact(
+            "\n".join([*lines, "", f"Store: `{place.url}`"]),
+            key="compact",
+            description="Rows added to the curated tables.",
+        )
         aside = f"; {len(done.damaged)} damaged objects were set aside, run their sweeps again" if done.damaged else ""
         return ", ".join(f"{count:,} rows of {kind}" for kind, count in done.added.items()) + " added" + aside
 
@@ -143,12 +155,14 @@ def report(experiment: ExperimentId, store: StoreUrl = "") -> State[Any]:
     def run() -> str:
         place = store_of(store)
         if experiment not in place.experiments():
-            raise LthError(f"{place.url} has no experiment {experiment!r}; it has "
-                           f"{', '.join(place.experiments()[:10]) or 'none'}")
+            raise LthError(
+                f"{place.url} has no experiment {experiment!r}; it has {', '.join(place.experiments()[:10]) or 'none'}"
+            )
         found = results_of(place, experiment)
         if found is None or not publish_results(place, experiment, found):
-            raise LthError(f"no training of {experiment} has finished in {place.url} without diverging; there is "
-                           "nothing to show")
+            raise LthError(
+                f"no training of {experiment} has finished in {place.url} without diverging; there is nothing to show"
+            )
         return f"{found.trainings:,} trainings reported"
 
     return told(run)

@@ -48,13 +48,12 @@ def _without_default(schema: dict[str, Any]) -> None:
     schema.pop("default", None)
 
 
-def _optional(
-    kind: Any, title: str, description: str, bounds: Mapping[str, Any] | None = None
-) -> tuple[Any, Any]:
+def _optional(kind: Any, title: str, description: str, bounds: Mapping[str, Any] | None = None) -> tuple[Any, Any]:
     """A field that may stay empty, without the `null` that would turn it into a choice of types on the screen."""
     limited: Any = Annotated[kind, Field(**bounds or {})]
-    field: Any = Field(None, title=title, description=description + _range(bounds or {}),
-                       json_schema_extra=_without_default)
+    field: Any = Field(
+        None, title=title, description=description + _range(bounds or {}), json_schema_extra=_without_default
+    )
     nothing: Any = Annotated[None, SkipJsonSchema()]
     return limited | nothing, field
 
@@ -80,8 +79,9 @@ def _range(bounds: Mapping[str, Any]) -> str:
     return f" ({' '.join(filter(None, (low, high)))})" if low or high else ""
 
 
-_REWINDING = {str(kind.default): str(kind.description) for part in get_args(Rewinding)
-              for kind in (part.model_fields["kind"],)}
+_REWINDING = {
+    str(kind.default): str(kind.description) for part in get_args(Rewinding) for kind in (part.model_fields["kind"],)
+}
 _CHANGES: dict[str, tuple[str, Any, str]] = {  # field of the form: (field of the experiment, its type, label)
     "name": ("name", str, "Name"),
     "controls": ("arms", list[_menu(name for name in arm_names() if name != "ticket")], "Controls"),  # type: ignore[misc]
@@ -104,17 +104,20 @@ URL_WITHOUT_KEYS = r"^([a-z0-9]+://)?[^@:]*(:[0-9]{1,5}(/[^@:]*)?)?$"
 """What is submitted is written down: keys in a URL are refused before that."""
 DURATION_PATTERN = r"^[0-9]+(it|ep)$"
 _FORM_BOUNDS: dict[str, dict[str, Any]] = {
-    "fraction": {"gt": 0, "lt": 1}, "duration": {"pattern": DURATION_PATTERN},
-    "rewind_step": {"pattern": DURATION_PATTERN}}
+    "fraction": {"gt": 0, "lt": 1},
+    "duration": {"pattern": DURATION_PATTERN},
+    "rewind_step": {"pattern": DURATION_PATTERN},
+}
 _DESCRIPTIONS = {
     "controls": "What is trained at every level besides the ticket, to compare it with. Several draws of one: say "
-                "`arms=[ticket, reinit:3]` under Settings.",
+    "`arms=[ticket, reinit:3]` under Settings.",
     "fraction": "Part of the remaining weights (or units) that a level removes. Other ones for convolutions and dense "
-                "layers: say `pruning.fraction={conv: 0.1, dense: 0.2}` under Settings.",
-    "rewinding": " ".join(["Where training starts from again.", *(f"`{kind}`: {text}" for kind, text in
-                                                                 _REWINDING.items())]),
+    "layers: say `pruning.fraction={conv: 0.1, dense: 0.2}` under Settings.",
+    "rewinding": " ".join(
+        ["Where training starts from again.", *(f"`{kind}`: {text}" for kind, text in _REWINDING.items())]
+    ),
     "rewind_step": "For Rewinding `step`: the step of the dense training whose weights, data order and learning rate "
-                   "training resumes from, as `500it` or epochs as `3ep`.",
+    "training resumes from, as `500it` or epochs as `3ep`.",
 }
 
 
@@ -124,34 +127,55 @@ def _changes() -> type[FormSection]:
         info = _field_of(Experiment, path)
         bounds = {**(_bounds(info) if kind in (int, float, str) else {}), **_FORM_BOUNDS.get(name, {})}
         fields[name] = _optional(kind, title, _DESCRIPTIONS.get(name, info.description or ""), bounds)
-    return create_model("Changes", __base__=FormSection, __doc__="What differs from the preset. Empty: as in the "
-                        "preset.", **fields)
+    return create_model(
+        "Changes", __base__=FormSection, __doc__="What differs from the preset. Empty: as in the preset.", **fields
+    )
 
 
 Changes = _changes()
 
 
-_EXECUTION = {"device": "Device", "cohort_size": "Seeds a cohort", "threads": "Threads a cohort",
-              "gpu_share": "GPU share", "save_every": "Seconds between saves"}
+_EXECUTION = {
+    "device": "Device",
+    "cohort_size": "Seeds a cohort",
+    "threads": "Threads a cohort",
+    "gpu_share": "GPU share",
+    "save_every": "Seconds between saves",
+}
 
 
 def _advanced() -> type[FormSection]:
     fields: dict[str, Any] = {
-        "settings": (list[str], Field(
-            default_factory=list, title="Settings", description="Any field of the experiment, one an entry, as the "
-            "command line's `--set`: e.g. `model.arguments.hidden=[300, 100]` or `training.optimizer.kind=sgd`.")),
-        "store": _optional(str, "Store", "Where results go: `s3://bucket/prefix` or a folder; empty: the worker's "
-                           "`LTH_STORE`.", {"pattern": URL_WITHOUT_KEYS}),
+        "settings": (
+            list[str],
+            Field(
+                default_factory=list,
+                title="Settings",
+                description="Any field of the experiment, one an entry, as the "
+                "command line's `--set`: e.g. `model.arguments.hidden=[300, 100]` or `training.optimizer.kind=sgd`.",
+            ),
+        ),
+        "store": _optional(
+            str,
+            "Store",
+            "Where results go: `s3://bucket/prefix` or a folder; empty: the worker's `LTH_STORE`.",
+            {"pattern": URL_WITHOUT_KEYS},
+        ),
     }
     for name, title in _EXECUTION.items():
         info = Execution.model_fields[name]
         kinds = [kind for kind in get_args(info.annotation) if kind is not type(None)]
         kind = kinds[0] if kinds and isinstance(kinds[0], type) else info.annotation
         fields[name] = _optional(kind, title, info.description or "", _bounds(info))
-    fields["large"] = _optional(bool, "Large sweep", f"Needed for more than {LARGE_SWEEP:,} trainings, which are more "
-                                "often a slip than a wish.")
-    return create_model("Advanced", __base__=FormSection, __doc__="Any other field of the experiment, and how the "
-                        "machines are used.", **fields)
+    fields["large"] = _optional(
+        bool, "Large sweep", f"Needed for more than {LARGE_SWEEP:,} trainings, which are more often a slip than a wish."
+    )
+    return create_model(
+        "Advanced",
+        __base__=FormSection,
+        __doc__="Any other field of the experiment, and how the machines are used.",
+        **fields,
+    )
 
 
 Advanced = _advanced()

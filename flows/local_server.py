@@ -12,8 +12,16 @@ from types import SimpleNamespace
 
 from prefect.server.api import server
 
-IDLE_SERVICES = ("CANCELLATION_CLEANUP", "CLEANUP_RECONCILER", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS",
-                 "REPOSSESSOR", "SCHEDULER", "TRIGGERS")
+IDLE_SERVICES = (
+    "CANCELLATION_CLEANUP",
+    "CLEANUP_RECONCILER",
+    "FOREMAN",
+    "LATE_RUNS",
+    "PAUSE_EXPIRATIONS",
+    "REPOSSESSOR",
+    "SCHEDULER",
+    "TRIGGERS",
+)
 """What a server does for schedules, workers and automations, every few seconds; the command has none of them."""
 
 
@@ -25,6 +33,7 @@ def temporary_server() -> Iterator[None]:
     A terminal signals its whole foreground group. A server that dies with the first Ctrl-C leaves the flow retrying
     calls to it for minutes, instead of recording that it was stopped.
     """
+
     def start(args: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
         idle = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in IDLE_SERVICES}
         guard = [sys.executable, "-E", "-S", str(Path(__file__).with_name("guard.py")), str(os.getpid())]

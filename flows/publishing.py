@@ -81,15 +81,19 @@ class Publisher:
 
     def _tag(self) -> None:
         experiment = self.experiment
-        about = [f"dataset:{experiment.dataset.name}", f"model:{experiment.model.name}",
-                 *(f"arm:{arm.name}" for arm in experiment.arms), f"criterion:{experiment.pruning.criterion}"]
+        about = [
+            f"dataset:{experiment.dataset.name}",
+            f"model:{experiment.model.name}",
+            *(f"arm:{arm.name}" for arm in experiment.arms),
+            f"criterion:{experiment.pruning.criterion}",
+        ]
         with get_client(sync_client=True) as client:
             client.update_flow_run(flow_run.id, tags=sorted({*flow_run.tags, *about}))
 
     def _begin_bar(self, planned: int, committed: int) -> None:
         self.bar = create_progress_artifact(  # type: ignore[assignment]  # in a thread it is never a coroutine
-            100 * committed / max(planned, 1), key=f"{self.slug}-progress",
-            description=_progress(planned, committed))
+            100 * committed / max(planned, 1), key=f"{self.slug}-progress", description=_progress(planned, committed)
+        )
 
     def _move_bar(self, planned: int, committed: int) -> None:
         if self.bar is not None:
@@ -110,14 +114,23 @@ def publish_results(store: Store, experiment_id: str, found: Results | None) -> 
     where = f"Tables and masks: `{store.url}`, experiment `{experiment_id}`."
     create_markdown_artifact(
         "\n\n".join([markdown_table(found.summary), *judged, where]),
-        key=f"{slug}-results", description=f"{experiment_id}: test accuracy at early stop, by level and arm.")
+        key=f"{slug}-results",
+        description=f"{experiment_id}: test accuracy at early stop, by level and arm.",
+    )
     for name, picture in found.figures.items():
         data = base64.b64encode(picture).decode()
-        create_markdown_artifact(f"![{name}](data:image/png;base64,{data})\n\n`{found.urls[name]}`",
-                                 key=f"{slug}-{name}", description=f"{experiment_id}: {name} against density, by arm.")
+        create_markdown_artifact(
+            f"![{name}](data:image/png;base64,{data})\n\n`{found.urls[name]}`",
+            key=f"{slug}-{name}",
+            description=f"{experiment_id}: {name} against density, by arm.",
+        )
     url = put_report_page(store, experiment_id)
-    create_link_artifact(url, "the whole report", key=f"{slug}-report",
-                         description=f"{experiment_id}: one HTML file in the store. Open or download `{url}`.")
+    create_link_artifact(
+        url,
+        "the whole report",
+        key=f"{slug}-report",
+        description=f"{experiment_id}: one HTML file in the store. Open or download `{url}`.",
+    )
     return True
 
 

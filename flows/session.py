@@ -57,8 +57,10 @@ class Session:
         slots = cluster.slots(self.share)
         if slots < 1:
             gpu = f" and {self.share.gpus:g} of a GPU" if self.share.gpus else ""
-            raise LthError(f"a unit needs {self.share.cpus} cores{gpu} on one machine, but Ray has no machine with "
-                           "that much; lower --threads, raise --cores, or add nodes")
+            raise LthError(
+                f"a unit needs {self.share.cpus} cores{gpu} on one machine, but Ray has no machine with "
+                "that much; lower --threads, raise --cores, or add nodes"
+            )
         return slots
 
     def choose_cohort_size(self, cluster: Cluster, copies: int = 1) -> int:
@@ -75,8 +77,12 @@ class Session:
             needed = bytes_on_gpu(min(size, len(self.seeds)), width, floats, self.prepared.size)
             cohorts = shares_of_gpu(memory, needed, cluster.cores_per_gpu() // self.share.cpus)
             self.share = replace(self.share, gpus=1 / cohorts)
-            self.log.info("a unit needs about %.1f GB of a GPU's %.1f GB: %s", needed / 1e9, memory / 1e9,
-                          f"up to {cohorts} share one" if cohorts > 1 else "it has one to itself")
+            self.log.info(
+                "a unit needs about %.1f GB of a GPU's %.1f GB: %s",
+                needed / 1e9,
+                memory / 1e9,
+                f"up to {cohorts} share one" if cohorts > 1 else "it has one to itself",
+            )
         return size
 
     def prepare(self, cluster: Cluster, sweep: bool = True) -> None:
@@ -88,8 +94,15 @@ class Session:
         self.load(cluster)
         facts = self.prepared.facts
         device = "cuda" if self.share.gpus else "cpu"
-        self.job = Job(self.experiment, facts, self.store.url, device, self.execution.threads, code_version(),
-                       self.execution.save_every or None)
+        self.job = Job(
+            self.experiment,
+            facts,
+            self.store.url,
+            device,
+            self.execution.threads,
+            code_version(),
+            self.execution.save_every or None,
+        )
         setup(self.experiment, facts)
         self.found = found_tickets(self.store, self.experiment, self.seeds, facts)
         record(self.store, self.experiment, self.seeds if sweep else None, facts, self.prepared.fingerprint)

@@ -146,11 +146,21 @@ class Sweep(Session):
             resumed = len(self.store.units_in_progress(self.experiment.id) & {unit.name for unit in units})
             tell(Planned(planned, before, len(units), slots, steps, resumed))
             self.log.info(
-                "%s: seeds %s, levels 0-%d, arms %s", self.experiment.id, format_seeds(self.seeds),
-                self.experiment.pruning.levels, ", ".join(arm.name for arm in self.experiment.arms))
-            self.log.info("%d trainings planned, %d of them committed already; %d units of up to %d seeds to run, "
-                          "%d at a time%s", planned, before, len(units), size, slots,
-                          f"; {resumed} go on from where they were saved" if resumed else "")
+                "%s: seeds %s, levels 0-%d, arms %s",
+                self.experiment.id,
+                format_seeds(self.seeds),
+                self.experiment.pruning.levels,
+                ", ".join(arm.name for arm in self.experiment.arms),
+            )
+            self.log.info(
+                "%d trainings planned, %d of them committed already; %d units of up to %d seeds to run, %d at a time%s",
+                planned,
+                before,
+                len(units),
+                size,
+                slots,
+                f"; {resumed} go on from where they were saved" if resumed else "",
+            )
             self.planned = planned
             self.publisher.begin(planned, before)
             self.seconds.slots = slots
@@ -166,12 +176,20 @@ class Sweep(Session):
         if self.failed:
             unrun = len(units) - self.completed - len(self.failed)
             rest = f", {unrun} more were not run because they need one that failed" if unrun else ""
-            raise SweepFailed(f"{len(self.failed)} of {len(units)} units failed{rest}; {self.completed} are committed. "
-                              f"The first failure: {self.failed[0]}")
+            raise SweepFailed(
+                f"{len(self.failed)} of {len(units)} units failed{rest}; {self.completed} are committed. "
+                f"The first failure: {self.failed[0]}"
+            )
         return Outcome(
-            experiment_id=self.experiment.id, store=self.store.url, planned=planned, committed_before=before,
-            committed=len(self.done) - before, diverged=sum(done.diverged for done in self.done.values()),
-            seconds=self.seconds.split(), slots=slots)
+            experiment_id=self.experiment.id,
+            store=self.store.url,
+            planned=planned,
+            committed_before=before,
+            committed=len(self.done) - before,
+            diverged=sum(done.diverged for done in self.done.values()),
+            seconds=self.seconds.split(),
+            slots=slots,
+        )
 
     def _run_units(self, cluster: Cluster, units: list[Unit]) -> None:
         """Keep every slot busy with the first unit whose needs are committed, until none is left."""
@@ -186,8 +204,11 @@ class Sweep(Session):
                     # On a cluster twice as many wait at Ray's door: an autoscaler adds machines for what waits there.
                     free = max(slots * (2 if cluster.shared else 1) - len(running), 0)
                     now = time.monotonic()
-                    able = (unit for unit in waiting if self.ask_again_at.get(unit, 0.0) <= now
-                            and ready(self.experiment, unit, self.done))
+                    able = (
+                        unit
+                        for unit in waiting
+                        if self.ask_again_at.get(unit, 0.0) <= now and ready(self.experiment, unit, self.done)
+                    )
                     for unit in list(islice(able, free)):
                         waiting.remove(unit)
                         context = contextvars.copy_context()
@@ -221,8 +242,10 @@ class Sweep(Session):
         self.ask_again_at[unit] = time.monotonic() + pause
         if owner not in self.owners_told:
             self.owners_told.add(owner)
-            text = (f"another sweep of this experiment, {owner}, is at some of the units: they are left to it; should "
-                    "it hang, end it and they are done here")
+            text = (
+                f"another sweep of this experiment, {owner}, is at some of the units: they are left to it; should "
+                "it hang, end it and they are done here"
+            )
             self.log.info(text)
             tell(Notice(text))
 

@@ -25,8 +25,10 @@ class Registry(Mapping[str, T], Generic[T]):
         """Make `value` known as `name`; `definition` is the function or class that it was made from."""
         where = (getattr(definition, "__module__", ""), getattr(definition, "__qualname__", ""))
         if name in self._entries and self._entries[name][2] != where:
-            raise InvalidExperiment(f"{_a(self.kind)} named {name!r} is registered already, by "
-                                    f"{self._entries[name][2][0]}; choose another name")
+            raise InvalidExperiment(
+                f"{_a(self.kind)} named {name!r} is registered already, by "
+                f"{self._entries[name][2][0]}; choose another name"
+            )
         self._entries[name] = (value, description, where)
 
     def __getitem__(self, name: str) -> T:
@@ -71,5 +73,6 @@ def import_module(name: str, field: str) -> object:
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # a script that is imported may well call sys.exit()
-        raise InvalidExperiment(f"{field}: importing {name!r} failed: {in_one_line(error)}; "
-                                "it must be importable from here") from None
+        raise InvalidExperiment(
+            f"{field}: importing {name!r} failed: {in_one_line(error)}; it must be importable from here"
+        ) from None

@@ -1,8 +1,8 @@
 """Open a store's tables: as Arrow, pandas or Polars, and in SQL through DuckDB.
 
-    results = lth.results.open("s3://bucket/prefix")
-    results.pandas("levels")
-    results.query("SELECT arm, level, avg(test_accuracy) FROM levels GROUP BY ALL ORDER BY ALL")
+results = lth.results.open("s3://bucket/prefix")
+results.pandas("levels")
+results.query("SELECT arm, level, avg(test_accuracy) FROM levels GROUP BY ALL ORDER BY ALL")
 """
 
 from __future__ import annotations
@@ -191,7 +191,8 @@ class Results:
             ours = ", ".join(f"'{experiment_id}'" for experiment_id in self._experiments) or "NULL"
             connection.execute(
                 f"CREATE VIEW {name} AS SELECT {columns} FROM curated_{name} WHERE experiment_id IN ({ours}) "
-                f"UNION ALL BY NAME SELECT * FROM landed_{name}")
+                f"UNION ALL BY NAME SELECT * FROM landed_{name}"
+            )
 
     def _table(self, name: str) -> pa.Table:
         if name not in self._loaded:
@@ -201,8 +202,10 @@ class Results:
     def _read(self, name: str) -> pa.Table:
         if name == "verdicts":
             levels = self.levels
-            judged = [judge(self._store, experiment_id, levels.filter(pc.equal(levels["experiment_id"], experiment_id)))
-                      for experiment_id in self._experiments]
+            judged = [
+                judge(self._store, experiment_id, levels.filter(pc.equal(levels["experiment_id"], experiment_id)))
+                for experiment_id in self._experiments
+            ]
             return pa.concat_tables([tables()[name].empty_table(), *judged])
         if name in ANALYSIS_SCHEMAS:
             parts = [SCHEMAS[name].empty_table()]

@@ -25,7 +25,6 @@ from tasks.ray_door import StepReporter
 Report = dict[str, float]
 
 
-
 @dataclass(frozen=True)
 class Loaded:
     """A data set in shared memory."""
@@ -58,8 +57,10 @@ def load(
 def _gpu_memory() -> int:
     """Bytes of the GPU that Ray gave to this worker."""
     if not torch.cuda.is_available():
-        raise LthError(f"Ray offers a GPU on {platform.node()}, but torch {torch.__version__} sees none there; install "
-                       "a CUDA build and its driver on that machine, or use --device cpu")
+        raise LthError(
+            f"Ray offers a GPU on {platform.node()}, but torch {torch.__version__} sees none there; install "
+            "a CUDA build and its driver on that machine, or use --device cpu"
+        )
     return int(torch.cuda.get_device_properties(0).total_memory)
 
 
@@ -88,9 +89,7 @@ def evaluate(
     return stages.evaluate_and_commit(job, work, ticket, trained, loaded.images()), None
 
 
-def connect(
-    job: Job, connection: Connection, measure: Measure, loaded: Loaded
-) -> tuple[int, None]:
+def connect(job: Job, connection: Connection, measure: Measure, loaded: Loaded) -> tuple[int, None]:
     """Measure the connectivity of one piece of work into the store; how many rows it made."""
     rows = connecting.connect(job, connection, measure, loaded.images())
     job.store.put_analysis("connectivity", job.experiment.id, rows)

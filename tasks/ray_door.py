@@ -30,8 +30,14 @@ OF_OUR_OWN = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_enable_metrics_coll
 nobody collects its metrics, which it keeps until somebody does."""
 
 
-LOST = (ray.exceptions.WorkerCrashedError, ray.exceptions.NodeDiedError, ray.exceptions.ObjectLostError,
-        ray.exceptions.RayActorError, ray.exceptions.LocalRayletDiedError, ray.exceptions.TaskCancelledError)
+LOST = (
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.ObjectLostError,
+    ray.exceptions.RayActorError,
+    ray.exceptions.LocalRayletDiedError,
+    ray.exceptions.TaskCancelledError,
+)
 """How Ray says that a worker, a node, or what it held is gone."""
 
 
@@ -84,7 +90,8 @@ class Cluster:
         """
         body = _gpu_body if share.gpus else _cpu_body
         return body.options(name=name, num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0).remote(
-            function, *arguments)
+            function, *arguments
+        )
 
     def warm(self, share: Share, slots: int) -> list[ray.ObjectRef]:
         """Begin to start a worker for every slot, imports and all; wait for the references before timing work."""
@@ -220,8 +227,10 @@ def _check_reachable(address: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
     except OSError as error:
-        raise LthError(f"no Ray cluster answers at RAY_ADDRESS={address} ({error.strerror or error}); start it, mend "
-                       "the address, or unset RAY_ADDRESS for a local Ray") from None
+        raise LthError(
+            f"no Ray cluster answers at RAY_ADDRESS={address} ({error.strerror or error}); start it, mend "
+            "the address, or unset RAY_ADDRESS for a local Ray"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -246,12 +255,20 @@ def connected(cpus: int | None = None) -> Iterator[Cluster]:
                     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
                 else:
                     # Never a bare init: it would look for, and hang on, the remains of another cluster.
-                    ray.init(address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False,
-                             logging_level=logging.ERROR, configure_logging=False)
+                    ray.init(
+                        address="local",
+                        num_cpus=cpus,
+                        include_dashboard=False,
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                        configure_logging=False,
+                    )
             except Exception as error:
                 where = f"at RAY_ADDRESS={address}" if address else "on this machine"
-                raise LthError(f"Ray {where} could not be reached or started: {_first_line(error)}; check that the "
-                               "cluster runs and, if it asks for a token, RAY_AUTH_MODE=token and the token") from None
+                raise LthError(
+                    f"Ray {where} could not be reached or started: {_first_line(error)}; check that the "
+                    "cluster runs and, if it asks for a token, RAY_AUTH_MODE=token and the token"
+                ) from None
             stack.callback(ray.shutdown)
         yield Cluster(local=not already and not shared, stopping=threading.Event(), shared=shared)
 

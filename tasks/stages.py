@@ -64,8 +64,14 @@ def _worth_retrying(task: Task[..., Any], task_run: TaskRun, state: State[Any]) 
 def stage(function: Callable[P, R]) -> Task[P, R]:
     """A Prefect task for one stage: three retries with back-off, nothing cached, nothing persisted."""
     decorate = task(
-        name=function.__name__, retries=3, retry_delay_seconds=exponential_backoff(backoff_factor=1),
-        retry_jitter_factor=0.5, retry_condition_fn=_worth_retrying, cache_policy=NO_CACHE, persist_result=False)
+        name=function.__name__,
+        retries=3,
+        retry_delay_seconds=exponential_backoff(backoff_factor=1),
+        retry_jitter_factor=0.5,
+        retry_condition_fn=_worth_retrying,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+    )
     return decorate(function)
 
 
@@ -96,8 +102,16 @@ def _run(cluster: Cluster, share: Share, name: str, function: Callable[..., Any]
 def prepare(cluster: Cluster, share: Share, experiment: Experiment) -> Prepared:
     """Read and check the data set once."""
     dataset = experiment.dataset
-    known, loaded = _run(cluster, share, _prepare_label(experiment), bodies.load, dataset.name, dataset.path,
-                         experiment.imports, share.gpus > 0)
+    known, loaded = _run(
+        cluster,
+        share,
+        _prepare_label(experiment),
+        bodies.load,
+        dataset.name,
+        dataset.path,
+        experiment.imports,
+        share.gpus > 0,
+    )
     facts, fingerprint, size, gpu_memory = known
     return Prepared(facts, fingerprint, size, gpu_memory, loaded)
 
@@ -110,12 +124,11 @@ def prune(cluster: Cluster, share: Share, job: Job, work: Work, data: ray.Object
 
 
 @stage
-def rewind(
-    cluster: Cluster, share: Share, job: Job, work: Work, data: ray.ObjectRef, pruned: Held | None
-) -> Held:
+def rewind(cluster: Cluster, share: Share, job: Job, work: Work, data: ray.ObjectRef, pruned: Held | None) -> Held:
     """Put the masks together with the weights that training starts from again."""
-    seconds, arrays = _run(cluster, share, _kind("rewind", work.unit), bodies.rewind, job, work, data,
-                           pruned and pruned.arrays)
+    seconds, arrays = _run(
+        cluster, share, _kind("rewind", work.unit), bodies.rewind, job, work, data, pruned and pruned.arrays
+    )
     return Held(arrays, seconds)
 
 
@@ -124,19 +137,34 @@ def train(
     cluster: Cluster, share: Share, job: Job, work: Work, ticket: Held, data: ray.ObjectRef, counter: StepCounter
 ) -> Held:
     """Train the cohort."""
-    seconds, arrays = _run(cluster, share, _kind("train", work.unit), bodies.train, job, work, ticket.arrays, data,
-                           counter.actor)
+    seconds, arrays = _run(
+        cluster, share, _kind("train", work.unit), bodies.train, job, work, ticket.arrays, data, counter.actor
+    )
     return Held(arrays, seconds)
 
 
 @stage
 def evaluate(
-    cluster: Cluster, share: Share, job: Job, work: Work, ticket: Held | None, trained: Held | None,
+    cluster: Cluster,
+    share: Share,
+    job: Job,
+    work: Work,
+    ticket: Held | None,
+    trained: Held | None,
     data: ray.ObjectRef,
 ) -> Committed:
     """Evaluate on the test set and commit the unit to the store."""
-    committed, _ = _run(cluster, share, _kind("evaluate", work.unit), bodies.evaluate, job, work,
-                        ticket and ticket.arrays, trained and trained.arrays, data)
+    committed, _ = _run(
+        cluster,
+        share,
+        _kind("evaluate", work.unit),
+        bodies.evaluate,
+        job,
+        work,
+        ticket and ticket.arrays,
+        trained and trained.arrays,
+        data,
+    )
     return committed
 
 

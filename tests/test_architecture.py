@@ -35,12 +35,18 @@ def test_imports_run_one_way(room: str) -> None:
 
 
 def test_the_engine_imports_torch_and_numpy_and_nothing_heavier() -> None:
-    code = ("import sys, lth.engine; heavy = {'pydantic', 'prefect', 'ray', 'yaml', 's3fs', 'fsspec', 'pyarrow', "
-            "'duckdb', 'matplotlib', 'torchvision', 'sklearn', 'scipy', 'typer', 'rich'} & set(sys.modules); "
-            "assert not heavy, heavy")
+    code = (
+        "import sys, lth.engine; heavy = {'pydantic', 'prefect', 'ray', 'yaml', 's3fs', 'fsspec', 'pyarrow', "
+        "'duckdb', 'matplotlib', 'torchvision', 'sklearn', 'scipy', 'typer', 'rich'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
     # torch itself may bring some along where they are installed: those are not ours
-    baseline = subprocess.run([sys.executable, "-c", "import sys, torch, torch.func; print(*sys.modules)"], check=True,
-                              capture_output=True, text=True).stdout.split()
+    baseline = subprocess.run(
+        [sys.executable, "-c", "import sys, torch, torch.func; print(*sys.modules)"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
     code = code.replace("& set(sys.modules)", f"& (set(sys.modules) - set({sorted(set(baseline))!r}))")
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
@@ -50,10 +56,23 @@ def test_no_file_of_the_house_is_too_long_to_have_one_purpose() -> None:
         for path in (ROOT / room).rglob("*.py"):
             assert len(path.read_text().splitlines()) <= 400, path
 
+
 UNPICKLERS = {"pickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-UNSAFE_CALLS = {"torch.load", "torch.jit.load", "np.load", "numpy.load", "yaml.load", "yaml.unsafe_load",
-                "yaml.full_load", "yaml.load_all", "pd.read_pickle", "pandas.read_pickle", "pa.deserialize", "eval",
-                "exec"}
+UNSAFE_CALLS = {
+    "torch.load",
+    "torch.jit.load",
+    "np.load",
+    "numpy.load",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "yaml.full_load",
+    "yaml.load_all",
+    "pd.read_pickle",
+    "pandas.read_pickle",
+    "pa.deserialize",
+    "eval",
+    "exec",
+}
 
 
 def unsafe(code: str) -> list[str]:
@@ -64,14 +83,25 @@ def unsafe(code: str) -> list[str]:
             found += [alias.name for alias in node.names if alias.name.split(".")[0] in UNPICKLERS]
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in UNPICKLERS:
             found.append(str(node.module))
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in UNSAFE_CALLS and \
-                "Loader=_StrictLoader" not in ast.unparse(node):  # a SafeLoader, see below
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) in UNSAFE_CALLS
+            and "Loader=_StrictLoader" not in ast.unparse(node)
+        ):  # a SafeLoader, see below
             found.append(ast.unparse(node.func))
     return found
 
 
-@pytest.mark.parametrize("code", ["import pickle", "from joblib import load", "import torch\ntorch.load(f)",
-                                  "import numpy as np\nnp.load(f, allow_pickle=True)", "yaml.load(t, Loader)"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import pickle",
+        "from joblib import load",
+        "import torch\ntorch.load(f)",
+        "import numpy as np\nnp.load(f, allow_pickle=True)",
+        "yaml.load(t, Loader)",
+    ],
+)
 def test_such_code_is_found(code: str) -> None:
     assert unsafe(code)
 

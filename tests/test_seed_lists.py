@@ -15,8 +15,15 @@ from lth.experiment import format_seeds, parse_seeds
 
 @pytest.mark.parametrize(
     ("text", "seeds"),
-    [("0-4", (0, 1, 2, 3, 4)), ("3", (3,)), ("3-3", (3,)), ("7, 3 ,10-12", (3, 7, 10, 11, 12)), ("007", (7,)),
-     ("2147483647", (2**31 - 1,))])
+    [
+        ("0-4", (0, 1, 2, 3, 4)),
+        ("3", (3,)),
+        ("3-3", (3,)),
+        ("7, 3 ,10-12", (3, 7, 10, 11, 12)),
+        ("007", (7,)),
+        ("2147483647", (2**31 - 1,)),
+    ],
+)
 def test_reading(text: str, seeds: tuple[int, ...]) -> None:
     assert parse_seeds(text) == seeds
 
@@ -65,7 +72,8 @@ def test_the_limit_counts_all_entries_together(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(
-    ("seeds", "text"), [((0, 1, 2, 7), "0-2,7"), ((5,), "5"), ((9, 3, 4), "3-4,9"), ((0, 2, 4), "0,2,4"), ((), "")])
+    ("seeds", "text"), [((0, 1, 2, 7), "0-2,7"), ((5,), "5"), ((9, 3, 4), "3-4,9"), ((0, 2, 4), "0,2,4"), ((), "")]
+)
 def test_writing(seeds: tuple[int, ...], text: str) -> None:
     assert format_seeds(seeds) == text
 
@@ -77,6 +85,8 @@ def test_reading_and_writing_are_inverse(seeds: set[int]) -> None:
     assert parse_seeds(text) == tuple(sorted(seeds))
     assert format_seeds(parse_seeds(text)) == text
     # Shortest: two entries never touch, else they were one.
-    entries = [tuple(map(int, (*entry.split("-"), entry)[:2])) if "-" in entry else (int(entry),) * 2
-               for entry in text.split(",")]
+    entries = [
+        tuple(map(int, (*entry.split("-"), entry)[:2])) if "-" in entry else (int(entry),) * 2
+        for entry in text.split(",")
+    ]
     assert all(later[0] > earlier[1] + 1 for earlier, later in pairwise(entries))

@@ -63,7 +63,12 @@ def print_verdicts(source: str, store_url: str, settings: list[str], arm: str, m
 
 
 def print_overlap(
-    source: str, store_url: str, settings: list[str], between: str, levels: str | None, arms: str | None,
+    source: str,
+    store_url: str,
+    settings: list[str],
+    between: str,
+    levels: str | None,
+    arms: str | None,
     by_layer: bool,
 ) -> None:
     """Jaccard indices against chance, means over pairs."""
@@ -71,12 +76,20 @@ def print_overlap(
 
     store, console = Store(store_url), Console(highlight=False)
     experiment = experiment_in(source, store, settings)
-    rows = compare(store, experiment.id, between, numbers(levels, "--levels") if levels else None,  # type: ignore[arg-type]
-                   names(arms) if arms else None)
+    rows = compare(
+        store,
+        experiment.id,
+        between,  # type: ignore[arg-type]
+        numbers(levels, "--levels") if levels else None,
+        names(arms) if arms else None,
+    )
     key = store.put_analysis("overlap", experiment.id, rows)
     console.print(f"[bold]{experiment.id}[/]: overlap of masks between {between}")
-    texts, figures = {"seeds": (["arm"], ["level"]), "arms": (["arm a", "arm b"], ["level"]),
-                      "levels": (["arm"], ["levels"])}[between]
+    texts, figures = {
+        "seeds": (["arm"], ["level"]),
+        "arms": (["arm a", "arm b"], ["level"]),
+        "levels": (["arm"], ["levels"]),
+    }[between]
     table = _table([*texts, *(["tensor"] if by_layer else [])], [*figures, "pairs", "Jaccard", "chance", "ratio"])
     keys = ("arm_a", "draw_a", "level_a", "arm_b", "draw_b", "level_b", "tensor")
     whole = pc.equal(rows["tensor"], "")
@@ -88,17 +101,36 @@ def print_overlap(
         arms_ = [_arm(*place[:2]), _arm(*place[3:5])][: len(texts)]
         which = f"{place[2]}, {place[5]}" if between == "levels" else str(place[2])
         chance = _mean([row["chance"] for row in group if row["jaccard"] is not None])
-        table.add_row(*arms_, *([place[6]] if by_layer else []), which, str(len(values)), _interval(values, 1, 4),
-                      f"{chance:.4f}", f"{_mean(values) / chance:.2f}x" if chance else "")
+        table.add_row(
+            *arms_,
+            *([place[6]] if by_layer else []),
+            which,
+            str(len(values)),
+            _interval(values, 1, 4),
+            f"{chance:.4f}",
+            f"{_mean(values) / chance:.2f}x" if chance else "",
+        )
     console.print(table)
-    console.print("Jaccard index of kept weights: mean ± half the 95% t interval over pairs (pairs that share a "
-                  "seed are not independent); chance: random masks of the same counts.")
+    console.print(
+        "Jaccard index of kept weights: mean ± half the 95% t interval over pairs (pairs that share a "
+        "seed are not independent); chance: random masks of the same counts."
+    )
     console.print(f"{rows.num_rows:,} rows in {store.url}/{key}", soft_wrap=True)
 
 
 def print_connectivity(
-    source: str, store_url: str, settings: list[str], seeds: str, levels: str, arms: str, steps: str | None,
-    copies: int, points: int, batch_norm: str, splits: str, execution: Execution,
+    source: str,
+    store_url: str,
+    settings: list[str],
+    seeds: str,
+    levels: str,
+    arms: str,
+    steps: str | None,
+    copies: int,
+    points: int,
+    batch_norm: str,
+    splits: str,
+    execution: Execution,
 ) -> None:
     """Barriers by arm, level, step and split: means over the pairs of a seed, then over seeds."""
     from lth.sweep.connecting import Measure, missing
@@ -114,8 +146,16 @@ def print_connectivity(
     def start() -> int:
         from flows.connectivity import connectivity
 
-        options = {"levels": wanted, "arms": among, "steps": at, "copies": copies, "points": points,
-                   "batch_norm": batch_norm, "splits": measure.splits, "execution": execution}
+        options = {
+            "levels": wanted,
+            "arms": among,
+            "steps": at,
+            "copies": copies,
+            "points": points,
+            "batch_norm": batch_norm,
+            "splits": measure.splits,
+            "execution": execution,
+        }
         return int(connectivity(experiment, seeds, store.url, **options))  # type: ignore[call-overload]
 
     if facts is None or missing(Job(experiment, facts, store.url), replicates, wanted, among, at, measure, 1):
@@ -127,19 +167,33 @@ def print_connectivity(
     if lost := rows.num_rows - len(found):
         console.print(f"[yellow]{lost} pairs of copies diverged[/]; they are recorded and left out of the means.")
     for (split, norm, shown), group in _groups(found, ("split", "batch_norm", "points")):
-        console.print(f"[bold]{experiment.id}[/]: linear mode connectivity, {split} errors, {shown} points, batch "
-                      f"norm: {norm}", soft_wrap=True)
+        console.print(
+            f"[bold]{experiment.id}[/]: linear mode connectivity, {split} errors, {shown} points, batch norm: {norm}",
+            soft_wrap=True,
+        )
         table = _table(["arm"], ["level", "step", "seeds", "pairs", "barrier", "error", "stable"])
         for place, some in _groups(group, ("arm", "draw", "level", "step")):
-            by_seed = [_mean([row["barrier"] for row in some if row["seed"] == seed])
-                       for seed in sorted({row["seed"] for row in some})]
+            by_seed = [
+                _mean([row["barrier"] for row in some if row["seed"] == seed])
+                for seed in sorted({row["seed"] for row in some})
+            ]
             error = _mean([(row["error_a"] + row["error_b"]) / 2 for row in some])
-            table.add_row(_arm(*place[:2]), str(place[2]), str(place[3]), str(len(by_seed)), str(len(some)),
-                          _interval(by_seed, 100, 2), f"{error:.2%}", _stable(by_seed))
+            table.add_row(
+                _arm(*place[:2]),
+                str(place[2]),
+                str(place[3]),
+                str(len(by_seed)),
+                str(len(some)),
+                _interval(by_seed, 100, 2),
+                f"{error:.2%}",
+                _stable(by_seed),
+            )
         console.print(table)
-    console.print("Barrier: the highest error on the line above the mean of its ends, in percentage points, mean ± "
-                  f"half the 95% t interval over seeds; stable below {STABLE * 100:g} (Frankle et al. 2020), "
-                  "open where the interval holds both. Error: at the ends.")
+    console.print(
+        "Barrier: the highest error on the line above the mean of its ends, in percentage points, mean ± "
+        f"half the 95% t interval over seeds; stable below {STABLE * 100:g} (Frankle et al. 2020), "
+        "open where the interval holds both. Error: at the ends."
+    )
 
 
 def _stable(barriers: Sequence[float]) -> str:

@@ -16,24 +16,39 @@ if TYPE_CHECKING:
     from lth.experiment import Execution, Experiment
 
 app = typer.Typer(
-    name="lth", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich",
-    help="Find lottery tickets at scale: sparse subnetworks that train as well as the dense network.")
+    name="lth",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Find lottery tickets at scale: sparse subnetworks that train as well as the dense network.",
+)
 
 Source = Annotated[str, typer.Argument(metavar="PRESET|FILE", help="A preset (`lth list presets`) or a YAML file.")]
 Seeds = Annotated[str, typer.Option(help="Replicates, as 0-4 or 0,3,10-12.")]
 Levels = Annotated[int | None, typer.Option(help="Pruning levels; overrides pruning.levels.")]
 StoreOption = Annotated[str, typer.Option(envvar="LTH_STORE", help="A folder, file://… or s3://bucket/prefix.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Set a field of the "
-                                                    "experiment, e.g. training.duration=2000it. Repeatable.")]
-Ticket = Annotated[str | None, typer.Option(
-    metavar="EXPERIMENT|FILE", help="Train tickets that were found before on PRESET's data, with controls (ticket "
-    "transfer): those of an experiment in the store, or one that `lth export` wrote.")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Set a field of the experiment, e.g. training.duration=2000it. Repeatable."
+    ),
+]
+Ticket = Annotated[
+    str | None,
+    typer.Option(
+        metavar="EXPERIMENT|FILE",
+        help="Train tickets that were found before on PRESET's data, with controls (ticket "
+        "transfer): those of an experiment in the store, or one that `lth export` wrote.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 CohortSize = Annotated[int | None, typer.Option(min=1, help="Seeds per unit; chosen if not given.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU cores and torch threads per unit.")]
 GpuShare = Annotated[float | None, typer.Option(help="Part of a GPU per unit; by its memory if not given.")]
-SaveEvery = Annotated[float, typer.Option(min=0, help="Seconds between saves of a training in "
-                                          "progress, at most; 0: never.")]
+SaveEvery = Annotated[
+    float, typer.Option(min=0, help="Seconds between saves of a training in progress, at most; 0: never.")
+]
 Cores = Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; all if not given.")]
 STORE = "./lth-store"
 
@@ -74,8 +89,9 @@ def execution_of(
     if device not in ("auto", "cpu", "cuda"):
         raise InvalidExperiment(f"unknown device {device!r}; choose auto, cpu or cuda")
     try:
-        return Execution.model_validate({"device": device, "cohort_size": cohort_size, "threads": threads,
-                                         "cores": cores, **others})
+        return Execution.model_validate(
+            {"device": device, "cohort_size": cohort_size, "threads": threads, "cores": cores, **others}
+        )
     except ValidationError as error:
         raise InvalidExperiment(explain(error, Execution)) from None
 
@@ -126,8 +142,9 @@ def plan(
 
 @app.command()
 def status(
-    source: Annotated[str | None, typer.Argument(metavar="[PRESET|FILE|ID]", help="Which experiment; all if not "
-                                                 "given.")] = None,
+    source: Annotated[
+        str | None, typer.Argument(metavar="[PRESET|FILE|ID]", help="Which experiment; all if not given.")
+    ] = None,
     store: StoreOption = STORE,
     set_: Settings = None,
 ) -> None:
@@ -139,10 +156,16 @@ def status(
 
 @app.command()
 def verify(
-    source: Annotated[str | None, typer.Argument(metavar="[PRESET|FILE|ID]", help="Which experiment; all if not "
-                                                 "given.")] = None,
-    set_aside: Annotated[bool, typer.Option("--set-aside", help="Put units with a damaged or missing object into "
-                                            "quarantine, so that the next run does them anew.")] = False,
+    source: Annotated[
+        str | None, typer.Argument(metavar="[PRESET|FILE|ID]", help="Which experiment; all if not given.")
+    ] = None,
+    set_aside: Annotated[
+        bool,
+        typer.Option(
+            "--set-aside",
+            help="Put units with a damaged or missing object into quarantine, so that the next run does them anew.",
+        ),
+    ] = False,
     store: StoreOption = STORE,
     set_: Settings = None,
 ) -> None:
@@ -154,8 +177,12 @@ def verify(
 
 @app.command()
 def query(
-    sql: Annotated[str, typer.Argument(help="SQL (DuckDB) over the tables levels, metrics, masks, layers, "
-                                       "overlap, connectivity, verdicts.")],
+    sql: Annotated[
+        str,
+        typer.Argument(
+            help="SQL (DuckDB) over the tables levels, metrics, masks, layers, overlap, connectivity, verdicts."
+        ),
+    ],
     store: StoreOption = STORE,
     experiment: Annotated[str | None, typer.Option(help="Only this experiment's id.")] = None,
     format: Annotated[Literal["table", "csv", "json", "parquet"], typer.Option(help="Output format.")] = "table",
@@ -171,8 +198,10 @@ def query(
 def verdicts(
     source: Annotated[str, typer.Argument(metavar="PRESET|FILE|ID", help="Which experiment of the store.")],
     arm: Annotated[str, typer.Option(help="Which arm is judged.")] = "ticket",
-    margin: Annotated[float | None, typer.Option(
-        help="Accuracy that may be lost, as 0.005; another than the declared one makes it post hoc.")] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(help="Accuracy that may be lost, as 0.005; another than the declared one makes it post hoc."),
+    ] = None,
     store: StoreOption = STORE,
     set_: Settings = None,
 ) -> None:
@@ -198,8 +227,10 @@ def compare(
 @app.command()
 def report(
     source: Annotated[str, typer.Argument(metavar="PRESET|FILE|ID", help="Which experiment of the store.")],
-    margin: Annotated[float | None, typer.Option(
-        help="Accuracy that may be lost, as 0.005; another than the declared one makes it post hoc.")] = None,
+    margin: Annotated[
+        float | None,
+        typer.Option(help="Accuracy that may be lost, as 0.005; another than the declared one makes it post hoc."),
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="HTML file; <id>.html if not given.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Also write every figure into this folder, for print.")] = None,
     format: Annotated[str | None, typer.Option(help="Of those figures: pdf, svg or png; pdf if not given.")] = None,
@@ -219,8 +250,10 @@ def export(
     level: Annotated[int, typer.Option(help="Which pruning level; 0 is the dense network.")],
     arm: Annotated[str, typer.Option(help="Which arm.")] = "ticket",
     draw: Annotated[int, typer.Option(help="Which of several draws of the arm.")] = 0,
-    format: Annotated[list[str] | None, typer.Option(
-        help="safetensors, torch, onnx, csr or dense; repeatable. safetensors if not given.")] = None,
+    format: Annotated[
+        list[str] | None,
+        typer.Option(help="safetensors, torch, onnx, csr or dense; repeatable. safetensors if not given."),
+    ] = None,
     weights: Annotated[Literal["early_stop", "end"], typer.Option(help="Which trained weights.")] = "early_stop",
     output: Annotated[Path | None, typer.Option(help="Folder; named after the ticket if not given.")] = None,
     store: StoreOption = STORE,
@@ -231,15 +264,28 @@ def export(
     """Take a ticket away: masks, initial and trained weights in a file, with a card that says what it is."""
     from flows.cli.exporting import export_ticket
 
-    export_ticket(source, seed, level, arm, draw, tuple(format or ("safetensors",)), weights, output, store, set_ or [],
-                  execution_of(device, None, threads, None))
+    export_ticket(
+        source,
+        seed,
+        level,
+        arm,
+        draw,
+        tuple(format or ("safetensors",)),
+        weights,
+        output,
+        store,
+        set_ or [],
+        execution_of(device, None, threads, None),
+    )
 
 
 @app.command()
 def overlap(
     source: Annotated[str, typer.Argument(metavar="PRESET|FILE|ID", help="Which experiment of the store.")],
-    between: Annotated[Literal["seeds", "arms", "levels"], typer.Option(
-        help="Compare masks across seeds of an arm and level, arms of a level, or levels of an arm.")] = "seeds",
+    between: Annotated[
+        Literal["seeds", "arms", "levels"],
+        typer.Option(help="Compare masks across seeds of an arm and level, arms of a level, or levels of an arm."),
+    ] = "seeds",
     levels: Annotated[str | None, typer.Option(help="Only these levels, as 1,5 or 1-5; else all above 0.")] = None,
     arms: Annotated[str | None, typer.Option(help="Only these arms, as ticket,random_mask.")] = None,
     by_layer: Annotated[bool, typer.Option("--by-layer", help="Print every layer, not the whole network.")] = False,
@@ -258,12 +304,18 @@ def connectivity(
     seeds: Annotated[str, typer.Option(help="Replicates, as 0-2.")] = "0-2",
     levels: Annotated[str, typer.Option(help="Pruning levels, as 0,7; above 0 they must be committed.")] = "0",
     arms: Annotated[str, typer.Option(help="Arms, as ticket,reinit.")] = "ticket",
-    steps: Annotated[str | None, typer.Option(help="Steps of the dense training from which copies part, as 0it,500it; "
-                                              "the rewinding step if not given.")] = None,
+    steps: Annotated[
+        str | None,
+        typer.Option(
+            help="Steps of the dense training from which copies part, as 0it,500it; the rewinding step if not given."
+        ),
+    ] = None,
     copies: Annotated[int, typer.Option(help="Copies of every seed, each with a data order of its own.")] = 3,
     points: Annotated[int, typer.Option(help="Points on the line between two copies.")] = 30,
-    batch_norm: Annotated[Literal["recompute", "interpolate"], typer.Option(
-        help="Batch-norm statistics on the line: measured anew, or interpolated.")] = "recompute",
+    batch_norm: Annotated[
+        Literal["recompute", "interpolate"],
+        typer.Option(help="Batch-norm statistics on the line: measured anew, or interpolated."),
+    ] = "recompute",
     splits: Annotated[str, typer.Option(help="Where errors are measured: test, train or test,train.")] = "test",
     store: StoreOption = STORE,
     set_: Settings = None,
@@ -275,14 +327,28 @@ def connectivity(
     """Linear mode connectivity: the error barrier between copies of a seed trained in other data orders."""
     from flows.cli.analysing import print_connectivity
 
-    print_connectivity(source, store, set_ or [], seeds, levels, arms, steps, copies, points, batch_norm, splits,
-                       execution_of(device, cohort_size, threads, cores))
+    print_connectivity(
+        source,
+        store,
+        set_ or [],
+        seeds,
+        levels,
+        arms,
+        steps,
+        copies,
+        points,
+        batch_norm,
+        splits,
+        execution_of(device, cohort_size, threads, cores),
+    )
 
 
 @app.command("list")
 def list_(
-    what: Annotated[Literal["presets", "datasets", "models", "criteria", "arms", "experiments"],
-                    typer.Argument(help="What to list.")],
+    what: Annotated[
+        Literal["presets", "datasets", "models", "criteria", "arms", "experiments"],
+        typer.Argument(help="What to list."),
+    ],
     store: StoreOption = STORE,
 ) -> None:
     """List what can be named in an experiment, or the experiments in a store."""

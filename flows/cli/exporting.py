@@ -21,8 +21,16 @@ FIGURE_FORMATS = ("pdf", "svg", "png")
 
 
 def export_ticket(
-    source: str, seed: int, level: int, arm: str, draw: int, formats: tuple[str, ...],
-    weights: Literal["early_stop", "end"], output: Path | None, store_url: str, settings: list[str],
+    source: str,
+    seed: int,
+    level: int,
+    arm: str,
+    draw: int,
+    formats: tuple[str, ...],
+    weights: Literal["early_stop", "end"],
+    output: Path | None,
+    store_url: str,
+    settings: list[str],
     execution: Execution,
 ) -> None:
     """Train the ticket once more, write it, and say what was written."""
@@ -43,16 +51,24 @@ def export_ticket(
     with errors.status(f"training {name} once more: its weights are not kept"):
         ticket = collect(store, identifier, seed, level, arm, draw, weights, execution.threads, execution.device)
     card = ticket.card
-    console.print(f"[bold]{name}[/]: {card.weights_remaining:,} of {card.weights_total:,} weights "
-                  f"({100 * card.density:.3g}%), test accuracy {100 * card.test_accuracy:.2f}% "
-                  f"({100 * card.test_accuracy_here:.2f}% measured here)", soft_wrap=True)
+    console.print(
+        f"[bold]{name}[/]: {card.weights_remaining:,} of {card.weights_total:,} weights "
+        f"({100 * card.density:.3g}%), test accuracy {100 * card.test_accuracy:.2f}% "
+        f"({100 * card.test_accuracy_here:.2f}% measured here)",
+        soft_wrap=True,
+    )
     for file in save(ticket, folder, formats):
         console.print(f"  {file} ({file.stat().st_size:,} bytes)", soft_wrap=True)
 
 
 def write_report(
-    source: str, margin: float | None, output: Path | None, figures: Path | None, suffix: str | None,
-    store_url: str, settings: list[str],
+    source: str,
+    margin: float | None,
+    output: Path | None,
+    figures: Path | None,
+    suffix: str | None,
+    store_url: str,
+    settings: list[str],
 ) -> None:
     """Write the HTML report of an experiment, and its figures into a folder of their own; say where they are."""
     import lth.results

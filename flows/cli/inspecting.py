@@ -30,8 +30,9 @@ def print_status(source: str | None, store_url: str, settings: list[str]) -> Non
         console.print(f"no experiments in {store.url} yet")
     for identifier in ids:
         if identifier not in known:
-            raise LthError(f"{identifier} has not been started in {store.url}; "
-                           f"it holds: {', '.join(known) or 'nothing'}")
+            raise LthError(
+                f"{identifier} has not been started in {store.url}; it holds: {', '.join(known) or 'nothing'}"
+            )
         _print_one(identifier, store, console)
 
 
@@ -59,8 +60,10 @@ def _print_one(identifier: str, store: Store, console: Console) -> None:
 
     planned = _planned(store, identifier)
     results = lth.results.open(store.url, identifier)
-    rows = results.query("SELECT arm, draw, level, list(seed) AS seeds, count(*) FILTER (status = 'diverged') AS "
-                         "diverged FROM levels GROUP BY ALL").to_pylist()
+    rows = results.query(
+        "SELECT arm, draw, level, list(seed) AS seeds, count(*) FILTER (status = 'diverged') AS "
+        "diverged FROM levels GROUP BY ALL"
+    ).to_pylist()
     want, have, diverged = Counter[tuple[int, str]](), Counter[tuple[int, str]](), Counter[tuple[int, str]]()
     for (arm, _, level), seeds in planned.items():
         want[level, arm] += len(seeds)
@@ -68,11 +71,13 @@ def _print_one(identifier: str, store: Store, console: Console) -> None:
         have[row["level"], row["arm"]] += len(row["seeds"])
         diverged[row["level"], row["arm"]] += row["diverged"]
     arms = sorted({arm for _, arm in [*want, *have]}, key=lambda arm: (arm != "ticket", arm))
-    found = sum(len(planned.get((row["arm"], row["draw"], row["level"]), set()).intersection(row["seeds"]))
-                for row in rows)
+    found = sum(
+        len(planned.get((row["arm"], row["draw"], row["level"]), set()).intersection(row["seeds"])) for row in rows
+    )
     total = sum(want.values())
-    console.print(f"[bold]{identifier}[/]: {found:,} of {total:,} trainings committed, "
-                  f"{sum(diverged.values())} diverged")
+    console.print(
+        f"[bold]{identifier}[/]: {found:,} of {total:,} trainings committed, {sum(diverged.values())} diverged"
+    )
     table = Table(caption="committed/planned, ✗ diverged", caption_justify="left")
     table.add_column("level", justify="right")
     for arm in arms:
@@ -85,8 +90,9 @@ def _print_one(identifier: str, store: Store, console: Console) -> None:
         table.add_row(str(level), *cells)
     console.print(table)
     for key, reason in results.damaged.items():
-        console.print(f"[red]damaged:[/] {key}: {reason}; `lth run` sets its unit aside and does it again",
-                      soft_wrap=True)
+        console.print(
+            f"[red]damaged:[/] {key}: {reason}; `lth run` sets its unit aside and does it again", soft_wrap=True
+        )
 
 
 def _planned(store: Store, identifier: str) -> dict[tuple[str, int, int], set[int]]:
@@ -102,8 +108,10 @@ def _planned(store: Store, identifier: str) -> dict[tuple[str, int, int], set[in
                     for level in range(1, record["levels"] + 1):
                         planned[arm, draw, level].update(seeds)
         except (KeyError, TypeError, ValueError, AttributeError, LthError) as error:
-            raise LthError(f"a sweep record of {identifier} in {store.url} is damaged ({type(error).__name__}: {error})"
-                           f"; remove it from experiments/{identifier}/sweeps, the next run writes it again") from None
+            raise LthError(
+                f"a sweep record of {identifier} in {store.url} is damaged ({type(error).__name__}: {error})"
+                f"; remove it from experiments/{identifier}/sweeps, the next run writes it again"
+            ) from None
     return planned
 
 
@@ -125,8 +133,10 @@ def print_verified(source: str | None, store_url: str, settings: list[str], set_
         console.print(f"[{colour}]{each.trouble}:[/] {escape(each.key)}: {escape(each.reason)}", soft_wrap=True)
     wrong = sum(each.trouble != "extra" for each in found.findings)
     extra = len(found.findings) - wrong
-    console.print(f"{found.objects:,} objects, {found.bytes / 1e6:,.1f} MB read: {wrong or 'nothing'} wrong"
-                  f"{f', {extra} extra' if extra else ''}")
+    console.print(
+        f"{found.objects:,} objects, {found.bytes / 1e6:,.1f} MB read: {wrong or 'nothing'} wrong"
+        f"{f', {extra} extra' if extra else ''}"
+    )
     units = set(filter(None, map(_unit_of, found.findings)))
     if set_aside:
         for experiment_id, unit in sorted(units):
@@ -135,8 +145,11 @@ def print_verified(source: str | None, store_url: str, settings: list[str], set_
             console.print(f"{len(units)} unit{'s' * (len(units) > 1)} set aside; the next run does them anew")
         wrong = sum(each.trouble != "extra" and _unit_of(each) not in units for each in found.findings)
     if wrong:
-        remedy = "; with --set-aside damaged and missing units are put aside, and the next run does them anew" \
-            if units and not set_aside else ""
+        remedy = (
+            "; with --set-aside damaged and missing units are put aside, and the next run does them anew"
+            if units and not set_aside
+            else ""
+        )
         raise LthError(f"{wrong} finding{'s' * (wrong > 1)} in {store.url}{remedy}")
 
 
@@ -223,6 +236,7 @@ def _encoded(found: Any, form: str) -> bytes:
     if form == "parquet":
         pyarrow.parquet.write_table(found, buffer, compression="zstd")
     elif form == "json":
+
         def text_of(value: Any) -> str:
             return value.hex() if isinstance(value, bytes) else str(value)
 
@@ -231,8 +245,10 @@ def _encoded(found: Any, form: str) -> bytes:
     else:
         for position, field in enumerate(found.schema):
             if pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
-                raise LthError(f"column {field.name!r} is {field.type}, which CSV cannot hold; leave it out or use "
-                               f"--format json or parquet (column {position + 1})")
+                raise LthError(
+                    f"column {field.name!r} is {field.type}, which CSV cannot hold; leave it out or use "
+                    f"--format json or parquet (column {position + 1})"
+                )
         pyarrow.csv.write_csv(found, buffer)
     return buffer.getvalue()
 
@@ -265,8 +281,12 @@ def _entries(what: str, store_url: str) -> list[tuple[str, str]]:
     from lth.models import model_names
     from lth.pruning import criterion_names
 
-    names = {"datasets": dataset_names, "models": model_names, "arms": arm_names,
-             "criteria": lambda: {**criterion_names(), **UNIT_CRITERIA}}
+    names = {
+        "datasets": dataset_names,
+        "models": model_names,
+        "arms": arm_names,
+        "criteria": lambda: {**criterion_names(), **UNIT_CRITERIA},
+    }
     return list(names[what]().items())
 
 
@@ -280,5 +300,7 @@ def _described(store: Store, identifier: str) -> str:
     seeds = sorted({seed for record in store.sweeps(identifier) for seed in parse_seeds(record["seeds"])})
     transfer = spec.get("transfer") or {}
     taken = f", tickets of {transfer.get('experiment') or 'a file'}" if transfer else ""
-    return f"{spec.get('model', {}).get('name', '?')} on {spec.get('dataset', {}).get('name', '?')}, " \
-           f"seeds {format_seeds(seeds) or 'none'}{taken}"
+    return (
+        f"{spec.get('model', {}).get('name', '?')} on {spec.get('dataset', {}).get('name', '?')}, "
+        f"seeds {format_seeds(seeds) or 'none'}{taken}"
+    )

@@ -32,8 +32,14 @@ class Display:
         self.running: dict[Unit, float] = {}
         self.failures: list[str] = []
         self.reported = -1.0
-        self.bar = Progress(TextColumn("[bold]{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
-                            TextColumn("trainings"), TaskProgressColumn(), console=console)
+        self.bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("trainings"),
+            TaskProgressColumn(),
+            console=console,
+        )
         self.task = self.bar.add_task(experiment.id, total=None)
         self.live = Live(get_renderable=self.render, console=console, refresh_per_second=4, transient=True)
 
@@ -42,8 +48,9 @@ class Display:
             self.live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.live.is_started:
             self.live.stop()
 
@@ -90,8 +97,9 @@ class Display:
         share = (self.plan.committed + self.trained) / max(self.plan.trainings, 1)
         if share >= self.reported + 0.1 or share == 1:
             self.reported = share
-            self.console.print(f"{self.plan.committed + self.trained}/{self.plan.trainings} trainings · {self.rate()}",
-                               soft_wrap=True)
+            self.console.print(
+                f"{self.plan.committed + self.trained}/{self.plan.trainings} trainings · {self.rate()}", soft_wrap=True
+            )
 
     def rate(self) -> str:
         """Speed and time left, in words."""
@@ -111,9 +119,15 @@ class Display:
             if self.plan is None:
                 return Text(f"{self.experiment.id}: {self.text} …")
             now = time.monotonic()
-            flying = [Text(f"  level {unit.level} · {unit.arm} · seeds {format_seeds(unit.seeds)} "
-                           f"· {now - since:.0f} s", style="dim", no_wrap=True, overflow="ellipsis")
-                      for unit, since in sorted(self.running.items(), key=lambda item: item[1])[:8]]
+            flying = [
+                Text(
+                    f"  level {unit.level} · {unit.arm} · seeds {format_seeds(unit.seeds)} · {now - since:.0f} s",
+                    style="dim",
+                    no_wrap=True,
+                    overflow="ellipsis",
+                )
+                for unit, since in sorted(self.running.items(), key=lambda item: item[1])[:8]
+            ]
             failed = [Text(f"  failed: {reason}", style="red") for reason in self.failures[-3:]]
             return Group(self.bar, Text(f"  {self.rate()}"), *flying, *failed)
 

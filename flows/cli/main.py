@@ -38,8 +38,10 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("LTH_TRACEBACK"):
             raise
-        errors.print(f"[bold red]unexpected error:[/] {type(error).__name__}: {_escaped(str(error))} "
-                     "(LTH_TRACEBACK=1 shows where; please report it)")
+        errors.print(
+            f"[bold red]unexpected error:[/] {type(error).__name__}: {_escaped(str(error))} "
+            "(LTH_TRACEBACK=1 shows where; please report it)"
+        )
         sys.exit(1)
 
 

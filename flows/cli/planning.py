@@ -16,7 +16,11 @@ from lth.sweep.transferring import found_tickets
 
 
 def print_plan(
-    experiment: Experiment, seeds: tuple[int, ...], store_url: str, cohort_size: int | None, slots: int,
+    experiment: Experiment,
+    seeds: tuple[int, ...],
+    store_url: str,
+    cohort_size: int | None,
+    slots: int,
     exported: bytes | None = None,
 ) -> None:
     """Units, task runs, and estimates; the time is that of a few real training steps measured here."""
@@ -45,14 +49,19 @@ def print_plan(
     table.add_column()
     rows = [
         ("seeds", f"{format_seeds(seeds)} ({len(seeds):,})"),
-        ("levels", f"{experiment.pruning.levels}, those of {experiment.transfer.experiment or 'the ticket'}"
-                   if experiment.transfer else
-                   f"{experiment.pruning.levels}, down to {_last_density(concrete.counts):.2%} of "
-                   f"{sum(concrete.counts[0].values()):,} " + ("units" if concrete.groups else "prunable weights")),
+        (
+            "levels",
+            f"{experiment.pruning.levels}, those of {experiment.transfer.experiment or 'the ticket'}"
+            if experiment.transfer
+            else f"{experiment.pruning.levels}, down to {_last_density(concrete.counts):.2%} of "
+            f"{sum(concrete.counts[0].values()):,} " + ("units" if concrete.groups else "prunable weights"),
+        ),
         ("arms", ", ".join(arm if not draw else f"{arm} (draw {draw})" for arm, draw in experiment.draws())),
         ("one training", f"{recipe.steps:,} steps of {recipe.batch_size} examples, about {each:.1f} s of one core"),
-        ("trainings", f"{planned_count(experiment, len(seeds)):,} planned, {len(done):,} committed, "
-                      f"{trainings:,} to do"),
+        (
+            "trainings",
+            f"{planned_count(experiment, len(seeds)):,} planned, {len(done):,} committed, {trainings:,} to do",
+        ),
         ("units", f"{len(units):,} of up to {size} seeds, {slots} at a time"),
         ("task runs", f"{runs:,} in Prefect"),
         ("time", f"about {_duration(seconds)} on {slots} cores like this one, after the start"),

@@ -17,7 +17,12 @@ from lth.sweep.sizing import refuse_slip
 
 
 def run_sweep(
-    experiment: Experiment, seeds: str, store_url: str, execution: Execution, figures: Path | None, yes: bool,
+    experiment: Experiment,
+    seeds: str,
+    store_url: str,
+    execution: Execution,
+    figures: Path | None,
+    yes: bool,
     exported: bytes | None = None,
 ) -> None:
     """Run what is missing of a sweep, then show all of it. `exported` is a ticket that it takes over."""
@@ -34,16 +39,19 @@ def run_sweep(
     done = done_of(experiment, replicates, committed)
     failure: LthError | None = None
     if len(done) == trainings:
-        console.print(f"[bold]{experiment.id}[/]: all {trainings:,} trainings are committed in {store.url}; "
-                      "nothing to do.", soft_wrap=True)
+        console.print(
+            f"[bold]{experiment.id}[/]: all {trainings:,} trainings are committed in {store.url}; nothing to do.",
+            soft_wrap=True,
+        )
     else:
         from flows.sweep import SweepFailed
 
         try:
             outcome = _start(experiment, seeds, store, execution, console)
             if outcome["diverged"]:
-                console.print(f"[yellow]{outcome['diverged']} trainings diverged[/]; they are recorded and left out of "
-                              "the means.")
+                console.print(
+                    f"[yellow]{outcome['diverged']} trainings diverged[/]; they are recorded and left out of the means."
+                )
             console.print(time_line(outcome["seconds"], outcome["slots"]), soft_wrap=True)
         except SweepFailed as error:
             failure = error  # what is committed is shown all the same
@@ -52,9 +60,7 @@ def run_sweep(
         raise failure
 
 
-def _start(
-    experiment: Experiment, seeds: str, store: Store, execution: Execution, console: Console
-) -> dict[str, Any]:
+def _start(experiment: Experiment, seeds: str, store: Store, execution: Execution, console: Console) -> dict[str, Any]:
     begun = time.perf_counter()
 
     def start() -> dict[str, Any]:
@@ -115,5 +121,6 @@ def show_results(
                 figures.mkdir(parents=True, exist_ok=True)
                 (figures / f"{name}.png").write_bytes(picture)
             except OSError as error:
-                raise LthError(f"cannot write figures into {figures}: {error.strerror}; choose another --figures") \
-                    from None
+                raise LthError(
+                    f"cannot write figures into {figures}: {error.strerror}; choose another --figures"
+                ) from None

@@ -63,10 +63,14 @@ def _with_server(run: Callable[[], T]) -> T:
             raise
         where = os.environ.get("PREFECT_API_URL", "its own temporary server")
         if isinstance(error, httpx.HTTPStatusError) and error.response.status_code in (401, 403):
-            raise LthError(f"the Prefect server at {_without_secrets(where)} refuses our login; set "
-                           "PREFECT_API_AUTH_STRING to what the server asks for") from None
-        raise LthError(f"Prefect's API does not answer at {_without_secrets(where)}; start the server, mend "
-                       "PREFECT_API_URL, or unset it") from None
+            raise LthError(
+                f"the Prefect server at {_without_secrets(where)} refuses our login; set "
+                "PREFECT_API_AUTH_STRING to what the server asks for"
+            ) from None
+        raise LthError(
+            f"Prefect's API does not answer at {_without_secrets(where)}; start the server, mend "
+            "PREFECT_API_URL, or unset it"
+        ) from None
 
 
 def _without_secrets(url: str) -> str:

@@ -19,11 +19,12 @@ NO_S3 = ""
 def local_up() -> None:
     """Start, and say how to use it."""
     ports = ", ".join(f"{name} {port}" for name, port in DEFAULTS.items())
-    parser = argparse.ArgumentParser(description="Start the whole service on this machine: PostgreSQL, Prefect server "
-                                     "and worker, Ray head and nodes, an S3 server, the deployments of prefect.yaml. "
-                                     "What runs already is left alone; what is not given is as it was the last time.",
-                                     epilog=f"Ports on {LOOPBACK}, unless --free-ports: {ports} and one more for each "
-                                     "node.")
+    parser = argparse.ArgumentParser(
+        description="Start the whole service on this machine: PostgreSQL, Prefect server "
+        "and worker, Ray head and nodes, an S3 server, the deployments of prefect.yaml. "
+        "What runs already is left alone; what is not given is as it was the last time.",
+        epilog=f"Ports on {LOOPBACK}, unless --free-ports: {ports} and one more for each node.",
+    )
     parser.add_argument("--state", type=Path, default=STATE, help="folder for data, logs and secrets (%(default)s)")
     parser.add_argument("--nodes", type=int, help=f"Ray nodes beside the head ({Options.nodes})")
     parser.add_argument("--cpus", type=int, help=f"cores of each node ({Options.cpus})")
@@ -70,8 +71,8 @@ def _options(state: Path, given: argparse.Namespace) -> Options:
 def _usage(started: Service) -> None:
     at = choose(started.state, started.options.nodes, False)
     print(f"""
-Prefect's UI:    http://{LOOPBACK}:{at['prefect']}  (it asks for PREFECT_API_AUTH_STRING, which is in the file below)
-Ray's dashboard: http://{LOOPBACK}:{at['ray-dashboard']}  (it asks for the token in {started.state}/secrets/ray-token)
+Prefect's UI:    http://{LOOPBACK}:{at["prefect"]}  (it asks for PREFECT_API_AUTH_STRING, which is in the file below)
+Ray's dashboard: http://{LOOPBACK}:{at["ray-dashboard"]}  (it asks for the token in {started.state}/secrets/ray-token)
 Logs:            {started.state}/logs and {started.state}/ray/session_latest/logs
 
     source {started.state}/env

@@ -27,8 +27,11 @@ from contextlib import suppress
 from pathlib import Path
 
 PROGRAMS = ("ceph-mon", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool", "ceph-authtool", "ceph")
-DAEMONS = {"mon.a": ("ceph-mon", "-i", "a"), "osd.0": ("ceph-osd", "-i", "0"),
-           "client.rgw": ("radosgw", "-n", "client.rgw")}
+DAEMONS = {
+    "mon.a": ("ceph-mon", "-i", "a"),
+    "osd.0": ("ceph-osd", "-i", "0"),
+    "client.rgw": ("radosgw", "-n", "client.rgw"),
+}
 """In the order of their start. They are stopped in the other: an OSD without its monitor hangs."""
 
 WAIT_SECONDS = 180
@@ -75,9 +78,12 @@ debug rgw = 0
 """
 # tcp_nodelay: without it a GET takes 44 ms instead of 2.
 
-CAPABILITIES = {"mon.": ["mon", "allow *"], "client.admin": ["mon", "allow *", "osd", "allow *", "mgr", "allow *"],
-                "client.rgw": ["mon", "allow rw", "osd", "allow rwx"],
-                "osd.0": ["mon", "allow profile osd", "osd", "allow *", "mgr", "allow profile osd"]}
+CAPABILITIES = {
+    "mon.": ["mon", "allow *"],
+    "client.admin": ["mon", "allow *", "osd", "allow *", "mgr", "allow *"],
+    "client.rgw": ["mon", "allow rw", "osd", "allow rwx"],
+    "osd.0": ["mon", "allow profile osd", "osd", "allow *", "mgr", "allow profile osd"],
+}
 
 
 class ObjectStoreError(Exception):
@@ -96,19 +102,25 @@ def init(folder: Path, *, bucket: str = "lth", gigabytes: int = 20) -> None:
     """
     folder = folder.absolute()
     if missing_programs():
-        raise ObjectStoreError(f"{', '.join(missing_programs())} not found; apt-get install --no-install-recommends "
-                               "radosgw ceph-mon ceph-osd ceph-common")
+        raise ObjectStoreError(
+            f"{', '.join(missing_programs())} not found; apt-get install --no-install-recommends "
+            "radosgw ceph-mon ceph-osd ceph-common"
+        )
     if folder.exists():
         raise ObjectStoreError(f"{folder} exists; start it, or remove it and all that is stored in it")
     folder.mkdir(mode=0o700, parents=True)
     for name in ("run", "log", "mon", "osd", "rgw"):
         (folder / name).mkdir()
     fsid, ports = str(uuid.uuid4()), _free_ports(3)
-    _write_secret(folder / "ceph.conf", CONFIGURATION.format(
-        fsid=fsid, folder=folder, bytes=gigabytes * 2**30, mon_v2=ports[0], mon_v1=ports[1], s3=ports[2]))
+    _write_secret(
+        folder / "ceph.conf",
+        CONFIGURATION.format(
+            fsid=fsid, folder=folder, bytes=gigabytes * 2**30, mon_v2=ports[0], mon_v1=ports[1], s3=ports[2]
+        ),
+    )
     _write_secret(folder / "keyring", "")
     for name, granted in CAPABILITIES.items():
-        pairs = [option for place in range(0, len(granted), 2) for option in ("--cap", *granted[place:place + 2])]
+        pairs = [option for place in range(0, len(granted), 2) for option in ("--cap", *granted[place : place + 2])]
         _run(folder, "ceph-authtool", str(folder / "keyring"), "--gen-key", "-n", name, *pairs)
     monitors = f"[v2:127.0.0.1:{ports[0]},v1:127.0.0.1:{ports[1]}]"
     _run(folder, "monmaptool", "--create", "--fsid", fsid, "--addv", "a", monitors, str(folder / "monmap"))
@@ -121,12 +133,16 @@ def init(folder: Path, *, bucket: str = "lth", gigabytes: int = 20) -> None:
         _run(folder, "ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
         _start(folder, "osd.0")
         _run(folder, "ceph", "osd", "crush", "add", "osd.0", "1.0", "root=default", "host=localhost")
-        user = json.loads(_run(folder, "radosgw-admin", "-n", "client.rgw", "user", "create", "--uid", "lth",
-                               "--display-name", "lth"))  # makes random keys: none is ever on a command line
+        user = json.loads(
+            _run(folder, "radosgw-admin", "-n", "client.rgw", "user", "create", "--uid", "lth", "--display-name", "lth")
+        )  # makes random keys: none is ever on a command line
         keys = user["keys"][0]
-        _write_secret(folder / "s3.env", f"AWS_ENDPOINT_URL=http://127.0.0.1:{ports[2]}\n"
-                      f"AWS_ACCESS_KEY_ID={keys['access_key']}\nAWS_SECRET_ACCESS_KEY={keys['secret_key']}\n"
-                      "AWS_REGION=us-east-1\n")
+        _write_secret(
+            folder / "s3.env",
+            f"AWS_ENDPOINT_URL=http://127.0.0.1:{ports[2]}\n"
+            f"AWS_ACCESS_KEY_ID={keys['access_key']}\nAWS_SECRET_ACCESS_KEY={keys['secret_key']}\n"
+            "AWS_REGION=us-east-1\n",
+        )
         _start(folder, "client.rgw")
         _wait_for_s3(folder)
         _make_bucket(folder, bucket)
@@ -197,9 +213,16 @@ def _run(folder: Path, program: str, *options: str) -> str:
     """The program's output. Its complaints go to a file, because daemons keep that open."""
     with open(folder / "log" / "start.log", "ab") as log, open(folder / "run" / "output", "w+b") as output:
         try:
-            done = subprocess.run([program, "-c", str(folder / "ceph.conf"), *options], stdin=subprocess.DEVNULL,
-                                  stdout=output, stderr=log, timeout=WAIT_SECONDS, check=False,
-                                  cwd=folder, start_new_session=True)
+            done = subprocess.run(
+                [program, "-c", str(folder / "ceph.conf"), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=log,
+                timeout=WAIT_SECONDS,
+                check=False,
+                cwd=folder,
+                start_new_session=True,
+            )
         except subprocess.TimeoutExpired:
             raise ObjectStoreError(f"{program} did not answer for {WAIT_SECONDS} s; see {folder}/log") from None
         if done.returncode:
@@ -227,8 +250,12 @@ def _make_bucket(folder: Path, bucket: str) -> None:
 
     found = settings(folder)
     client = botocore.session.Session().create_client(
-        "s3", region_name=found["AWS_REGION"], endpoint_url=found["AWS_ENDPOINT_URL"],
-        aws_access_key_id=found["AWS_ACCESS_KEY_ID"], aws_secret_access_key=found["AWS_SECRET_ACCESS_KEY"])
+        "s3",
+        region_name=found["AWS_REGION"],
+        endpoint_url=found["AWS_ENDPOINT_URL"],
+        aws_access_key_id=found["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=found["AWS_SECRET_ACCESS_KEY"],
+    )
     client.create_bucket(Bucket=bucket)
 
 

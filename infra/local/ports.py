@@ -44,8 +44,10 @@ def check_free(ports: dict[str, int], names: Iterable[str]) -> None:
             try:
                 probe.bind((LOOPBACK, ports[name]))
             except OSError:
-                raise ServiceError(f"port {ports[name]} for {name} is taken; end what listens there, or use a new "
-                                   "--state with --free-ports") from None
+                raise ServiceError(
+                    f"port {ports[name]} for {name} is taken; end what listens there, or use a new "
+                    "--state with --free-ports"
+                ) from None
 
 
 def _free(count: int) -> list[int]:

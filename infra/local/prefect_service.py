@@ -28,9 +28,17 @@ def start_server(
     supervisor: Supervisor, port: int, environment: Mapping[str, str], password: str, database: str
 ) -> None:
     """Start the server; the first time it makes its tables."""
-    supervisor.start(SERVER, [*PREFECT, "server", "start", "--host", LOOPBACK, "--port", str(port)], {
-        **environment, "PREFECT_SERVER_API_AUTH_STRING": password, "PREFECT_API_DATABASE_CONNECTION_URL": database,
-        "PREFECT_SERVER_UI_API_URL": api_url(port), "PREFECT_SERVER_LOGGING_LEVEL": "WARNING"})
+    supervisor.start(
+        SERVER,
+        [*PREFECT, "server", "start", "--host", LOOPBACK, "--port", str(port)],
+        {
+            **environment,
+            "PREFECT_SERVER_API_AUTH_STRING": password,
+            "PREFECT_API_DATABASE_CONNECTION_URL": database,
+            "PREFECT_SERVER_UI_API_URL": api_url(port),
+            "PREFECT_SERVER_LOGGING_LEVEL": "WARNING",
+        },
+    )
 
 
 def wait_for_server(supervisor: Supervisor, port: int) -> None:
@@ -40,8 +48,24 @@ def wait_for_server(supervisor: Supervisor, port: int) -> None:
 
 def start_worker(supervisor: Supervisor, environment: Mapping[str, str]) -> None:
     """Start the worker, which makes the pool."""
-    supervisor.start(WORKER, [*PREFECT, "worker", "start", "--name", "local", "--pool", POOL, "--type", "process",
-                              "--install-policy", "never"], environment, directory=PROJECT)
+    supervisor.start(
+        WORKER,
+        [
+            *PREFECT,
+            "worker",
+            "start",
+            "--name",
+            "local",
+            "--pool",
+            POOL,
+            "--type",
+            "process",
+            "--install-policy",
+            "never",
+        ],
+        environment,
+        directory=PROJECT,
+    )
 
 
 def wait_for_worker(supervisor: Supervisor, port: int, password: str) -> None:
@@ -53,8 +77,14 @@ def register(environment: Mapping[str, str], log: Path) -> None:
     """Make or renew the deployments of prefect.yaml and the automations."""
     program = str(Path(sys.executable).with_name("prefect"))
     with log.open("ab") as output:
-        done = subprocess.run([str(PROJECT / "infra" / "register")], check=False, stdin=subprocess.DEVNULL,
-                              env={**environment, "PREFECT_BIN": program}, stdout=output, stderr=output)
+        done = subprocess.run(
+            [str(PROJECT / "infra" / "register")],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env={**environment, "PREFECT_BIN": program},
+            stdout=output,
+            stderr=output,
+        )
     if done.returncode:
         raise ServiceError(f"the deployments of prefect.yaml or the automations were refused; see {log}")
 

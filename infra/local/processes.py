@@ -141,15 +141,28 @@ class Supervisor:
         return process if process.alive() else None
 
     def start(
-        self, name: str, command: Sequence[str], environment: Mapping[str, str], *, user: str | None = None,
+        self,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        *,
+        user: str | None = None,
         directory: Path | None = None,
     ) -> Process:
         """Start a process in a session of its own, so that a terminal's Ctrl-C does not reach it."""
         with self.log(name).open("ab") as log:
             child = subprocess.Popen(
-                command, env={**environment, MARK: self.mark}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                user=user, group=user, extra_groups=[] if user else None, start_new_session=True,
-                cwd=directory or self.state)
+                command,
+                env={**environment, MARK: self.mark},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                user=user,
+                group=user,
+                extra_groups=[] if user else None,
+                start_new_session=True,
+                cwd=directory or self.state,
+            )
         process = _look(child.pid)
         self.begun.append(name)
         if process is None:
@@ -179,8 +192,11 @@ class Supervisor:
 
     def stop_rest(self, folders: Sequence[Path]) -> list[str]:
         """End whatever else there is of this service: orphans of what was killed. Returns their titles."""
-        found = [process for process in everything() if process.pid != os.getpid()
-                 and belongs(process, self.mark, self._sessions(), folders)]
+        found = [
+            process
+            for process in everything()
+            if process.pid != os.getpid() and belongs(process, self.mark, self._sessions(), folders)
+        ]
         titles = [_title(process) for process in found]
         end(found, 5)
         return titles

@@ -26,26 +26,55 @@ def node_name(number: int) -> str:
 
 def start_head(supervisor: Supervisor, ports: Mapping[str, int], environment: Mapping[str, str], folder: Path) -> None:
     """The head runs no training: it holds the cluster's records, drivers and dashboard."""
-    _start(supervisor, HEAD, environment, [
-        "--head", "--num-cpus=0", "--num-gpus=0", f"--node-name={HEAD}", f"--port={ports['ray']}",
-        f"--ray-client-server-port={ports['ray-client']}",
-        f"--dashboard-host={LOOPBACK}", f"--dashboard-port={ports['ray-dashboard']}",
-        f"--dashboard-agent-listen-port={ports['ray-agent']}", f"--temp-dir={folder}"])
+    _start(
+        supervisor,
+        HEAD,
+        environment,
+        [
+            "--head",
+            "--num-cpus=0",
+            "--num-gpus=0",
+            f"--node-name={HEAD}",
+            f"--port={ports['ray']}",
+            f"--ray-client-server-port={ports['ray-client']}",
+            f"--dashboard-host={LOOPBACK}",
+            f"--dashboard-port={ports['ray-dashboard']}",
+            f"--dashboard-agent-listen-port={ports['ray-agent']}",
+            f"--temp-dir={folder}",
+        ],
+    )
 
 
 def start_node(
-    supervisor: Supervisor, number: int, cpus: int, gpus: int, ports: Mapping[str, int],
-    environment: Mapping[str, str], folder: Path,
+    supervisor: Supervisor,
+    number: int,
+    cpus: int,
+    gpus: int,
+    ports: Mapping[str, int],
+    environment: Mapping[str, str],
+    folder: Path,
 ) -> None:
     """One more node, as if on a machine of its own; `number` counts from 1."""
-    _start(supervisor, node_name(number), environment, [
-        f"--address={LOOPBACK}:{ports['ray']}", f"--num-cpus={cpus}", f"--num-gpus={gpus}",
-        f"--node-name={node_name(number)}",
-        f"--dashboard-agent-listen-port={ports[f'ray-agent-{number}']}", f"--temp-dir={folder}"])
+    _start(
+        supervisor,
+        node_name(number),
+        environment,
+        [
+            f"--address={LOOPBACK}:{ports['ray']}",
+            f"--num-cpus={cpus}",
+            f"--num-gpus={gpus}",
+            f"--node-name={node_name(number)}",
+            f"--dashboard-agent-listen-port={ports[f'ray-agent-{number}']}",
+            f"--temp-dir={folder}",
+        ],
+    )
 
 
 def wait_for(
-    supervisor: Supervisor, name: str, start: Callable[[], None], ports: Mapping[str, int],
+    supervisor: Supervisor,
+    name: str,
+    start: Callable[[], None],
+    ports: Mapping[str, int],
     environment: Mapping[str, str],
 ) -> None:
     """Wait until the cluster counts a node, or the head, as alive; one that gives up is started again, twice.
@@ -75,8 +104,9 @@ def alive(ports: Mapping[str, int], environment: Mapping[str, str]) -> list[str]
 def dashboard(ports: Mapping[str, int], environment: Mapping[str, str], path: str) -> Any:
     """What the dashboard's API answers to a GET."""
     token = Path(environment["RAY_AUTH_TOKEN_PATH"]).read_text().strip()
-    request = urllib.request.Request(f"http://{LOOPBACK}:{ports['ray-dashboard']}{path}",
-                                     headers={"Authorization": f"Bearer {token}"})
+    request = urllib.request.Request(
+        f"http://{LOOPBACK}:{ports['ray-dashboard']}{path}", headers={"Authorization": f"Bearer {token}"}
+    )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(request, timeout=10) as answer:
         return json.loads(answer.read())
@@ -84,8 +114,19 @@ def dashboard(ports: Mapping[str, int], environment: Mapping[str, str], path: st
 
 def _start(supervisor: Supervisor, name: str, environment: Mapping[str, str], options: list[str]) -> None:
     memory = OBJECT_STORE_BYTES.get(name, NODE_OBJECT_STORE_BYTES)
-    supervisor.start(name, [
-        sys.executable, str(SCRIPT), "start", "--block", "--disable-usage-stats", f"--node-ip-address={LOOPBACK}",
-        "--include-log-monitor=false",  # it only carries workers' prints to drivers, and no flow listens
-        f"--object-store-memory={memory}", "--log-color=false", *options],
-        {**environment, **SWITCH})
+    supervisor.start(
+        name,
+        [
+            sys.executable,
+            str(SCRIPT),
+            "start",
+            "--block",
+            "--disable-usage-stats",
+            f"--node-ip-address={LOOPBACK}",
+            "--include-log-monitor=false",  # it only carries workers' prints to drivers, and no flow listens
+            f"--object-store-memory={memory}",
+            "--log-color=false",
+            *options,
+        ],
+        {**environment, **SWITCH},
+    )

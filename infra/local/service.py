@@ -57,8 +57,10 @@ def _check_options(state: Path, options: Options) -> None:
     if before is not None and before.options != options:
         supervisor = Supervisor(state, before.mark)
         if running := [name for name in _names(before) if supervisor.running(name)]:
-            raise ServiceError(f"{', '.join(running)} run with other options ({_described(before.options)}); end them "
-                               "with local-down before you start others")
+            raise ServiceError(
+                f"{', '.join(running)} run with other options ({_described(before.options)}); end them "
+                "with local-down before you start others"
+            )
 
 
 def _described(options: Options) -> str:
@@ -91,14 +93,31 @@ def _start(service: Service, supervisor: Supervisor, free_ports: bool, tell: Tel
     for_worker = {**service.for_servers(), **for_users, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
     # What does not need each other starts side by side.
     head = partial(ray_nodes.start_head, supervisor, at, for_nodes, service.ray_folder)
-    start_node = {name: partial(ray_nodes.start_node, supervisor, number, service.options.cpus,
-                                service.options.gpus if number == 1 else 0, at, for_nodes, service.ray_folder)
-                  for number, name in enumerate(nodes, start=1)}
+    start_node = {
+        name: partial(
+            ray_nodes.start_node,
+            supervisor,
+            number,
+            service.options.cpus,
+            service.options.gpus if number == 1 else 0,
+            at,
+            for_nodes,
+            service.ray_folder,
+        )
+        for number, name in enumerate(nodes, start=1)
+    }
     begin(ray_nodes.HEAD, head)
     begin(postgres.NAME, lambda: postgres.start(supervisor, at["postgres"], service.secret("postgres")))
-    begin(prefect_service.SERVER, lambda: prefect_service.start_server(
-        supervisor, at["prefect"], service.for_servers(), service.prefect_login,
-        postgres.url(at["postgres"], service.secret("postgres"))))
+    begin(
+        prefect_service.SERVER,
+        lambda: prefect_service.start_server(
+            supervisor,
+            at["prefect"],
+            service.for_servers(),
+            service.prefect_login,
+            postgres.url(at["postgres"], service.secret("postgres")),
+        ),
+    )
     ray_nodes.wait_for(supervisor, ray_nodes.HEAD, head, at, for_nodes)
     for name in nodes:
         begin(name, start_node[name])
@@ -115,16 +134,21 @@ def _start(service: Service, supervisor: Supervisor, free_ports: bool, tell: Tel
 
 def _ports_of(names: set[str]) -> list[str]:
     """What the parts will listen on."""
-    of = {postgres.NAME: ["postgres"], prefect_service.SERVER: ["prefect"],
-          ray_nodes.HEAD: ["ray", "ray-client", "ray-dashboard", "ray-agent"]}
+    of = {
+        postgres.NAME: ["postgres"],
+        prefect_service.SERVER: ["prefect"],
+        ray_nodes.HEAD: ["ray", "ray-client", "ray-dashboard", "ray-agent"],
+    }
     return [port for name in names for port in of.get(name, [])]
 
 
 def _store(service: Service, supervisor: Supervisor, tell: Tell) -> dict[str, str]:
     """Start the S3 server if there is to be one; the settings of the store."""
     if service.options.store:
-        return {"LTH_STORE": service.options.store,
-                **{name: value for name, value in os.environ.items() if name.startswith("AWS_")}}
+        return {
+            "LTH_STORE": service.options.store,
+            **{name: value for name, value in os.environ.items() if name.startswith("AWS_")},
+        }
     folder, before = service.state / "s3", os.environ.get(MARK)
     runs = folder.exists() and len(object_store.pids(folder)) == len(object_store.DAEMONS)
     if not runs:
@@ -133,9 +157,11 @@ def _store(service: Service, supervisor: Supervisor, tell: Tell) -> dict[str, st
     try:
         if not folder.exists():
             if missing := object_store.missing_programs():
-                raise ServiceError(f"{', '.join(missing)} not found for the S3 server; apt-get install "
-                                   "--no-install-recommends radosgw ceph-mon ceph-osd ceph-common, or keep results in "
-                                   "a folder with --store FOLDER")
+                raise ServiceError(
+                    f"{', '.join(missing)} not found for the S3 server; apt-get install "
+                    "--no-install-recommends radosgw ceph-mon ceph-osd ceph-common, or keep results in "
+                    "a folder with --store FOLDER"
+                )
             object_store.init(folder, bucket=BUCKET)
         object_store.start(folder)
         tell(f"{OBJECT_STORE}: {'runs already' if runs else 'started'}")

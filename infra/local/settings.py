@@ -58,22 +58,40 @@ class Service:
         """The environment of Prefect's server and command line: the caller's, without settings of other services."""
         foreign = ("PREFECT_", "RAY_", "AWS_", "LTH_STORE", "PG")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
-        return {**kept, **QUIET, **HEAPS, "PREFECT_HOME": str(self.state / "prefect"), "PREFECT_CLI_PROMPT": "false",
-                "PYTHONUNBUFFERED": "1"}
+        return {
+            **kept,
+            **QUIET,
+            **HEAPS,
+            "PREFECT_HOME": str(self.state / "prefect"),
+            "PREFECT_CLI_PROMPT": "false",
+            "PYTHONUNBUFFERED": "1",
+        }
 
     def for_nodes(self, store: Mapping[str, str]) -> dict[str, str]:
         """The environment of Ray's nodes, whose workers write to the store."""
         self.secret("ray-token")
         # Metrics that nobody collects cost time, and memory that grows.
-        return {**self.for_servers(), **store, "RAY_enable_metrics_collection": "0", "RAY_AUTH_MODE": "token",
-                "RAY_AUTH_TOKEN_PATH": str(self.state / "secrets" / "ray-token")}
+        return {
+            **self.for_servers(),
+            **store,
+            "RAY_enable_metrics_collection": "0",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.state / "secrets" / "ray-token"),
+        }
 
     def for_users(self, ports: Mapping[str, int], store: Mapping[str, str]) -> dict[str, str]:
         """What a person, or Prefect's worker, sets to use the service."""
         return {
-            **QUIET, **HEAPS, **SWITCH, **store, "PREFECT_API_URL": api_url(ports["prefect"]),
-            "PREFECT_API_AUTH_STRING": self.prefect_login, "RAY_ADDRESS": f"{LOOPBACK}:{ports['ray']}",
-            "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.state / "secrets" / "ray-token")}
+            **QUIET,
+            **HEAPS,
+            **SWITCH,
+            **store,
+            "PREFECT_API_URL": api_url(ports["prefect"]),
+            "PREFECT_API_AUTH_STRING": self.prefect_login,
+            "RAY_ADDRESS": f"{LOOPBACK}:{ports['ray']}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.state / "secrets" / "ray-token"),
+        }
 
     def write_env(self, environment: Mapping[str, str]) -> Path:
         """The file that a person sources."""
@@ -104,8 +122,9 @@ def save_service(state: Path, options: Options) -> Service:
         ray_folder = Path(tempfile.mkdtemp(prefix="lth-ray-"))
         (state / "ray").symlink_to(ray_folder)
     service = Service(state, before.mark if before else secrets.token_hex(16), options, ray_folder)
-    (state / "service.json").write_text(json.dumps(
-        {"mark": service.mark, "options": asdict(options), "ray_folder": str(ray_folder)}, indent=1))
+    (state / "service.json").write_text(
+        json.dumps({"mark": service.mark, "options": asdict(options), "ray_folder": str(ray_folder)}, indent=1)
+    )
     return service
 
 

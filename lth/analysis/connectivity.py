@@ -68,12 +68,21 @@ def interpolate(a: Copy, b: Copy, alpha: float) -> Copy:
     (weights_a, buffers_a), (weights_b, buffers_b) = a, b
     return _between(weights_a, weights_b, alpha), {
         name: _between(buffer, buffers_b[name], alpha) if buffer.is_floating_point() else buffer
-        for name, buffer in buffers_a.items()}
+        for name, buffer in buffers_a.items()
+    }
 
 
 def path_errors(
-    network: Network, program: Program, feed: Feed, a: Copy, b: Copy, *, points: int = 30,
-    batch_norm: BatchNorm = "recompute", split: str = "test", batches: int = MEASURED_BATCHES,
+    network: Network,
+    program: Program,
+    feed: Feed,
+    a: Copy,
+    b: Copy,
+    *,
+    points: int = 30,
+    batch_norm: BatchNorm = "recompute",
+    split: str = "test",
+    batches: int = MEASURED_BATCHES,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Errors (fractions) and mean losses (nats) along the line between two copies: float64 [points, seeds] on the host.
 
@@ -97,7 +106,11 @@ def path_errors(
 
 
 def recompute_batch_norm(
-    network: Network, feed: Feed, weights: torch.Tensor, buffers: Buffers, batches: int = MEASURED_BATCHES,
+    network: Network,
+    feed: Feed,
+    weights: torch.Tensor,
+    buffers: Buffers,
+    batches: int = MEASURED_BATCHES,
     batch_size: int = MEASURED_BATCH_SIZE,
 ) -> dict[str, torch.Tensor]:
     """`buffers` with the statistics of batch norm measured anew for these weights; everything else as it was.
@@ -118,19 +131,32 @@ def recompute_batch_norm(
             renewed[f"{norm}running_var"].fill_(1)
             renewed[f"{norm}num_batches_tracked"].zero_()
         for batch in range(min(batches, feed.train.shape[1] // size)):
-            chosen = feed.train[:, batch * size: (batch + 1) * size]
+            chosen = feed.train[:, batch * size : (batch + 1) * size]
             images = standardised(feed, feed.inputs[chosen])
             for row in range(len(feed.seeds)):
                 # Views of the seed's row: running statistics are updated in place.
-                functional_call(network.module, ({name: view[row] for name, view in views.items()},
-                                                 {name: buffer[row] for name, buffer in renewed.items()}),
-                                (images[row],))
+                functional_call(
+                    network.module,
+                    (
+                        {name: view[row] for name, view in views.items()},
+                        {name: buffer[row] for name, buffer in renewed.items()},
+                    ),
+                    (images[row],),
+                )
     return renewed
 
 
 def connectivity_rows(
-    errors: torch.Tensor, losses: torch.Tensor, experiment_id: str, unit: Unit, *, step: int, copies: tuple[int, int],
-    split: str, batch_norm: BatchNorm, diverged: torch.Tensor | None = None,
+    errors: torch.Tensor,
+    losses: torch.Tensor,
+    experiment_id: str,
+    unit: Unit,
+    *,
+    step: int,
+    copies: tuple[int, int],
+    split: str,
+    batch_norm: BatchNorm,
+    diverged: torch.Tensor | None = None,
 ) -> pa.Table:
     """The rows of CONNECTIVITY, one per seed of `unit`, from what `path_errors` gives: [points, seeds] each.
 
@@ -138,23 +164,44 @@ def connectivity_rows(
     `diverged` (bool [seeds]), one of whose copies diverged, nothing is told but that.
     """
     if errors.shape != losses.shape or errors.ndim != 2 or errors.shape[1] != len(unit.seeds):
-        raise LthError(f"errors {list(errors.shape)} and losses {list(losses.shape)} must be [points, seeds] for the "
-                       f"{len(unit.seeds)} seeds of {unit.name}")
+        raise LthError(
+            f"errors {list(errors.shape)} and losses {list(losses.shape)} must be [points, seeds] for the "
+            f"{len(unit.seeds)} seeds of {unit.name}"
+        )
     heights, at = barrier(errors)
     loss_heights = barrier(losses).height.tolist()
     rows = []
     for row, seed in enumerate(unit.seeds):
         lost = diverged is not None and bool(diverged[row])
-        rows.append({
-            "experiment_id": experiment_id, "arm": unit.arm, "draw": unit.draw, "level": unit.level, "seed": seed,
-            "step": step, "copy_a": copies[0], "copy_b": copies[1], "split": split, "batch_norm": batch_norm,
-            "points": len(errors), "status": "diverged" if lost else "ok",
-            "errors": [] if lost else errors[:, row].tolist(),
-            "losses": [] if lost else _finite(losses[:, row].tolist()),
-            **({} if lost else {
-                "barrier": float(heights[row]), "alpha": float(at[row]), "error_a": float(errors[-1, row]),
-                "error_b": float(errors[0, row]), "loss_barrier": _finite([loss_heights[row]])[0]}),
-        })
+        rows.append(
+            {
+                "experiment_id": experiment_id,
+                "arm": unit.arm,
+                "draw": unit.draw,
+                "level": unit.level,
+                "seed": seed,
+                "step": step,
+                "copy_a": copies[0],
+                "copy_b": copies[1],
+                "split": split,
+                "batch_norm": batch_norm,
+                "points": len(errors),
+                "status": "diverged" if lost else "ok",
+                "errors": [] if lost else errors[:, row].tolist(),
+                "losses": [] if lost else _finite(losses[:, row].tolist()),
+                **(
+                    {}
+                    if lost
+                    else {
+                        "barrier": float(heights[row]),
+                        "alpha": float(at[row]),
+                        "error_a": float(errors[-1, row]),
+                        "error_b": float(errors[0, row]),
+                        "loss_barrier": _finite([loss_heights[row]])[0],
+                    }
+                ),
+            }
+        )
     return pa.Table.from_pylist(rows, schema=CONNECTIVITY)
 
 
@@ -170,8 +217,11 @@ def _on(copy: Copy, device: torch.device) -> Copy:
 @contextmanager
 def _measuring(module: nn.Module) -> Iterator[list[str]]:
     """Within it batch norms average their batches plainly, everything else evaluates; gives their buffers' prefixes."""
-    norms = {f"{name}." if name else "": layer for name, layer in module.named_modules()
-             if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None}
+    norms = {
+        f"{name}." if name else "": layer
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None
+    }
     momenta = {name: layer.momentum for name, layer in norms.items()}
     was_training = module.training
     module.eval()

@@ -82,8 +82,10 @@ def _sample(values: Sequence[float] | NDArray[np.floating], confidence: float) -
     if sample.ndim != 1 or sample.size == 0:
         raise LthError(f"an interval needs a list of at least one value; got an array of shape {sample.shape}")
     if not np.isfinite(sample).all():
-        raise LthError(f"{np.count_nonzero(~np.isfinite(sample))} of {sample.size} values are not finite: leave "
-                       "diverged seeds out, they are counted and not averaged")
+        raise LthError(
+            f"{np.count_nonzero(~np.isfinite(sample))} of {sample.size} values are not finite: leave "
+            "diverged seeds out, they are counted and not averaged"
+        )
     return sample
 
 

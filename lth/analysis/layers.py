@@ -21,20 +21,66 @@ from lth.errors import LthError
 from lth.store.analysis_schemas import LAYERS
 from lth.store.unit import Unit
 
-_SUMS = {"linear", "bilinear", "matmul", "mm", "bmm", "addmm", "baddbmm", "einsum", "conv1d", "conv2d", "conv3d",
-         "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "scaled_dot_product_attention",
-         "multi_head_attention_forward"}
+_SUMS = {
+    "linear",
+    "bilinear",
+    "matmul",
+    "mm",
+    "bmm",
+    "addmm",
+    "baddbmm",
+    "einsum",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "scaled_dot_product_attention",
+    "multi_head_attention_forward",
+}
 _RECURRENT = {kind + cell for kind in ("lstm", "gru", "rnn_tanh", "rnn_relu") for cell in ("", "_cell")}
 _NORMS = {"batch_norm", "instance_norm", "group_norm", "layer_norm", "rms_norm", "local_response_norm", "normalize"}
-_ACTIVATIONS = {"relu", "relu6", "leaky_relu", "rrelu", "prelu", "elu", "selu", "celu", "gelu", "silu", "mish",
-                "softplus", "softsign", "sigmoid", "logsigmoid", "tanh", "hardswish", "hardsigmoid", "hardtanh",
-                "threshold", "softmax", "log_softmax", "dropout", "dropout1d", "dropout2d", "dropout3d",
-                "alpha_dropout", "feature_alpha_dropout"}
-_MEAN_POOL = {"max_pool1d": functional.avg_pool1d, "max_pool2d": functional.avg_pool2d,
-              "max_pool3d": functional.avg_pool3d}
-_ADAPTIVE_MEAN_POOL = {"adaptive_max_pool1d": functional.adaptive_avg_pool1d,
-                       "adaptive_max_pool2d": functional.adaptive_avg_pool2d,
-                       "adaptive_max_pool3d": functional.adaptive_avg_pool3d}
+_ACTIVATIONS = {
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "rrelu",
+    "prelu",
+    "elu",
+    "selu",
+    "celu",
+    "gelu",
+    "silu",
+    "mish",
+    "softplus",
+    "softsign",
+    "sigmoid",
+    "logsigmoid",
+    "tanh",
+    "hardswish",
+    "hardsigmoid",
+    "hardtanh",
+    "threshold",
+    "softmax",
+    "log_softmax",
+    "dropout",
+    "dropout1d",
+    "dropout2d",
+    "dropout3d",
+    "alpha_dropout",
+    "feature_alpha_dropout",
+}
+_MEAN_POOL = {
+    "max_pool1d": functional.avg_pool1d,
+    "max_pool2d": functional.avg_pool2d,
+    "max_pool3d": functional.avg_pool3d,
+}
+_ADAPTIVE_MEAN_POOL = {
+    "adaptive_max_pool1d": functional.adaptive_avg_pool1d,
+    "adaptive_max_pool2d": functional.adaptive_avg_pool2d,
+    "adaptive_max_pool3d": functional.adaptive_avg_pool3d,
+}
 
 
 class PathsUnknown(LthError):
@@ -65,8 +111,10 @@ def live_weights(
     parameters = {name: _ones_or_zeros(name, parameter, device) for name, parameter in module.named_parameters()}
     for name, mask in masks.items():
         if name not in parameters or mask.dtype != torch.bool or mask.shape != parameters[name].shape:
-            raise LthError(f"a mask of {name!r} that is {mask.dtype} {list(mask.shape)} does not fit the network: it "
-                           "needs one boolean tensor per weight tensor, of its shape")
+            raise LthError(
+                f"a mask of {name!r} that is {mask.dtype} {list(mask.shape)} does not fit the network: it "
+                "needs one boolean tensor per weight tensor, of its shape"
+            )
         parameters[name] = mask.float().requires_grad_()
     buffers = {name: _at_rest(name, buffer.detach().to(device)) for name, buffer in module.named_buffers()}
 
@@ -78,8 +126,10 @@ def live_weights(
             gradients = torch.autograd.grad(reached.sum(), [parameters[name] for name in masks], allow_unused=True)
     finally:
         module.train(was_training)
-    return {name: torch.zeros_like(mask) if gradient is None else mask & _positive(gradient)  # None: never used
-            for (name, mask), gradient in zip(masks.items(), gradients, strict=True)}
+    return {
+        name: torch.zeros_like(mask) if gradient is None else mask & _positive(gradient)  # None: never used
+        for (name, mask), gradient in zip(masks.items(), gradients, strict=True)
+    }
 
 
 def layer_table(
@@ -93,8 +143,10 @@ def layer_table(
     """
     for tensor in network.prunable:
         if tensor.name not in masks or len(masks[tensor.name]) != len(unit.seeds):
-            raise LthError(f"{tensor.name!r} needs a mask for each of the {len(unit.seeds)} seeds of {unit.name}; got "
-                           f"{len(masks[tensor.name]) if tensor.name in masks else 'none'}")
+            raise LthError(
+                f"{tensor.name!r} needs a mask for each of the {len(unit.seeds)} seeds of {unit.name}; got "
+                f"{len(masks[tensor.name]) if tensor.name in masks else 'none'}"
+            )
     rows: list[dict[str, object]] = []
     for row, seed in enumerate(unit.seeds):
         kept = {tensor.name: masks[tensor.name][row] for tensor in network.prunable}
@@ -108,13 +160,24 @@ def layer_table(
             by_unit = _by_unit(network.module, tensor.name, kept[tensor.name] if live is None else live[tensor.name])
             if live is not None:
                 effective, dead = int(live[tensor.name].sum()), len(by_unit) - int(by_unit.any(1).sum())
-            rows.append({
-                "experiment_id": experiment_id, "arm": unit.arm, "seed": seed, "draw": unit.draw, "level": unit.level,
-                "tensor": tensor.name, "remaining": remaining, "total": tensor.size,
-                "density": remaining / tensor.size, "effective": effective,
-                "effective_density": None if effective is None else effective / tensor.size, "units": len(by_unit),
-                "dead_units": dead, "flops": 2 * remaining * tensor.positions,
-            })
+            rows.append(
+                {
+                    "experiment_id": experiment_id,
+                    "arm": unit.arm,
+                    "seed": seed,
+                    "draw": unit.draw,
+                    "level": unit.level,
+                    "tensor": tensor.name,
+                    "remaining": remaining,
+                    "total": tensor.size,
+                    "density": remaining / tensor.size,
+                    "effective": effective,
+                    "effective_density": None if effective is None else effective / tensor.size,
+                    "units": len(by_unit),
+                    "dead_units": dead,
+                    "flops": 2 * remaining * tensor.positions,
+                }
+            )
     return pa.Table.from_pylist(rows, schema=LAYERS)
 
 
@@ -183,8 +246,15 @@ class _PathsOnly(TorchFunctionMode):
 
 
 def _mean_pool(
-    mean_pool: Callable[..., torch.Tensor], max_pool: Callable[..., Any], input: torch.Tensor, kernel_size: Any,
-    stride: Any = None, padding: Any = 0, dilation: Any = 1, ceil_mode: bool = False, return_indices: bool = False,
+    mean_pool: Callable[..., torch.Tensor],
+    max_pool: Callable[..., Any],
+    input: torch.Tensor,
+    kernel_size: Any,
+    stride: Any = None,
+    padding: Any = 0,
+    dilation: Any = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
 ) -> Any:
     """The mean over the windows of a max pooling with these arguments."""
     if return_indices or any(step != 1 for step in ([dilation] if isinstance(dilation, int) else dilation)):

@@ -69,9 +69,12 @@ def overlaps(masks_a: Mapping[str, torch.Tensor], masks_b: Mapping[str, torch.Te
         tensors[name] = _agreement(kept_a, kept_b, intersection, shared_here)
         shared = shared + shared_here
     every = list(tensors.values())
-    network = _agreement(np.sum([one.remaining_a for one in every], axis=0),
-                         np.sum([one.remaining_b for one in every], axis=0),
-                         np.sum([one.intersection for one in every], axis=0), shared)
+    network = _agreement(
+        np.sum([one.remaining_a for one in every], axis=0),
+        np.sum([one.remaining_b for one in every], axis=0),
+        np.sum([one.intersection for one in every], axis=0),
+        shared,
+    )
     return Overlap(tensors, network)
 
 
@@ -86,23 +89,34 @@ def overlap_rows(overlap: Overlap, experiment_id: str, unit_a: Unit, unit_b: Uni
     seeds_a, seeds_b = np.array(unit_a.seeds), np.array(unit_b.seeds)
     size = overlap.network.intersection.shape
     if size != (len(seeds_a), len(seeds_b)):
-        raise LthError(f"the overlap is of {size[0]} by {size[1]} masks, but the units have {len(seeds_a)} and "
-                       f"{len(seeds_b)} seeds: pass the units whose masks were compared")
+        raise LthError(
+            f"the overlap is of {size[0]} by {size[1]} masks, but the units have {len(seeds_a)} and "
+            f"{len(seeds_b)} seeds: pass the units whose masks were compared"
+        )
     pairs = np.less if between == "seeds" else np.equal
     rows, columns = np.nonzero(pairs.outer(seeds_a, seeds_b))
     count = len(rows)
     same = {
-        "experiment_id": experiment_id, "between": between,
-        "arm_a": unit_a.arm, "draw_a": unit_a.draw, "level_a": unit_a.level,
-        "arm_b": unit_b.arm, "draw_b": unit_b.draw, "level_b": unit_b.level,
+        "experiment_id": experiment_id,
+        "between": between,
+        "arm_a": unit_a.arm,
+        "draw_a": unit_a.draw,
+        "level_a": unit_a.level,
+        "arm_b": unit_b.arm,
+        "draw_b": unit_b.draw,
+        "level_b": unit_b.level,
     }
     tables = []
     for tensor, found in {**overlap.tensors, WHOLE_NETWORK: overlap.network}.items():
         measured = {
-            "seed_a": seeds_a[rows], "seed_b": seeds_b[columns],
-            "remaining_a": found.remaining_a[rows], "remaining_b": found.remaining_b[columns],
-            "intersection": found.intersection[rows, columns], "union": found.union[rows, columns],
-            "jaccard": found.jaccard[rows, columns], "chance": found.chance[rows, columns],
+            "seed_a": seeds_a[rows],
+            "seed_b": seeds_b[columns],
+            "remaining_a": found.remaining_a[rows],
+            "remaining_b": found.remaining_b[columns],
+            "intersection": found.intersection[rows, columns],
+            "union": found.union[rows, columns],
+            "jaccard": found.jaccard[rows, columns],
+            "chance": found.chance[rows, columns],
         }
         arrays = {name: pa.repeat(value, count) for name, value in {**same, "tensor": tensor}.items()}
         # from_pandas: nan becomes null
@@ -119,20 +133,25 @@ def _counts(a: torch.Tensor, b: torch.Tensor) -> tuple[NDArray[np.int64], NDArra
     counts = [torch.zeros(shape, dtype=torch.int64, device=a.device) for shape in (len(a), len(b), (len(a), len(b)))]
     some = max(1, _FLOATS_AT_ONCE // (len(a) + len(b)))
     for start in range(0, a.shape[1], some):
-        part_a, part_b = a[:, start: start + some].float(), b[:, start: start + some].float()
+        part_a, part_b = a[:, start : start + some].float(), b[:, start : start + some].float()
         for count, part in zip(counts, (part_a.sum(1), part_b.sum(1), part_a @ part_b.T), strict=True):
             count += part.long()
     kept_a, kept_b, intersection = (count.cpu().numpy() for count in counts)
     return kept_a, kept_b, intersection
 
 
-def _agreement(kept_a: NDArray[np.int64], kept_b: NDArray[np.int64], intersection: NDArray[np.int64],
-               shared_by_chance: NDArray[np.float64]) -> Agreement:
+def _agreement(
+    kept_a: NDArray[np.int64],
+    kept_b: NDArray[np.int64],
+    intersection: NDArray[np.int64],
+    shared_by_chance: NDArray[np.float64],
+) -> Agreement:
     both = kept_a[:, None] + kept_b[None, :]
     union = both - intersection
     with np.errstate(invalid="ignore"):  # 0 / 0 where both are empty
-        return Agreement(kept_a, kept_b, intersection, union, intersection / union,
-                         shared_by_chance / (both - shared_by_chance))
+        return Agreement(
+            kept_a, kept_b, intersection, union, intersection / union, shared_by_chance / (both - shared_by_chance)
+        )
 
 
 def _between(a: Unit, b: Unit) -> str:
@@ -140,18 +159,24 @@ def _between(a: Unit, b: Unit) -> str:
         return "seeds" if (a.arm, a.draw) == (b.arm, b.draw) else "arms"
     if (a.arm, a.draw) == (b.arm, b.draw):
         return "levels"
-    raise LthError(f"masks of {a.arm!r} at level {a.level} and of {b.arm!r} at level {b.level} differ in two things: "
-                   "compare arms at one level, or levels of one arm and draw")
+    raise LthError(
+        f"masks of {a.arm!r} at level {a.level} and of {b.arm!r} at level {b.level} differ in two things: "
+        "compare arms at one level, or levels of one arm and draw"
+    )
 
 
 def _check(masks_a: Mapping[str, torch.Tensor], masks_b: Mapping[str, torch.Tensor]) -> None:
     if not masks_a or masks_a.keys() != masks_b.keys():
-        raise LthError(f"masks can be compared over the same tensors only; got {', '.join(masks_a) or 'none'} and "
-                       f"{', '.join(masks_b) or 'none'}")
+        raise LthError(
+            f"masks can be compared over the same tensors only; got {', '.join(masks_a) or 'none'} and "
+            f"{', '.join(masks_b) or 'none'}"
+        )
     for name, a in masks_a.items():
         b = masks_b[name]
         if a.dtype != torch.bool or b.dtype != torch.bool:
             raise LthError(f"masks of {name!r} are {a.dtype} and {b.dtype}; a mask is boolean, True = kept")
         if a.shape[1:] != b.shape[1:]:
-            raise LthError(f"masks of {name!r} have shapes {tuple(a.shape[1:])} and {tuple(b.shape[1:])}: compare "
-                           "masks of one network")
+            raise LthError(
+                f"masks of {name!r} have shapes {tuple(a.shape[1:])} and {tuple(b.shape[1:])}: compare "
+                "masks of one network"
+            )

@@ -106,8 +106,10 @@ def paired_log_ratio(
     a, b = _pairs(on_log, arm_a, level_a, arm_b, level_b, column)
     positive = np.isfinite(a) & np.isfinite(b)  # ln 0 = -inf, and a mean with it too
     if not positive.any():
-        raise LthError(f"{column} is 0 for every seed shared by {arm_a!r} at level {level_a} and {arm_b!r} at level "
-                       f"{level_b}: there is no ratio; compare them with paired_difference")
+        raise LthError(
+            f"{column} is 0 for every seed shared by {arm_a!r} at level {level_a} and {arm_b!r} at level "
+            f"{level_b}: there is no ratio; compare them with paired_difference"
+        )
     a, b = a[positive], b[positive]
     interval = mean_interval(a - b, confidence)
     p_value = sign_flip_test(a, b, alternative, generator)
@@ -155,11 +157,14 @@ def sign_flip_test(
             sums = np.concatenate([sums + difference, sums - difference])
         itself = 0
     elif generator is None:
-        raise LthError(f"{n} seeds are too many to enumerate every sign flip: pass "
-                       "generator=numpy.random.default_rng(<seed>)")
+        raise LthError(
+            f"{n} seeds are too many to enumerate every sign flip: pass generator=numpy.random.default_rng(<seed>)"
+        )
     else:
-        blocks = (generator.integers(0, 2, (min(1000, RANDOM_FLIPS - start), n), dtype=np.int8)
-                  for start in range(0, RANDOM_FLIPS, 1000))
+        blocks = (
+            generator.integers(0, 2, (min(1000, RANDOM_FLIPS - start), n), dtype=np.int8)
+            for start in range(0, RANDOM_FLIPS, 1000)
+        )
         sums = np.concatenate([(2 * block - 1) @ differences for block in blocks])
         itself = 1
     # Accuracies are counts over a test set, so sums tie often; rounding must not break a tie, and metrics were

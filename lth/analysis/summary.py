@@ -87,8 +87,10 @@ def seed_means(levels: pa.Table, columns: Sequence[str]) -> pa.Table:
         missing = pc.is_null(finished[column], nan_is_null=True)
         if pc.any(missing).as_py():
             first = finished.filter(missing).slice(0, 1).to_pylist()[0]
-            raise LthError(f"{column} is missing for arm {first['arm']!r}, level {first['level']}, seed "
-                           f"{first['seed']}, although its status is 'ok': train that unit again")
+            raise LthError(
+                f"{column} is missing for arm {first['arm']!r}, level {first['level']}, seed "
+                f"{first['seed']}, although its status is 'ok': train that unit again"
+            )
     return _average_draws(finished, columns)
 
 

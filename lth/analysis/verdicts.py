@@ -42,45 +42,72 @@ def _column(name: str, kind: pa.DataType, about: str, nullable: bool = True) -> 
     return pa.field(name, kind, nullable, {"description": about})
 
 
-VERDICTS = pa.schema([
-    _column("experiment_id", pa.string(), "the experiment's id", False),
-    _column("level", pa.int32(), "times pruned", False),
-    _column("density", pa.float64(), "mean fraction (0-1) of the arm's prunable weights that remain"),
-    _column("arm", pa.string(), "what is judged", False),
-    _column("against", pa.string(), "the arm that it is compared with", False),
-    _column("against_level", pa.int32(), "that arm's level; 0 is the dense network", False),
-    _column("n", pa.int64(), "seeds that finished on both sides (count)", False),
-    _column("diverged", pa.int64(), "trainings of the arm that diverged: in no mean (count)", False),
-    _column("diverged_against", pa.int64(), "trainings of the other side that diverged (count)", False),
-    _column("verdict", pa.string(), "matching, not matching or undecided", False),
-    _column("more_seeds", pa.int64(), "where undecided: about how many more seeds would decide with probability 0.8; "
-            "null beyond 10,000 or with fewer than two pairs"),
-    _column("margin", pa.float64(), "how much worse still matches: accuracy (fraction)", False),
-    _column("declared", pa.bool_(), "whether the margin was declared when the experiment first ran; if not, the "
-            "verdict is post hoc", False),
-    _column("difference", pa.float64(), "mean over seeds of the arm's test accuracy at early stop less the other's "
-            "(fraction)"),
-    _column("low", pa.float64(), "lower end of its 95% t interval"),
-    _column("high", pa.float64(), "upper end of its 95% t interval"),
-    _column("bootstrap_low", pa.float64(), "lower end of its 95% BCa bootstrap interval; too narrow for few seeds"),
-    _column("bootstrap_high", pa.float64(), "upper end of its 95% BCa bootstrap interval"),
-    _column("p_not_worse", pa.float64(), "p-value for: not worse by more than the margin"),
-    _column("p_worse", pa.float64(), "p-value for: worse by more than the margin"),
-    _column("p_equivalent", pa.float64(), "p-value for: within the margin on both sides (TOST)"),
-    _column("p_different", pa.float64(), "p-value of the two-sided sign-flip permutation test: any difference"),
-    _column("p_different_holm", pa.float64(), "p_different adjusted by Holm for the levels of this comparison"),
-    _column("speedup", pa.float64(), "geometric mean over seeds of the other side's early-stop step by the arm's: 2 "
-            "means that the arm stops twice as early"),
-    _column("speedup_low", pa.float64(), "lower end of its 95% t interval, on logarithms"),
-    _column("speedup_high", pa.float64(), "upper end of its 95% t interval, on logarithms"),
-    _column("speedup_n", pa.int64(), "seeds in it: both sides stopped after step 0 (count)", False),
-    _column("generalisation_gap", pa.float64(), "mean over seeds of the arm's train less its test accuracy at the end "
-            "(fraction)"),
-    _column("within_one_sd", pa.bool_(), "whether the arm's mean is not below the other's by more than the other's "
-            "standard deviation over seeds (Chen et al. 2020); never decides"),
-    _column("drop_below_02pp", pa.bool_(), "whether the mean drop is below 0.2 points (Frankle et al. 2020); never "
-            "decides"),
-])
+VERDICTS = pa.schema(
+    [
+        _column("experiment_id", pa.string(), "the experiment's id", False),
+        _column("level", pa.int32(), "times pruned", False),
+        _column("density", pa.float64(), "mean fraction (0-1) of the arm's prunable weights that remain"),
+        _column("arm", pa.string(), "what is judged", False),
+        _column("against", pa.string(), "the arm that it is compared with", False),
+        _column("against_level", pa.int32(), "that arm's level; 0 is the dense network", False),
+        _column("n", pa.int64(), "seeds that finished on both sides (count)", False),
+        _column("diverged", pa.int64(), "trainings of the arm that diverged: in no mean (count)", False),
+        _column("diverged_against", pa.int64(), "trainings of the other side that diverged (count)", False),
+        _column("verdict", pa.string(), "matching, not matching or undecided", False),
+        _column(
+            "more_seeds",
+            pa.int64(),
+            "where undecided: about how many more seeds would decide with probability 0.8; "
+            "null beyond 10,000 or with fewer than two pairs",
+        ),
+        _column("margin", pa.float64(), "how much worse still matches: accuracy (fraction)", False),
+        _column(
+            "declared",
+            pa.bool_(),
+            "whether the margin was declared when the experiment first ran; if not, the verdict is post hoc",
+            False,
+        ),
+        _column(
+            "difference",
+            pa.float64(),
+            "mean over seeds of the arm's test accuracy at early stop less the other's (fraction)",
+        ),
+        _column("low", pa.float64(), "lower end of its 95% t interval"),
+        _column("high", pa.float64(), "upper end of its 95% t interval"),
+        _column("bootstrap_low", pa.float64(), "lower end of its 95% BCa bootstrap interval; too narrow for few seeds"),
+        _column("bootstrap_high", pa.float64(), "upper end of its 95% BCa bootstrap interval"),
+        _column("p_not_worse", pa.float64(), "p-value for: not worse by more than the margin"),
+        _column("p_worse", pa.float64(), "p-value for: worse by more than the margin"),
+        _column("p_equivalent", pa.float64(), "p-value for: within the margin on both sides (TOST)"),
+        _column("p_different", pa.float64(), "p-value of the two-sided sign-flip permutation test: any difference"),
+        _column("p_different_holm", pa.float64(), "p_different adjusted by Holm for the levels of this comparison"),
+        _column(
+            "speedup",
+            pa.float64(),
+            "geometric mean over seeds of the other side's early-stop step by the arm's: 2 "
+            "means that the arm stops twice as early",
+        ),
+        _column("speedup_low", pa.float64(), "lower end of its 95% t interval, on logarithms"),
+        _column("speedup_high", pa.float64(), "upper end of its 95% t interval, on logarithms"),
+        _column("speedup_n", pa.int64(), "seeds in it: both sides stopped after step 0 (count)", False),
+        _column(
+            "generalisation_gap",
+            pa.float64(),
+            "mean over seeds of the arm's train less its test accuracy at the end (fraction)",
+        ),
+        _column(
+            "within_one_sd",
+            pa.bool_(),
+            "whether the arm's mean is not below the other's by more than the other's "
+            "standard deviation over seeds (Chen et al. 2020); never decides",
+        ),
+        _column(
+            "drop_below_02pp",
+            pa.bool_(),
+            "whether the mean drop is below 0.2 points (Frankle et al. 2020); never decides",
+        ),
+    ]
+)
 """Columns of `verdicts`."""
 
 
@@ -97,8 +124,9 @@ def verdicts(levels: pa.Table, margin: float, declared: bool = True, confidence:
         raise LthError(f"a margin must be above 0, e.g. 0.005 for half a percentage point; got {margin!r}")
     with np.errstate(divide="ignore", invalid="ignore"):  # step 0 becomes -inf and is left out of speed-ups
         logarithms = np.log(levels[_STEP].cast(pa.float64()).to_numpy())
-    measured = seed_means(levels.append_column(_LOG_STEP, pa.array(logarithms)),
-                          [_ACCURACY, _LOG_STEP, "train_accuracy", "test_accuracy"])
+    measured = seed_means(
+        levels.append_column(_LOG_STEP, pa.array(logarithms)), [_ACCURACY, _LOG_STEP, "train_accuracy", "test_accuracy"]
+    )
     sides = _by_side(measured)
     diverged = count_diverged(levels)
     densities = _densities(levels)
@@ -112,16 +140,26 @@ def verdicts(levels: pa.Table, margin: float, declared: bool = True, confidence:
                 other = (level, against) if against else (0, "ticket")
                 if other not in densities:
                     continue
-                family.append({
-                    "experiment_id": experiment_id, "level": level, "density": densities[level, arm], "arm": arm,
-                    "against": other[1], "against_level": other[0], "margin": margin, "declared": declared,
-                    "diverged": diverged.get((experiment_id, level, arm), 0),
-                    "diverged_against": diverged.get((experiment_id, *other), 0),
-                    **_compared(sides.get((level, arm), {}), sides.get(other, {}), margin, confidence)})
+                family.append(
+                    {
+                        "experiment_id": experiment_id,
+                        "level": level,
+                        "density": densities[level, arm],
+                        "arm": arm,
+                        "against": other[1],
+                        "against_level": other[0],
+                        "margin": margin,
+                        "declared": declared,
+                        "diverged": diverged.get((experiment_id, level, arm), 0),
+                        "diverged_against": diverged.get((experiment_id, *other), 0),
+                        **_compared(sides.get((level, arm), {}), sides.get(other, {}), margin, confidence),
+                    }
+                )
             adjusted = holm([row["p_different"] for row in family])
             rows += [row | {"p_different_holm": value} for row, value in zip(family, adjusted, strict=True)]
-    rows.sort(key=lambda row: (row["level"], row["arm"] != "ticket", row["arm"], row["against_level"] != 0,
-                               row["against"]))
+    rows.sort(
+        key=lambda row: (row["level"], row["arm"] != "ticket", row["arm"], row["against_level"] != 0, row["against"])
+    )
     for row in rows:
         row.update({name: None for name, value in row.items() if isinstance(value, float) and math.isnan(value)})
     return pa.Table.from_pylist(rows, VERDICTS.with_metadata({"confidence": str(confidence)}))
@@ -164,8 +202,13 @@ def _compared(
     """What two sides say of each other, over the seeds that they share."""
     gap = float(np.mean([row[2] - row[3] for row in own.values()])) if own else math.nan
     shared = sorted(own.keys() & other.keys())
-    row: dict[str, Any] = {"n": len(shared), "verdict": "undecided", "speedup_n": 0, "p_different": math.nan,
-                           "generalisation_gap": gap}
+    row: dict[str, Any] = {
+        "n": len(shared),
+        "verdict": "undecided",
+        "speedup_n": 0,
+        "p_different": math.nan,
+        "generalisation_gap": gap,
+    }
     if not shared:
         return row
     a, b = (np.stack([side[seed] for seed in shared]) for side in (own, other))
@@ -174,11 +217,18 @@ def _compared(
     work = max(999, min(9_999, _BOOTSTRAP_WORK // len(shared)))
     bootstrap = bootstrap_interval(differences, confidence, generator=np.random.default_rng(0), resamples=work)
     test = margin_test(differences, margin)
-    row |= {"difference": interval.mean, "low": interval.low, "high": interval.high,
-            "bootstrap_low": bootstrap.low, "bootstrap_high": bootstrap.high, "p_not_worse": test.not_worse,
-            "p_worse": test.worse, "p_equivalent": test.equivalent,
-            "p_different": sign_flip_test(a[:, 0], b[:, 0], "two-sided", np.random.default_rng(0)),
-            "drop_below_02pp": interval.mean > -SMALL_DROP}
+    row |= {
+        "difference": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        "bootstrap_low": bootstrap.low,
+        "bootstrap_high": bootstrap.high,
+        "p_not_worse": test.not_worse,
+        "p_worse": test.worse,
+        "p_equivalent": test.equivalent,
+        "p_different": sign_flip_test(a[:, 0], b[:, 0], "two-sided", np.random.default_rng(0)),
+        "drop_below_02pp": interval.mean > -SMALL_DROP,
+    }
     if test.not_worse < ALPHA:
         row["verdict"] = "matching"
     elif test.worse < ALPHA:

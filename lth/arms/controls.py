@@ -22,13 +22,21 @@ def ticket(ticket: Ticket, draw: Draw) -> Ticket:
     return ticket
 
 
-@register_arm("dense", "the dense network, trained once for as long as all trainings up to the ticket took together",
-              random=False, fresh=True, whole_budget=True)
+@register_arm(
+    "dense",
+    "the dense network, trained once for as long as all trainings up to the ticket took together",
+    random=False,
+    fresh=True,
+    whole_budget=True,
+)
 def dense(ticket: Ticket, draw: Draw) -> Ticket:
     """Nothing pruned, the seed's own initial weights: what the ticket's whole budget buys without pruning."""
     fresh = (draw.network, draw.seeds)
-    return Ticket({name: torch.ones_like(mask) for name, mask in ticket.masks.items()}, initialise(*fresh),
-                  initial_buffers(*fresh))
+    return Ticket(
+        {name: torch.ones_like(mask) for name, mask in ticket.masks.items()},
+        initialise(*fresh),
+        initial_buffers(*fresh),
+    )
 
 
 @register_arm("reinit", "the ticket's mask with freshly drawn initial weights, trained from step 0", fresh=True)
@@ -38,19 +46,27 @@ def reinit(ticket: Ticket, draw: Draw) -> Ticket:
     return replace(ticket, weights=initialise(*fresh), buffers=initial_buffers(*fresh))
 
 
-@register_arm("reinit_sign", "the ticket's mask and the signs of its initial weights, their magnitudes drawn anew",
-              fresh=True)
+@register_arm(
+    "reinit_sign", "the ticket's mask and the signs of its initial weights, their magnitudes drawn anew", fresh=True
+)
 def reinit_sign(ticket: Ticket, draw: Draw) -> Ticket:
     """sign(w_0) |v| with v a fresh initialisation (Zhou et al. 2019); what is not prunable is drawn anew as a whole."""
     drawn = reinit(ticket, draw)
-    initial, fresh = (draw.network.layout.views(rows)
-                      for rows in (initialise(draw.network, draw.seeds), drawn.weights))
-    return replace(drawn, weights=_with(drawn.weights, draw, {
-        name: torch.copysign(fresh[name].abs(), initial[name]) for name in ticket.masks}))
+    initial, fresh = (draw.network.layout.views(rows) for rows in (initialise(draw.network, draw.seeds), drawn.weights))
+    return replace(
+        drawn,
+        weights=_with(
+            drawn.weights, draw, {name: torch.copysign(fresh[name].abs(), initial[name]) for name in ticket.masks}
+        ),
+    )
 
 
-@register_arm("reinit_constant_sign", "the ticket's mask; every initial weight is its sign times its layer's deviation",
-              random=False, fresh=True)
+@register_arm(
+    "reinit_constant_sign",
+    "the ticket's mask; every initial weight is its sign times its layer's deviation",
+    random=False,
+    fresh=True,
+)
 def reinit_constant_sign(ticket: Ticket, draw: Draw) -> Ticket:
     """sign(w_0) sigma, sigma the standard deviation of the seed's initial weights in that layer (Zhou et al. 2019)."""
     weights = initialise(draw.network, draw.seeds)
@@ -71,8 +87,10 @@ def random_mask(ticket: Ticket, draw: Draw) -> Ticket:
     return replace(ticket, masks=_moved(ticket, draw, "random_mask", random_like))
 
 
-@register_arm("shuffled_mask",
-              "the ticket's mask permuted within each layer: random_mask under another name (Frankle et al. 2021)")
+@register_arm(
+    "shuffled_mask",
+    "the ticket's mask permuted within each layer: random_mask under another name (Frankle et al. 2021)",
+)
 def shuffled_mask(ticket: Ticket, draw: Draw) -> Ticket:
     """The ticket's mask moved: the check of "Pruning at initialization: why are we missing the mark?".
 
@@ -82,34 +100,44 @@ def shuffled_mask(ticket: Ticket, draw: Draw) -> Ticket:
     return replace(ticket, masks=_moved(ticket, draw, "shuffled_mask", _permuted))
 
 
-@register_arm("shuffled_weights", "the ticket's mask, its initial weights permuted within each layer",
-              fresh=True)
+@register_arm("shuffled_weights", "the ticket's mask, its initial weights permuted within each layer", fresh=True)
 def shuffled_weights(ticket: Ticket, draw: Draw) -> Ticket:
     """The same numbers in other places: does the ticket need its weights, or only their distribution?"""
     weights = initialise(draw.network, draw.seeds)
     initial = draw.network.layout.views(weights)
-    moved = {name: _permuted(initial[name], [stream(seed, f"shuffled_weights/{name}", draw.level, draw.draw)
-                                             for seed in draw.seeds]) for name in ticket.masks}
+    moved = {
+        name: _permuted(
+            initial[name], [stream(seed, f"shuffled_weights/{name}", draw.level, draw.draw) for seed in draw.seeds]
+        )
+        for name in ticket.masks
+    }
     return replace(ticket, weights=_with(weights, draw, moved), buffers=initial_buffers(draw.network, draw.seeds))
 
 
 def _moved(ticket: Ticket, draw: Draw, purpose: str, move: Move) -> dict[str, torch.Tensor]:
     """The ticket's masks with every layer moved by itself; of units, every group's units."""
+
     def generators(name: str) -> list[torch.Generator]:
         return [stream(seed, f"{purpose}/{name}", draw.level, draw.draw) for seed in draw.seeds]
 
     if not draw.groups:
         return {name: move(mask, generators(name)) for name, mask in ticket.masks.items()}
-    alive = [move(units, generators(group.name))
-             for group, units in zip(draw.groups, alive_units(draw.groups, ticket.masks), strict=True)]
+    alive = [
+        move(units, generators(group.name))
+        for group, units in zip(draw.groups, alive_units(draw.groups, ticket.masks), strict=True)
+    ]
     shapes = {name: tuple(mask.shape[1:]) for name, mask in ticket.masks.items()}
     return {**ticket.masks, **unit_masks(draw.groups, alive, shapes)}
 
 
 def _permuted(tensor: torch.Tensor, generators: list[torch.Generator]) -> torch.Tensor:
     """Each seed's entries of [seeds, *shape] in an order of its own."""
-    return torch.stack([row.flatten()[torch.randperm(row.numel(), generator=generator)].view_as(row)
-                        for generator, row in zip(generators, tensor, strict=True)])
+    return torch.stack(
+        [
+            row.flatten()[torch.randperm(row.numel(), generator=generator)].view_as(row)
+            for generator, row in zip(generators, tensor, strict=True)
+        ]
+    )
 
 
 def _with(rows: torch.Tensor, draw: Draw, tensors: dict[str, torch.Tensor]) -> torch.Tensor:

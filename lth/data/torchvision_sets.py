@@ -63,8 +63,9 @@ MNIST_ORIGINALS = {
 def _check_original(path: Path) -> None:
     size, sha256 = MNIST_ORIGINALS[path.name]
     if path.stat().st_size == size and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
-        raise DataError(f"{path} is damaged: its SHA-256 is not that of the original MNIST; "
-                        "delete it to have it downloaded again")
+        raise DataError(
+            f"{path} is damaged: its SHA-256 is not that of the original MNIST; delete it to have it downloaded again"
+        )
 
 
 def _load_cifar(class_name: str, name: str, classes: int, root: Path) -> ImageData:

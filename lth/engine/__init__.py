@@ -10,6 +10,27 @@ from lth.engine.programs import choose_program
 from lth.engine.recipe import Optimizer, Recipe, Schedule, learning_rate
 from lth.engine.training import CohortTraining, Curves, Start, Trained
 
-__all__ = ["EVIDENCE", "Batches", "CohortTraining", "Curves", "Feed", "Layout", "Network", "Optimizer", "Recipe",
-           "Sample", "Schedule", "Start", "Trained", "choose_device", "choose_program", "describe", "evaluate",
-           "exact_arithmetic", "initial_buffers", "initialise", "learning_rate", "make_feed"]
+__all__ = [
+    "EVIDENCE",
+    "Batches",
+    "CohortTraining",
+    "Curves",
+    "Feed",
+    "Layout",
+    "Network",
+    "Optimizer",
+    "Recipe",
+    "Sample",
+    "Schedule",
+    "Start",
+    "Trained",
+    "choose_device",
+    "choose_program",
+    "describe",
+    "evaluate",
+    "exact_arithmetic",
+    "initial_buffers",
+    "initialise",
+    "learning_rate",
+    "make_feed",
+]

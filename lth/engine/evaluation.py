@@ -33,7 +33,7 @@ def evaluate(
     correct = torch.zeros(seeds, dtype=torch.int64, device=feed.device)
     space = aligned_empty(seeds, min(EVALUATION_BATCH, total), *inputs.shape[1:], device=feed.device)
     for start in range(0, total, EVALUATION_BATCH):
-        chosen = indices[:, start: start + EVALUATION_BATCH]
+        chosen = indices[:, start : start + EVALUATION_BATCH]
         count = chosen.shape[1]
         flat = chosen.reshape(-1)
         pixels = inputs.index_select(0, flat).view(seeds, count, *inputs.shape[1:])

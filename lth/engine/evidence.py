@@ -39,8 +39,11 @@ EVIDENCE: dict[str, Evidence] = {
     "gradient": Evidence("dL/dw of the mean cross-entropy over a sample of the training split", data=True),
     "squared_gradient": Evidence("the square of each batch's gradient, averaged over the sample's batches", data=True),
     "fisher_diagonal": Evidence("the square of each example's gradient, averaged over the sample", data=True),
-    "hessian_gradient": Evidence("Hg, the Hessian times the gradient over the prunable weights, of the cross-entropy "
-                                 "of logits / temperature", data=True, temperature=True),
+    "hessian_gradient": Evidence(
+        "Hg, the Hessian times the gradient over the prunable weights, of the cross-entropy of logits / temperature",
+        data=True,
+        temperature=True,
+    ),
     "flow": Evidence("dR/d|w|, R the sum of the outputs for an input of ones and |w| as weights"),
     "movement": Evidence("-sum over the steps of the training of w dL/dw"),
     "noise": Evidence("uniform numbers in [0, 1) from the seed's own stream"),
@@ -62,7 +65,11 @@ class Sample:
 
 
 def gradient(
-    module: nn.Module, parameters: Tensors, buffers: Tensors, images: torch.Tensor, labels: torch.Tensor,
+    module: nn.Module,
+    parameters: Tensors,
+    buffers: Tensors,
+    images: torch.Tensor,
+    labels: torch.Tensor,
     names: Sequence[str],
 ) -> dict[str, torch.Tensor]:
     """dL/dw of `names`, L the mean cross-entropy of the batch, in training mode (batch statistics)."""
@@ -72,8 +79,14 @@ def gradient(
 
 
 def hessian_gradient(
-    module: nn.Module, parameters: Tensors, buffers: Tensors, images: torch.Tensor, labels: torch.Tensor,
-    names: Sequence[str], temperature: float = 1.0, masks: Tensors | None = None,
+    module: nn.Module,
+    parameters: Tensors,
+    buffers: Tensors,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    names: Sequence[str],
+    temperature: float = 1.0,
+    masks: Tensors | None = None,
 ) -> dict[str, torch.Tensor]:
     """Hg over `names`, by differentiating sum <stopgrad(g), g> once more (Wang et al. 2020, algorithm 2).
 
@@ -90,8 +103,13 @@ def hessian_gradient(
 
 
 def fisher_diagonal(
-    module: nn.Module, parameters: Tensors, buffers: Tensors, images: torch.Tensor, labels: torch.Tensor,
-    names: Sequence[str], stackable: bool = True,
+    module: nn.Module,
+    parameters: Tensors,
+    buffers: Tensors,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    names: Sequence[str],
+    stackable: bool = True,
 ) -> dict[str, torch.Tensor]:
     """Mean over examples of (dL_i/dw)^2 of `names`, in evaluation mode: one example has no batch statistics.
 
@@ -128,16 +146,32 @@ def flow(
     module.eval()
     absolute = {name: tensor.detach().abs().double() for name, tensor in parameters.items()}
     wanted = _requiring_grad(absolute, names)
-    still = {name: torch.zeros_like(buffer).double() if name.endswith("running_mean")
-             else buffer.double() if buffer.is_floating_point() else buffer for name, buffer in buffers.items()}
+    still = {
+        name: torch.zeros_like(buffer).double()
+        if name.endswith("running_mean")
+        else buffer.double()
+        if buffer.is_floating_point()
+        else buffer
+        for name, buffer in buffers.items()
+    }
     ones = torch.ones(1, *input_shape, dtype=torch.float64, device=next(iter(absolute.values())).device)
     return _grad(functional_call(module, ({**absolute, **wanted}, still), (ones,)).sum(), wanted)
 
 
 def gather(
-    needs: Set[str], network: Network, seeds: Sequence[int], weights: torch.Tensor,
-    buffers: Tensors, mask: torch.Tensor, *, initial: torch.Tensor | None = None, movement: torch.Tensor | None = None,
-    feed: Feed | None = None, sample: Sample | None = None, input_shape: Sequence[int] = (), level: int = 0,
+    needs: Set[str],
+    network: Network,
+    seeds: Sequence[int],
+    weights: torch.Tensor,
+    buffers: Tensors,
+    mask: torch.Tensor,
+    *,
+    initial: torch.Tensor | None = None,
+    movement: torch.Tensor | None = None,
+    feed: Feed | None = None,
+    sample: Sample | None = None,
+    input_shape: Sequence[int] = (),
+    level: int = 0,
     round_: int = 0,
 ) -> dict[str, dict[str, torch.Tensor]]:
     """Evidence by name and prunable tensor, [seeds, *shape] each.
@@ -161,10 +195,20 @@ def gather(
         return found
     views, kept, each = network.layout.views(masked), network.layout.views(mask), []
     for row, seed in enumerate(seeds):
-        one = _OneSeed(network, seed, row, {name: view[row] for name, view in views.items()},
-                       {name: buffer[row] for name, buffer in buffers.items()},
-                       {name: kept[name][row] for name in names}, names, feed, sample or Sample(),
-                       input_shape, level, round_)
+        one = _OneSeed(
+            network,
+            seed,
+            row,
+            {name: view[row] for name, view in views.items()},
+            {name: buffer[row] for name, buffer in buffers.items()},
+            {name: kept[name][row] for name in names},
+            names,
+            feed,
+            sample or Sample(),
+            input_shape,
+            level,
+            round_,
+        )
         each.append({need: one.evidence(need) for need in computed})
     for need in computed:
         found[need] = {name: torch.stack([evidence[need][name] for evidence in each]) for name in names}
@@ -190,9 +234,12 @@ class _OneSeed:
 
     def evidence(self, need: str) -> dict[str, torch.Tensor]:
         if need == "noise":
-            return {name: torch.rand(self.parameters[name].shape,
-                                     generator=stream(self.seed, f"noise/{name}", self.level, self.round_))
-                    .to(self.parameters[name].device) for name in self.names}
+            return {
+                name: torch.rand(
+                    self.parameters[name].shape, generator=stream(self.seed, f"noise/{name}", self.level, self.round_)
+                ).to(self.parameters[name].device)
+                for name in self.names
+            }
         module = self.network.module
         if need == "flow":
             return flow(module, self.parameters, self.buffers, self.input_shape, self.names)
@@ -204,13 +251,19 @@ class _OneSeed:
             if need == "fisher_diagonal":
                 return fisher_diagonal(*network, images, labels, self.names, self.network.stackable)
             size = self.sample.batch_size
-            batches = [(images[start: start + size], labels[start: start + size])
-                       for start in range(0, len(labels), size)]
+            batches = [
+                (images[start : start + size], labels[start : start + size]) for start in range(0, len(labels), size)
+            ]
             if need == "gradient":  # the mean over examples, whatever the size of the last batch
-                return _mean([(gradient(*network, *batch, self.names), len(batch[1]) / len(labels))
-                              for batch in batches])
-            return _mean([({name: g.square() for name, g in gradient(*network, *batch, self.names).items()},
-                           1 / len(batches)) for batch in batches])
+                return _mean(
+                    [(gradient(*network, *batch, self.names), len(batch[1]) / len(labels)) for batch in batches]
+                )
+            return _mean(
+                [
+                    ({name: g.square() for name, g in gradient(*network, *batch, self.names).items()}, 1 / len(batches))
+                    for batch in batches
+                ]
+            )
 
     def _examples(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Standardised images [n, C, H, W] and labels [n], from the stream ("scoring", round)."""
@@ -223,12 +276,14 @@ class _OneSeed:
         if self.sample.per_class is None:
             chosen = shuffled[: self.sample.examples]
         else:
-            first = [(labels == label).nonzero().flatten()[: self.sample.per_class]
-                     for label in range(self.network.classes)]
+            first = [
+                (labels == label).nonzero().flatten()[: self.sample.per_class] for label in range(self.network.classes)
+            ]
             chosen = shuffled[torch.cat(first).sort().values]
         pixels = self.feed.inputs[chosen].unsqueeze(0)
-        alone = replace(self.feed, mean=self.feed.mean[self.row: self.row + 1],
-                        scale=self.feed.scale[self.row: self.row + 1])
+        alone = replace(
+            self.feed, mean=self.feed.mean[self.row : self.row + 1], scale=self.feed.scale[self.row : self.row + 1]
+        )
         return standardised(alone, pixels)[0], self.feed.labels[chosen]
 
 
@@ -246,7 +301,11 @@ def _requiring_grad(parameters: Tensors, names: Sequence[str]) -> dict[str, torc
 
 
 def _loss(
-    module: nn.Module, parameters: Tensors, buffers: Tensors, images: torch.Tensor, labels: torch.Tensor,
+    module: nn.Module,
+    parameters: Tensors,
+    buffers: Tensors,
+    images: torch.Tensor,
+    labels: torch.Tensor,
     temperature: float = 1.0,
 ) -> torch.Tensor:
     own = {name: buffer.clone() for name, buffer in buffers.items()}  # batch norm writes into them
@@ -260,6 +319,7 @@ def _grad(value: torch.Tensor, wanted: Mapping[str, torch.Tensor]) -> dict[str, 
 
 
 def _mean(parts: Sequence[tuple[Tensors, float]]) -> dict[str, torch.Tensor]:
-    return {name: sum((tensors[name] * share for tensors, share in parts[1:]), parts[0][0][name] * parts[0][1])
-            for name in parts[0][0]}
-
+    return {
+        name: sum((tensors[name] * share for tensors, share in parts[1:]), parts[0][0][name] * parts[0][1])
+        for name in parts[0][0]
+    }

@@ -114,8 +114,11 @@ class Batches:
             generator = stream(seed, "order" + self.stream, epoch)
             orders.append(torch.randperm(feed.train.shape[1], generator=generator)[:used])
             if self.crop_padding or self.flip:
-                draws.append(draw_augmentation(used, self.crop_padding, self.flip,
-                                               stream(seed, "augmentation" + self.stream, epoch)))
+                draws.append(
+                    draw_augmentation(
+                        used, self.crop_padding, self.flip, stream(seed, "augmentation" + self.stream, epoch)
+                    )
+                )
         order = _to_device(torch.stack(orders), feed.device)
         # [batches, seeds * batch size]: each step's indices lie together
         chosen = feed.train.gather(1, order).view(len(feed.seeds), self.per_epoch, self.batch_size)
@@ -126,7 +129,8 @@ class Batches:
             flips = torch.stack([draw.flips for draw in draws]).view(len(draws), self.per_epoch, -1)
             self._draws = AugmentationDraw(
                 _to_device(offsets.transpose(0, 1).reshape(self.per_epoch, -1, 2), feed.device),
-                _to_device(flips.transpose(0, 1).reshape(self.per_epoch, -1), feed.device))
+                _to_device(flips.transpose(0, 1).reshape(self.per_epoch, -1), feed.device),
+            )
         self._epoch = epoch
 
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:

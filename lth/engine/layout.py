@@ -53,8 +53,12 @@ class Layout:
 
     def views(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
         """Every parameter of `rows` [seeds, width] as a view [seeds, *shape]."""
-        return {slot.name: rows[:, slot.offset: slot.offset + slot.size].unflatten(1, slot.shape or (1,))
-                .view(rows.shape[0], *slot.shape) for slot in self.slots}
+        return {
+            slot.name: rows[:, slot.offset : slot.offset + slot.size]
+            .unflatten(1, slot.shape or (1,))
+            .view(rows.shape[0], *slot.shape)
+            for slot in self.slots
+        }
 
     def rows(self, tensors: Mapping[str, torch.Tensor], fill: float = 0.0) -> torch.Tensor:
         """Pack tensors [seeds, *shape] into rows [seeds, width]; absent parameters and padding hold `fill`."""

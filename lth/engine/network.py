@@ -64,15 +64,17 @@ def describe(
         stackable = not draws and _can_be_stacked(module, input_shape)
         activations = _activation_floats(module, input_shape)
     layout = Layout.of({name: tuple(parameter.shape) for name, parameter in module.named_parameters()})
-    return Network(module, build, layout, buffers, prunable, classes, initialisation, draws, random_buffers, stackable,
-                   activations)
+    return Network(
+        module, build, layout, buffers, prunable, classes, initialisation, draws, random_buffers, stackable, activations
+    )
 
 
 def _can_be_stacked(module: nn.Module, input_shape: Sequence[int]) -> bool:
     """Whether a step of two stacked copies works; modules that look at values (`.item()`, branches) do not stack."""
 
-    def loss(parameters: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor], images: torch.Tensor
-             ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def loss(
+        parameters: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor], images: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         logits = functional_call(module, (parameters, buffers), (images,))
         return logits.logsumexp(1).mean(), buffers
 
@@ -80,8 +82,9 @@ def _can_be_stacked(module: nn.Module, input_shape: Sequence[int]) -> bool:
         return {name: torch.stack([tensor.detach(), tensor.detach()]) for name, tensor in tensors}
 
     try:
-        vmap(grad(loss, has_aux=True))(twice(module.named_parameters()), twice(module.named_buffers()),
-                                       torch.zeros(2, 2, *input_shape))
+        vmap(grad(loss, has_aux=True))(
+            twice(module.named_parameters()), twice(module.named_buffers()), torch.zeros(2, 2, *input_shape)
+        )
     except Exception:  # whatever a user's module raises under vmap: it then takes turns, which always works
         return False
     return True
@@ -125,7 +128,7 @@ def initialise(network: Network, seeds: Sequence[int], purpose: str = "init", dr
                         nn.init.zeros_(layer.bias)
         parameters = dict(module.named_parameters())
         for slot in network.layout.slots:
-            row[slot.offset: slot.offset + slot.size] = parameters[slot.name].detach().float().flatten()
+            row[slot.offset : slot.offset + slot.size] = parameters[slot.name].detach().float().flatten()
     return rows
 
 

@@ -31,8 +31,13 @@ class Program(Protocol):
     """One seed per leading index: weights [seeds, width], images [seeds, batch, C, H, W], labels [seeds, batch]."""
 
     def gradients(
-        self, weights: torch.Tensor, buffers: Buffers, images: torch.Tensor, labels: torch.Tensor,
-        gradient: torch.Tensor, step: int,
+        self,
+        weights: torch.Tensor,
+        buffers: Buffers,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        gradient: torch.Tensor,
+        step: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write the gradient of the mean cross-entropy into `gradient`.
 
@@ -99,17 +104,16 @@ class DenseProgram:
             self._views[id(rows)] = known
         return known[1]
 
-    def _activations(self, seeds: int, batch: int, parameters: list[tuple[torch.Tensor, torch.Tensor]],
-                     slot: int) -> list[torch.Tensor]:
+    def _activations(
+        self, seeds: int, batch: int, parameters: list[tuple[torch.Tensor, torch.Tensor]], slot: int
+    ) -> list[torch.Tensor]:
         device = parameters[0][0].device
         key = (seeds, batch, device) if slot == 0 else (-seeds, batch, device)
         if key not in self._space:
-            self._space[key] = [aligned_empty(seeds, batch, weight.shape[1], device=device)
-                                for weight, _ in parameters]
+            self._space[key] = [aligned_empty(seeds, batch, weight.shape[1], device=device) for weight, _ in parameters]
         return self._space[key]
 
-    def _forward(self, parameters: list[tuple[torch.Tensor, torch.Tensor]], images: torch.Tensor
-                 ) -> list[torch.Tensor]:
+    def _forward(self, parameters: list[tuple[torch.Tensor, torch.Tensor]], images: torch.Tensor) -> list[torch.Tensor]:
         outputs = self._activations(images.shape[0], images.shape[1], parameters, 0)
         value = images.flatten(2)
         for position, ((weight, bias), output) in enumerate(zip(parameters, outputs, strict=True)):
@@ -121,8 +125,13 @@ class DenseProgram:
         return self._forward(self._parameters(weights), images)[-1]
 
     def gradients(
-        self, weights: torch.Tensor, buffers: Buffers, images: torch.Tensor, labels: torch.Tensor,
-        gradient: torch.Tensor, step: int,
+        self,
+        weights: torch.Tensor,
+        buffers: Buffers,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        gradient: torch.Tensor,
+        step: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         parameters, gradients = self._parameters(weights), self._parameters(gradient)
         outputs = self._forward(parameters, images)
@@ -142,8 +151,9 @@ class DenseProgram:
             torch.sum(delta, 1, keepdim=True, out=gradients[position][1])
             if position:
                 torch.bmm(delta, parameters[position][0], out=deltas[position - 1])
-                torch.ops.aten.threshold_backward.grad_input(deltas[position - 1], below, 0,
-                                                             grad_input=deltas[position - 1])
+                torch.ops.aten.threshold_backward.grad_input(
+                    deltas[position - 1], below, 0, grad_input=deltas[position - 1]
+                )
         return likelihood, correct
 
 
@@ -159,7 +169,9 @@ class StackedProgram:
         self.precision = precision
 
         def loss(
-            parameters: dict[str, torch.Tensor], buffers: dict[str, torch.Tensor], images: torch.Tensor,
+            parameters: dict[str, torch.Tensor],
+            buffers: dict[str, torch.Tensor],
+            images: torch.Tensor,
             labels: torch.Tensor,
         ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]]:
             logits = functional_call(network.module, (parameters, buffers), (images,)).float()
@@ -167,8 +179,9 @@ class StackedProgram:
             return value, (value.detach(), (logits.argmax(1) == labels).sum(), buffers)
 
         self._gradients = vmap(grad(loss, has_aux=True))
-        self._logits = vmap(lambda parameters, buffers, images:
-                            functional_call(network.module, (parameters, buffers), (images,)))
+        self._logits = vmap(
+            lambda parameters, buffers, images: functional_call(network.module, (parameters, buffers), (images,))
+        )
 
     def logits(self, weights: torch.Tensor, buffers: Buffers, images: torch.Tensor) -> torch.Tensor:
         self.network.module.eval()
@@ -176,14 +189,20 @@ class StackedProgram:
             return self._logits(self.network.layout.views(weights), dict(buffers), images).float()
 
     def gradients(
-        self, weights: torch.Tensor, buffers: Buffers, images: torch.Tensor, labels: torch.Tensor,
-        gradient: torch.Tensor, step: int,
+        self,
+        weights: torch.Tensor,
+        buffers: Buffers,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        gradient: torch.Tensor,
+        step: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         self.network.module.train()
         with _autocast(self.precision, weights.device):
             fresh = {name: buffer.clone() for name, buffer in buffers.items()}
             gradients, (loss, correct, updated) = self._gradients(
-                self.network.layout.views(weights), fresh, images, labels)
+                self.network.layout.views(weights), fresh, images, labels
+            )
         for name, view in self.network.layout.views(gradient).items():
             view.copy_(gradients[name])
         for name, buffer in buffers.items():
@@ -203,13 +222,21 @@ class InTurnProgram:
         self.network.module.eval()
         views = self.network.layout.views(weights)
         with torch.no_grad(), _autocast(self.precision, weights.device):
-            return torch.stack([
-                functional_call(self.network.module, (_row(views, row), _row(buffers, row)), (images[row],)).float()
-                for row in range(len(weights))])
+            return torch.stack(
+                [
+                    functional_call(self.network.module, (_row(views, row), _row(buffers, row)), (images[row],)).float()
+                    for row in range(len(weights))
+                ]
+            )
 
     def gradients(
-        self, weights: torch.Tensor, buffers: Buffers, images: torch.Tensor, labels: torch.Tensor,
-        gradient: torch.Tensor, step: int,
+        self,
+        weights: torch.Tensor,
+        buffers: Buffers,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        gradient: torch.Tensor,
+        step: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         self.network.module.train()
         views, outputs = self.network.layout.views(weights), self.network.layout.views(gradient)

@@ -97,8 +97,12 @@ class CohortTraining:
         self._keep_rewind_point()
         self._evaluate()
 
-    def advance(self, until: int | None = None, on_progress: Callable[[int], None] | None = None,
-                on_step: Callable[[], None] | None = None) -> CohortTraining:
+    def advance(
+        self,
+        until: int | None = None,
+        on_progress: Callable[[int], None] | None = None,
+        on_step: Callable[[], None] | None = None,
+    ) -> CohortTraining:
         """Train up to step `until` (the recipe's end if not given).
 
         `on_progress(step)` follows every evaluation; `on_step()` every step, when the training can be checkpointed.
@@ -107,7 +111,8 @@ class CohortTraining:
         while self.step < last:
             images, labels = self.batches(self.step)
             likelihood, correct = self.program.gradients(
-                self.weights, self.buffers, images, labels, self.gradient, self.step)
+                self.weights, self.buffers, images, labels, self.gradient, self.step
+            )
             if self.movement is not None:  # of pruned weights it stays 0, as they are
                 self.movement.addcmul_(self.weights, self.gradient, value=-1.0)
             self.updates.step(learning_rate(self.recipe, self.step))
@@ -158,21 +163,31 @@ class CohortTraining:
         diverged = self.diverged | ~torch.isfinite(self.weights).all(1)
         rewind = self.rewind
         return Trained(
-            weights=self.weights.detach().cpu(), buffers=_copies(self.buffers, "cpu"),
-            early_stop_step=self.best_step.cpu(), early_stop_weights=self.best_weights.cpu(),
+            weights=self.weights.detach().cpu(),
+            buffers=_copies(self.buffers, "cpu"),
+            early_stop_step=self.best_step.cpu(),
+            early_stop_weights=self.best_weights.cpu(),
             early_stop_buffers=_copies(self.best_buffers, "cpu"),
             rewind_weights=rewind[0].cpu() if rewind else None,
             rewind_buffers=_copies(rewind[1], "cpu") if rewind else None,
             movement=None if self.movement is None else self.movement.cpu(),
-            diverged=diverged.cpu(), curves=Curves(tuple(self.evaluated), *curve.unbind(1)))
+            diverged=diverged.cpu(),
+            curves=Curves(tuple(self.evaluated), *curve.unbind(1)),
+        )
 
     def checkpoint(self) -> dict[str, torch.Tensor]:
         """Everything that a restart needs, as plain tensors on the host. Random streams need nothing: see `Batches`."""
         saved = {
-            "step": torch.tensor([self.step, self.running_steps]), "weights": self.weights, "diverged": self.diverged,
-            "running_loss": self.running_loss, "running_correct": self.running_correct, "best_loss": self.best_loss,
-            "best_step": self.best_step, "best_weights": self.best_weights,
-            "evaluated": torch.tensor(self.evaluated), "curve": torch.stack(self.curve),
+            "step": torch.tensor([self.step, self.running_steps]),
+            "weights": self.weights,
+            "diverged": self.diverged,
+            "running_loss": self.running_loss,
+            "running_correct": self.running_correct,
+            "best_loss": self.best_loss,
+            "best_step": self.best_step,
+            "best_weights": self.best_weights,
+            "evaluated": torch.tensor(self.evaluated),
+            "curve": torch.stack(self.curve),
             **{f"buffers/{name}": buffer for name, buffer in self.buffers.items()},
             **{f"best_buffers/{name}": buffer for name, buffer in self.best_buffers.items()},
         }
@@ -199,11 +214,13 @@ class CohortTraining:
         if self.movement is not None:
             self.movement.copy_(saved["movement"])
         if "rewind/weights" in saved:
-            self.rewind = (saved["rewind/weights"].to(self.feed.device).clone(),
-                           {name: saved[f"rewind/buffers/{name}"].to(self.feed.device).clone()
-                            for name in self.buffers})
-        self.updates.restore({name.removeprefix("optimizer/"): value for name, value in saved.items()
-                              if name.startswith("optimizer/")})
+            self.rewind = (
+                saved["rewind/weights"].to(self.feed.device).clone(),
+                {name: saved[f"rewind/buffers/{name}"].to(self.feed.device).clone() for name in self.buffers},
+            )
+        self.updates.restore(
+            {name.removeprefix("optimizer/"): value for name, value in saved.items() if name.startswith("optimizer/")}
+        )
         return self
 
 

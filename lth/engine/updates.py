@@ -123,14 +123,30 @@ class AdamRule:
     def __init__(self, settings: Optimizer, weights: torch.Tensor) -> None:
         self.settings = settings
         self.weights = weights
-        self.moments = {"exp_avg": torch.zeros_like(weights), "exp_avg_sq": torch.zeros_like(weights),
-                        "step": torch.zeros((), dtype=torch.float32, device=weights.device)}
+        self.moments = {
+            "exp_avg": torch.zeros_like(weights),
+            "exp_avg_sq": torch.zeros_like(weights),
+            "step": torch.zeros((), dtype=torch.float32, device=weights.device),
+        }
 
     def step(self, gradient: torch.Tensor, learning_rate: float) -> None:
         settings, moments = self.settings, self.moments
-        adam([self.weights], [gradient], [moments["exp_avg"]], [moments["exp_avg_sq"]], [], [moments["step"]],
-             fused=True, amsgrad=False, beta1=settings.beta1, beta2=settings.beta2, lr=learning_rate,
-             weight_decay=settings.weight_decay, eps=settings.epsilon, maximize=False)
+        adam(
+            [self.weights],
+            [gradient],
+            [moments["exp_avg"]],
+            [moments["exp_avg_sq"]],
+            [],
+            [moments["step"]],
+            fused=True,
+            amsgrad=False,
+            beta1=settings.beta1,
+            beta2=settings.beta2,
+            lr=learning_rate,
+            weight_decay=settings.weight_decay,
+            eps=settings.epsilon,
+            maximize=False,
+        )
 
     def state(self) -> dict[str, torch.Tensor]:
         return self.moments
@@ -150,8 +166,18 @@ class SGDRule:
 
     def step(self, gradient: torch.Tensor, learning_rate: float) -> None:
         settings = self.settings
-        sgd([self.weights], [gradient], self.momentum, fused=True, weight_decay=settings.weight_decay,
-            momentum=settings.momentum, lr=learning_rate, dampening=0.0, nesterov=settings.nesterov, maximize=False)
+        sgd(
+            [self.weights],
+            [gradient],
+            self.momentum,
+            fused=True,
+            weight_decay=settings.weight_decay,
+            momentum=settings.momentum,
+            lr=learning_rate,
+            dampening=0.0,
+            nesterov=settings.nesterov,
+            maximize=False,
+        )
 
     def state(self) -> dict[str, torch.Tensor]:
         return {} if self.momentum[0] is None else {"momentum": self.momentum[0]}

@@ -17,7 +17,30 @@ from lth.experiment.spec import Arm, Dataset, Experiment, Model, Transfer
 from lth.experiment.training import Training
 from lth.seeds import format_seeds, parse_seeds
 
-__all__ = ["Arm", "Dataset", "Duration", "Execution", "Experiment", "FineTune", "Model", "NoRewinding", "Pruning",
-           "RewindLearningRate", "RewindToInit", "RewindToStep", "Rewinding", "Scoring", "Training", "Transfer",
-           "canonical_json", "digest", "explain", "format_seeds", "load_experiment", "parse_seeds", "preset_names",
-           "preset_text", "to_steps"]
+__all__ = [
+    "Arm",
+    "Dataset",
+    "Duration",
+    "Execution",
+    "Experiment",
+    "FineTune",
+    "Model",
+    "NoRewinding",
+    "Pruning",
+    "RewindLearningRate",
+    "RewindToInit",
+    "RewindToStep",
+    "Rewinding",
+    "Scoring",
+    "Training",
+    "Transfer",
+    "canonical_json",
+    "digest",
+    "explain",
+    "format_seeds",
+    "load_experiment",
+    "parse_seeds",
+    "preset_names",
+    "preset_text",
+    "to_steps",
+]

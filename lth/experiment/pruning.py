@@ -52,21 +52,24 @@ class Pruning(Section):
     """What is removed, and how much at each level."""
 
     remove: Literal["weights", "units"] = Field(
-        "weights", description="`weights`: single weights; `units`: whole neurons, filters and channels, physically, "
-        "with every tensor that reads or writes them."
+        "weights",
+        description="`weights`: single weights; `units`: whole neurons, filters and channels, physically, "
+        "with every tensor that reads or writes them.",
     )
     criterion: str = Field(
         "magnitude", description="Score of a weight, lowest pruned (`lth list criteria`); for units l1, l2 or bn_scale."
     )
     when: Literal["after_training", "at_initialisation"] = Field(
-        "after_training", description="Which weights are scored: those of the trained network, or the initial ones "
-        "(nothing needs to be trained before a mask is known)."
+        "after_training",
+        description="Which weights are scored: those of the trained network, or the initial ones "
+        "(nothing needs to be trained before a mask is known).",
     )
     scope: Literal["layer", "global", "uniform", "uniform_plus", "erk", "smart_ratio"] = Field(
-        "layer", description="Where scores compete: `layer`: within each layer by its fraction; `global`: across all "
+        "layer",
+        description="Where scores compete: `layer`: within each layer by its fraction; `global`: across all "
         "layers; the others share the density of the whole network out among the layers: `uniform`, `uniform_plus` "
         "(first convolution dense, output at least 20%; Gale et al. 2019), `erk` (Evci et al. 2020), `smart_ratio` "
-        "(Su et al. 2020)."
+        "(Su et al. 2020).",
     )
     schedule: Literal["iterative", "one_shot"] = Field(
         "iterative",
@@ -74,29 +77,40 @@ class Pruning(Section):
         "straight to the weight count of each level, all levels side by side.",
     )
     fraction: PruningFraction = Field(
-        default_factory=PruningFraction, description="Part of the remaining weights (or units) removed per level. A "
-        "single number stands for all kinds of layers."
+        default_factory=PruningFraction,
+        description="Part of the remaining weights (or units) removed per level. A "
+        "single number stands for all kinds of layers.",
     )
     output_factor: float = Field(
-        0.5, ge=0, le=1, description="The output layer's fraction is this factor times the others'; 0 leaves it dense. "
-        "Where scores compete across layers it is 1, unless you say 0; units have none."
+        0.5,
+        ge=0,
+        le=1,
+        description="The output layer's fraction is this factor times the others'; 0 leaves it dense. "
+        "Where scores compete across layers it is 1, unless you say 0; units have none.",
     )
     densities: tuple[Fraction, ...] | None = Field(
-        None, min_length=1, max_length=200, description="Instead of a fraction per level: the density of each level, "
+        None,
+        min_length=1,
+        max_length=200,
+        description="Instead of a fraction per level: the density of each level, "
         "falling, of all layers that are pruned, e.g. [0.05, 0.02]. Not with scope `layer`. They are part of the "
-        "experiment's id, and `fraction` then only tells which kinds of layers are pruned."
+        "experiment's id, and `fraction` then only tells which kinds of layers are pruned.",
     )
     levels: int = Field(20, ge=0, le=200, description="Pruning levels after the dense network (level 0).")
     rounds: int | None = Field(
-        None, ge=1, le=10_000, description="Times that weights are scored and removed within one level, on an "
-        "exponential ladder; empty: as the criterion's authors published it (synflow 100, others 1)."
+        None,
+        ge=1,
+        le=10_000,
+        description="Times that weights are scored and removed within one level, on an "
+        "exponential ladder; empty: as the criterion's authors published it (synflow 100, others 1).",
     )
     scoring: Scoring = Field(
         default_factory=Scoring, description="Examples and temperature of criteria that need data."
     )
     allow_empty_layers: bool = Field(
-        False, description="Go on where pruning leaves a layer without any weight (the network then is cut in two); "
-        "otherwise that is an error."
+        False,
+        description="Go on where pruning leaves a layer without any weight (the network then is cut in two); "
+        "otherwise that is an error.",
     )
 
     @field_validator("fraction", mode="before")
@@ -131,8 +145,11 @@ class Pruning(Section):
         rates = {rate for rate in (self.fraction.dense, self.fraction.conv) if rate is not None}
         if not rates and self.levels:
             raise ValueError("pruning.fraction leaves every kind of layer unpruned; set dense, conv or both")
-        if self.scope != "layer" and self.remove == "weights" and (
-                self.output_factor not in (0, 1) or (len(rates) > 1 and self.densities is None)):
+        if (
+            self.scope != "layer"
+            and self.remove == "weights"
+            and (self.output_factor not in (0, 1) or (len(rates) > 1 and self.densities is None))
+        ):
             raise ValueError(
                 f"pruning.scope {self.scope!r} gives all layers one density together, so they need one fraction: give "
                 "dense and conv the same fraction (or leave one empty) and set output_factor to 1 (or 0 to leave the "
@@ -145,9 +162,11 @@ class Pruning(Section):
         if self.densities is None:
             return self
         if self.scope == "layer" or self.remove == "units":
-            raise ValueError("pruning.densities are of the whole network: set pruning.scope to global, uniform, "
-                             "uniform_plus, erk or smart_ratio, and remove weights; by layer and for units give "
-                             "pruning.fraction")
+            raise ValueError(
+                "pruning.densities are of the whole network: set pruning.scope to global, uniform, "
+                "uniform_plus, erk or smart_ratio, and remove weights; by layer and for units give "
+                "pruning.fraction"
+            )
         if any(second >= first for first, second in pairwise(self.densities)):
             raise ValueError(f"pruning.densities must fall from level to level; got {list(self.densities)}")
         if self.levels > len(self.densities):
@@ -159,22 +178,30 @@ class Pruning(Section):
         if self.remove == "units":
             known("criterion for units", self.criterion, list(UNIT_CRITERIA))
             if self.scope not in ("layer", "global") or self.when != "after_training":
-                raise ValueError("pruning.remove 'units' goes with scope layer or global, after training; "
-                                 f"got {self.scope!r}, {self.when!r}")
+                raise ValueError(
+                    "pruning.remove 'units' goes with scope layer or global, after training; "
+                    f"got {self.scope!r}, {self.when!r}"
+                )
             refused: dict[str, object] = {
-                "rounds": self.rounds, "scoring": self.scoring != Scoring(), "output_factor": self.output_factor != 1,
-                "allow_empty_layers": self.allow_empty_layers}
+                "rounds": self.rounds,
+                "scoring": self.scoring != Scoring(),
+                "output_factor": self.output_factor != 1,
+                "allow_empty_layers": self.allow_empty_layers,
+            }
         else:
             from lth.pruning import CRITERIA
 
             criterion = CRITERIA[known("criterion", self.criterion, list(CRITERIA))]
             if criterion.trained and self.when == "at_initialisation":
-                raise ValueError(f"criterion {self.criterion!r} scores what a training did; set pruning.when to "
-                                 "after_training")
+                raise ValueError(
+                    f"criterion {self.criterion!r} scores what a training did; set pruning.when to after_training"
+                )
             data = self.scoring.examples or self.scoring.per_class
-            refused = {"scoring.examples and per_class": data if not criterion.needs_data else None,
-                       "scoring.batch_size": self.scoring.batch_size if not criterion.needs_batches else None,
-                       "scoring.temperature": None if criterion.needs_temperature else self.scoring.temperature}
+            refused = {
+                "scoring.examples and per_class": data if not criterion.needs_data else None,
+                "scoring.batch_size": self.scoring.batch_size if not criterion.needs_batches else None,
+                "scoring.temperature": None if criterion.needs_temperature else self.scoring.temperature,
+            }
         for field, value in refused.items():
             if value:
                 raise ValueError(f"criterion {self.criterion!r} has no use for pruning.{field}; leave it out")

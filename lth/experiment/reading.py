@@ -29,16 +29,18 @@ class _StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} appears twice",
-                                                        key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} appears twice", key_node.start_mark
+                )
             seen.add(key if isinstance(key, str) else None)
         return super().construct_mapping(node, deep)
 
 
 def preset_names() -> list[str]:
     """Names of the experiments that come with the package."""
-    return sorted(Path(entry.name).stem for entry in resources.files("lth.presets").iterdir()
-                  if entry.name.endswith(".yaml"))
+    return sorted(
+        Path(entry.name).stem for entry in resources.files("lth.presets").iterdir() if entry.name.endswith(".yaml")
+    )
 
 
 def preset_text(name: str) -> str:
@@ -129,8 +131,10 @@ def _mistake(item: ErrorDetails, model: type[BaseModel]) -> str:
         case "union_tag_invalid":
             message = f"kind is one of {', '.join(_kinds(model, path))}; got {item['ctx']['tag']!r}"
         case "string_pattern_mismatch" if path == ["name"]:
-            message = (f"{given} cannot name an experiment; use letters, digits, - and _, "
-                       "beginning with a letter or digit, at most 64")
+            message = (
+                f"{given} cannot name an experiment; use letters, digits, - and _, "
+                "beginning with a letter or digit, at most 64"
+            )
         case "greater_than" | "less_than" if path[:2] == ["pruning", "fraction"]:
             message = f"a fraction is above 0 and below 1, got {given}; leave it empty (null) for layers never pruned"
         case "tuple_type" | "too_short":
@@ -213,10 +217,16 @@ def _with_tickets(content: dict[str, Any], said: Mapping[str, Any], found: Mappi
     of the user's has `said` which."""
     levels = {name: value for name, value in (said.get("pruning") or {}).items() if name == "levels"}
     imports = content.get("imports") or []
-    return {**content, "name": f"{content['name']}-from-{found['from']}"[:64], "model": found["model"],
-            "imports": [*dict.fromkeys([*([imports] if isinstance(imports, str) else imports), *found["imports"]])],
-            "pruning": {**found["pruning"], **levels}, "rewinding": {"kind": "init"}, "transfer": found["transfer"],
-            "arms": said.get("arms") or ["ticket", "reinit", "random_mask"]}
+    return {
+        **content,
+        "name": f"{content['name']}-from-{found['from']}"[:64],
+        "model": found["model"],
+        "imports": [*dict.fromkeys([*([imports] if isinstance(imports, str) else imports), *found["imports"]])],
+        "pruning": {**found["pruning"], **levels},
+        "rewinding": {"kind": "init"},
+        "transfer": found["transfer"],
+        "arms": said.get("arms") or ["ticket", "reinit", "random_mask"],
+    }
 
 
 def _content(source: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -27,24 +27,27 @@ class RewindLearningRate(Section):
     """Learning-rate rewinding: the trained weights stay, the schedule starts again."""
 
     kind: Literal["learning_rate"] = Field(
-        "learning_rate", description="Keep the trained weights and train again from step 0 of the learning-rate "
-        "schedule (LRR; Renda et al. 2020).")
+        "learning_rate",
+        description="Keep the trained weights and train again from step 0 of the learning-rate "
+        "schedule (LRR; Renda et al. 2020).",
+    )
 
 
 class FineTune(Section):
     """Fine-tuning: the trained weights stay, and so does the last learning rate."""
 
     kind: Literal["fine_tune"] = Field(
-        "fine_tune", description="Keep the trained weights and train on at the last learning rate (Renda et al. 2020).")
-    duration: Duration | None = Field(
-        None, description="How long; empty: as long as the training.")
+        "fine_tune", description="Keep the trained weights and train on at the last learning rate (Renda et al. 2020)."
+    )
+    duration: Duration | None = Field(None, description="How long; empty: as long as the training.")
 
 
 class NoRewinding(Section):
     """Neither rewound nor retrained: the pruned network as it stands."""
 
     kind: Literal["none"] = Field(
-        "none", description="Neither rewind nor retrain: the trained weights that are left are evaluated as they are.")
+        "none", description="Neither rewind nor retrain: the trained weights that are left are evaluated as they are."
+    )
 
 
 Rewinding = RewindToInit | RewindToStep | RewindLearningRate | FineTune | NoRewinding

@@ -19,8 +19,10 @@ class Section(BaseModel):
         # YAML reads `yes`, `on` and `true` as True, which would pass as the number 1.
         for name, value in fields.items() if isinstance(fields, dict) else ():
             if isinstance(value, bool) and name in cls.model_fields and cls.model_fields[name].annotation is not bool:
-                raise ValueError(f"{name} is {value!r}, but it is no yes-or-no field; write numbers in digits, "
-                                 "and quote a text such as 'yes'")
+                raise ValueError(
+                    f"{name} is {value!r}, but it is no yes-or-no field; write numbers in digits, "
+                    "and quote a text such as 'yes'"
+                )
         return fields
 
 

@@ -122,12 +122,14 @@ class Transfer(Section):
     """Tickets that were found elsewhere: those of another experiment, or one that was exported."""
 
     experiment: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}-[0-9a-f]{10}$",
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}-[0-9a-f]{10}$",
         description="Id of the experiment whose tickets are trained here, level by level and seed by seed: its masks, "
         "and the weights that it rewound them to. It lies in the same store. The output layer is new and dense.",
     )
     ticket: str | None = Field(
-        None, pattern=r"^[0-9a-f]{64}$",
+        None,
+        pattern=r"^[0-9a-f]{64}$",
         description="Instead, SHA-256 of one exported ticket in the same store, which `lth run --ticket FILE` puts "
         "there. It is level 1 of every seed.",
     )
@@ -151,12 +153,14 @@ class Experiment(Section):
     training: Training = Field(default_factory=Training, description="Optimizer, schedule, batch, duration.")
     pruning: Pruning = Field(default_factory=Pruning, description="Criterion, scope, schedule, fractions, levels.")
     rewinding: Annotated[Rewinding, Field(discriminator="kind"), default_kind("init")] = Field(
-        default_factory=RewindToInit, description="Which weights a pruned network starts from again, and how it is "
-        "trained: init, step, learning_rate, fine_tune or none."
+        default_factory=RewindToInit,
+        description="Which weights a pruned network starts from again, and how it is "
+        "trained: init, step, learning_rate, fine_tune or none.",
     )
     transfer: Transfer | None = Field(
-        None, description="Train tickets that were found elsewhere on this experiment's data, instead of finding new "
-        "ones (`lth run --ticket`). The network is the same but for its output layer."
+        None,
+        description="Train tickets that were found elsewhere on this experiment's data, instead of finding new "
+        "ones (`lth run --ticket`). The network is the same but for its output layer.",
     )
     arms: tuple[Arm, ...] = Field(
         (Arm(name="ticket"), Arm(name="reinit"), Arm(name="random_mask")),
@@ -164,11 +168,16 @@ class Experiment(Section):
         description="What is trained at every level: `ticket` and its controls, e.g. [ticket, reinit:3, random_mask].",
     )
     imports: tuple[str, ...] = Field(
-        (), description="Modules of your own to import first: they register criteria, arms, models and data sets. They "
-        "are not part of the id; the names that they register are.")
+        (),
+        description="Modules of your own to import first: they register criteria, arms, models and data sets. They "
+        "are not part of the id; the names that they register are.",
+    )
     margin: float = Field(
-        0.005, gt=0, lt=1, description="A ticket matches if it is not worse than dense by more than this accuracy "
-        "(a fraction: 0.005 is half a percentage point). Declared before the sweep runs."
+        0.005,
+        gt=0,
+        lt=1,
+        description="A ticket matches if it is not worse than dense by more than this accuracy "
+        "(a fraction: 0.005 is half a percentage point). Declared before the sweep runs.",
     )
 
     @model_validator(mode="before")
@@ -198,39 +207,61 @@ class Experiment(Section):
         if "ticket" not in names:
             raise ValueError("arms must include 'ticket': it is the dense baseline and what controls are cut after")
         if self.pruning.when == "at_initialisation" and not isinstance(self.rewinding, RewindToInit):
-            raise ValueError(f"pruning.when 'at_initialisation' leaves nothing to rewind to but the initial weights; "
-                             f"set rewinding.kind to init, not {self.rewinding.kind!r}")
+            raise ValueError(
+                f"pruning.when 'at_initialisation' leaves nothing to rewind to but the initial weights; "
+                f"set rewinding.kind to init, not {self.rewinding.kind!r}"
+            )
         if self.pruning.when == "at_initialisation" and "dense" in names:
-            raise ValueError("arm 'dense' would repeat level 0: at initialisation a ticket costs one training, as the "
-                             "dense network does; leave it out and compare with level 0")
-        if self.transfer is not None and (self.pruning != Pruning(levels=self.pruning.levels)
-                                          or self.rewinding != RewindToInit()):
-            raise ValueError("transfer takes masks and weights as they were found: of pruning say only the levels, and "
-                             "nothing of rewinding")
+            raise ValueError(
+                "arm 'dense' would repeat level 0: at initialisation a ticket costs one training, as the "
+                "dense network does; leave it out and compare with level 0"
+            )
+        if self.transfer is not None and (
+            self.pruning != Pruning(levels=self.pruning.levels) or self.rewinding != RewindToInit()
+        ):
+            raise ValueError(
+                "transfer takes masks and weights as they were found: of pruning say only the levels, and "
+                "nothing of rewinding"
+            )
         if self.transfer is not None and self.transfer.ticket is not None and self.pruning.levels != 1:
-            raise ValueError(f"an exported ticket is level 1 and the only one; set pruning.levels to 1, not "
-                             f"{self.pruning.levels}")
+            raise ValueError(
+                f"an exported ticket is level 1 and the only one; set pruning.levels to 1, not {self.pruning.levels}"
+            )
         if self.transfer is not None and "dense" in names:
-            raise ValueError("arm 'dense' would repeat level 0: here a ticket costs one training, as the dense network "
-                             "does; leave it out and compare with level 0")
-        if isinstance(self.rewinding, NoRewinding) and self.pruning.criterion == "movement" \
-                and self.pruning.schedule == "iterative" and self.pruning.levels > 1:
-            raise ValueError("criterion 'movement' needs a training before every level, and rewinding 'none' has none; "
-                             "set pruning.schedule to one_shot, or another rewinding")
-        if isinstance(self.rewinding, FineTune) and self.rewinding.duration is not None \
-                and int(self.rewinding.duration[:-2]) == 0:
+            raise ValueError(
+                "arm 'dense' would repeat level 0: here a ticket costs one training, as the dense network "
+                "does; leave it out and compare with level 0"
+            )
+        if (
+            isinstance(self.rewinding, NoRewinding)
+            and self.pruning.criterion == "movement"
+            and self.pruning.schedule == "iterative"
+            and self.pruning.levels > 1
+        ):
+            raise ValueError(
+                "criterion 'movement' needs a training before every level, and rewinding 'none' has none; "
+                "set pruning.schedule to one_shot, or another rewinding"
+            )
+        if (
+            isinstance(self.rewinding, FineTune)
+            and self.rewinding.duration is not None
+            and int(self.rewinding.duration[:-2]) == 0
+        ):
             raise ValueError("rewinding.duration must be at least one step; for no retraining at all use kind none")
         if isinstance(self.rewinding, RewindToStep):
             step, whole = self.rewinding.step, self.training.duration
             if comparable(step, whole) and int(step[:-2]) >= int(whole[:-2]):
-                raise ValueError(f"rewinding.step is {step}, past the end of a training of {whole}; rewind to an "
-                                 "earlier step, so that something is left to train")
+                raise ValueError(
+                    f"rewinding.step is {step}, past the end of a training of {whole}; rewind to an "
+                    "earlier step, so that something is left to train"
+                )
         return self
 
     def deciding(self) -> dict[str, Any]:
         """What decides one training, as plain JSON data: the content of the experiment's id."""
-        content = self.model_dump(mode="json", exclude={"name": True, "arms": True, "margin": True,
-                                                        "imports": True, "pruning": {"levels"}})
+        content = self.model_dump(
+            mode="json", exclude={"name": True, "arms": True, "margin": True, "imports": True, "pruning": {"levels"}}
+        )
         if self.transfer is None:  # so that all others keep the ids that they had before there were transfers
             del content["transfer"]
         return dict(content)
@@ -249,5 +280,3 @@ class Experiment(Section):
         """Every (arm, draw) of the experiment, the ticket first."""
         ordered = sorted(self.arms, key=lambda arm: arm.name != "ticket")
         return [(arm.name, draw) for arm in ordered for draw in range(arm.draws)]
-
-

@@ -80,8 +80,12 @@ class Training(Section):
     schedule: Annotated[Constant | Step | Cosine, Field(discriminator="kind"), default_kind("constant")] = Field(
         default_factory=Constant, description="Learning-rate schedule: constant, step or cosine, with warm-up."
     )
-    batch_size: int = Field(60, ge=1, le=1_000_000, description="Examples a step; an epoch's incomplete last batch "
-                            "is left out (every epoch is shuffled anew).")
+    batch_size: int = Field(
+        60,
+        ge=1,
+        le=1_000_000,
+        description="Examples a step; an epoch's incomplete last batch is left out (every epoch is shuffled anew).",
+    )
     duration: Duration = Field("50000it", description="Length of every training, in steps (it) or epochs (ep).")
     evaluate_every: Duration = Field("100it", description="Interval between evaluations on the validation split.")
     precision: Literal["float32", "tf32", "bf16"] = Field(

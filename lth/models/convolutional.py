@@ -22,8 +22,13 @@ def _conv(name: str, blocks: tuple[int, ...], input_shape: tuple[int, int, int],
     layers: list[nn.Module] = []
     channels = input_shape[0]
     for width in blocks:
-        layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU(),
-                   nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        layers += [
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        ]
         channels = width
     return _with_dense_layers(name, nn.Sequential(*layers), input_shape, classes, (256, 256))
 

@@ -40,8 +40,10 @@ def _imported(path: str) -> Factory:
     module = import_module(module_name, f"model.name {path!r}")
     factory = getattr(module, attribute, None)
     if not callable(factory):
-        raise InvalidExperiment(f"model.name {path!r}: {module_name!r} has no callable {attribute!r}; "
-                                "name a function or class that returns a torch.nn.Module")
+        raise InvalidExperiment(
+            f"model.name {path!r}: {module_name!r} has no callable {attribute!r}; "
+            "name a function or class that returns a torch.nn.Module"
+        )
     return factory
 
 
@@ -67,11 +69,15 @@ def build_model(
     except InvalidExperiment:
         raise
     except (Exception, SystemExit) as error:
-        raise InvalidExperiment(f"model {name!r} could not be built with arguments {arguments or {}}: "
-                                f"{in_one_line(error)}; mend model.arguments or the network") from None
+        raise InvalidExperiment(
+            f"model {name!r} could not be built with arguments {arguments or {}}: "
+            f"{in_one_line(error)}; mend model.arguments or the network"
+        ) from None
     if not isinstance(module, nn.Module):
-        raise InvalidExperiment(f"model.name {name!r} returned {type(module).__name__}, not a torch.nn.Module; "
-                                "name a function or class that returns one")
+        raise InvalidExperiment(
+            f"model.name {name!r} returned {type(module).__name__}, not a torch.nn.Module; "
+            "name a function or class that returns one"
+        )
     if any(is_lazy(tensor) for tensor in [*module.parameters(), *module.buffers()]):
         _give_shapes(name, module, input_shape)
     return module
@@ -84,6 +90,8 @@ def _give_shapes(name: str, module: nn.Module, input_shape: Sequence[int]) -> No
         with torch.no_grad():
             module.eval()(torch.zeros(1, *input_shape))
     except Exception as error:
-        raise InvalidExperiment(f"model {name!r} does not run on images of shape {tuple(input_shape)}: "
-                                f"{in_one_line(error)}; mend the network") from None
+        raise InvalidExperiment(
+            f"model {name!r} does not run on images of shape {tuple(input_shape)}: "
+            f"{in_one_line(error)}; mend the network"
+        ) from None
     module.train(was_training)

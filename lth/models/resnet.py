@@ -57,8 +57,10 @@ def resnet(
     (option A). Convolutions have no bias: batch norm follows each.
     """
     if type(depth) is not int or depth < 8 or depth % 6 != 2:
-        raise InvalidExperiment(f"model.arguments.depth is {depth!r}; a CIFAR ResNet has 6n + 2 layers: "
-                                "give 8, 14, 20, 32, 44, 56 or 110, say")
+        raise InvalidExperiment(
+            f"model.arguments.depth is {depth!r}; a CIFAR ResNet has 6n + 2 layers: "
+            "give 8, 14, 20, 32, 44, 56 or 110, say"
+        )
     if type(width) is not int or width < 1:
         raise InvalidExperiment(f"model.arguments.width is {width!r}; give the channels of the first stage, e.g. 16")
     if shortcut not in ("projection", "padding"):
@@ -69,14 +71,22 @@ def resnet(
         for _ in range(depth // 6):
             blocks.append(Block(channels, stage, shortcut))
             channels = stage
-    return nn.Sequential(OrderedDict(
-        conv=nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), norm=nn.BatchNorm2d(width), relu=nn.ReLU(),
-        blocks=nn.Sequential(*blocks), pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(),
-        output=nn.Linear(channels, classes)))
+    return nn.Sequential(
+        OrderedDict(
+            conv=nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False),
+            norm=nn.BatchNorm2d(width),
+            relu=nn.ReLU(),
+            blocks=nn.Sequential(*blocks),
+            pool=nn.AdaptiveAvgPool2d(1),
+            flatten=nn.Flatten(),
+            output=nn.Linear(channels, classes),
+        )
+    )
 
 
-@register_model("resnet20", "ResNet-20 for CIFAR (270,896 weights); width: 32 is twice as wide, shortcut: padding or "
-                            "projection")
+@register_model(
+    "resnet20", "ResNet-20 for CIFAR (270,896 weights); width: 32 is twice as wide, shortcut: padding or projection"
+)
 def resnet20(
     input_shape: tuple[int, int, int], classes: int, width: int = 16, shortcut: str = "projection"
 ) -> nn.Module:

@@ -54,24 +54,31 @@ def prunable_tensors(
     def note(layer: Any, arguments: tuple[Any, ...], named: dict[str, Any], output: object) -> None:
         order.append((layer, _applications(layer, next(iter([*arguments, *named.values()]), None), output)))
 
-    hooks = [layer.register_forward_hook(note, with_kwargs=True)
-             for layer in module.modules() if isinstance(layer, (nn.Linear, *_CONVOLUTIONS))]
+    hooks = [
+        layer.register_forward_hook(note, with_kwargs=True)
+        for layer in module.modules()
+        if isinstance(layer, (nn.Linear, *_CONVOLUTIONS))
+    ]
     was_training = module.training
     module.eval()
     try:
         with torch.no_grad():
             logits = module(torch.zeros(_EXAMPLES, *input_shape))
     except Exception as error:
-        raise InvalidExperiment(f"the model does not run on images of shape {tuple(input_shape)}: "
-                                f"{in_one_line(error)}; mend the network or model.arguments") from None
+        raise InvalidExperiment(
+            f"the model does not run on images of shape {tuple(input_shape)}: "
+            f"{in_one_line(error)}; mend the network or model.arguments"
+        ) from None
     finally:
         module.train(was_training)
         for hook in hooks:
             hook.remove()
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (_EXAMPLES, classes):
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise InvalidExperiment(f"the model answers two images with {shape}, not with logits of shape (2, {classes}); "
-                                "end it in one logit per class")
+        raise InvalidExperiment(
+            f"the model answers two images with {shape}, not with logits of shape (2, {classes}); "
+            "end it in one logit per class"
+        )
 
     parameters = dict(module.named_parameters())
     # By identity: a weight shared by two layers is one parameter, under one name, whichever of them runs.
@@ -86,20 +93,29 @@ def prunable_tensors(
             applications[name] = applications.get(name, 0) + count
             last = name
     output = last if output_layer is None else output_layer
-    chosen = list(kinds) if prunable is None else [*(name for name in kinds if name in prunable),
-                                                   *(name for name in prunable if name not in kinds)]
+    chosen = (
+        list(kinds)
+        if prunable is None
+        else [*(name for name in kinds if name in prunable), *(name for name in prunable if name not in kinds)]
+    )
     for name in [*chosen, *([] if output_layer is None else [output_layer])]:
         if name not in parameters:
             raise InvalidExperiment(f"the model has no parameter {name!r}; it has {', '.join(parameters)}")
         if parameters[name].ndim < 2:
-            raise InvalidExperiment(f"parameter {name!r} has shape {tuple(parameters[name].shape)}; "
-                                    "only weight matrices and filters are pruned, never biases or norms")
+            raise InvalidExperiment(
+                f"parameter {name!r} has shape {tuple(parameters[name].shape)}; "
+                "only weight matrices and filters are pruned, never biases or norms"
+            )
     if not chosen:
         raise InvalidExperiment("the model has no dense or convolutional layer to prune; name some in model.prunable")
     return tuple(
-        PrunableTensor(name, tuple(parameters[name].shape),
-                       kinds.get(name, "dense" if parameters[name].ndim == 2 else "conv"), name == output,
-                       max(applications.get(name, 0) // _EXAMPLES, 1))
+        PrunableTensor(
+            name,
+            tuple(parameters[name].shape),
+            kinds.get(name, "dense" if parameters[name].ndim == 2 else "conv"),
+            name == output,
+            max(applications.get(name, 0) // _EXAMPLES, 1),
+        )
         for name in dict.fromkeys(chosen)
     )
 

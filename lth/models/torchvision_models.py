@@ -27,12 +27,20 @@ def torchvision_model(
     names = models.list_models(module=models)
     if architecture not in names:
         close = difflib.get_close_matches(str(architecture), names, 3)
-        raise InvalidExperiment(f"model.arguments.architecture {architecture!r} is no classifier of torchvision; " + (
-            f"did you mean {' or '.join(close)}?" if close else "give one such as resnet18, mobilenet_v2 or vgg11_bn"))
+        raise InvalidExperiment(
+            f"model.arguments.architecture {architecture!r} is no classifier of torchvision; "
+            + (
+                f"did you mean {' or '.join(close)}?"
+                if close
+                else "give one such as resnet18, mobilenet_v2 or vgg11_bn"
+            )
+        )
     if architecture in _WITH_AUXILIARY_OUTPUTS:
         if arguments.get("aux_logits"):
-            raise InvalidExperiment(f"model.arguments.aux_logits is {arguments['aux_logits']!r}, but auxiliary "
-                                    "classifiers are not trained here; leave it out")
+            raise InvalidExperiment(
+                f"model.arguments.aux_logits is {arguments['aux_logits']!r}, but auxiliary "
+                "classifiers are not trained here; leave it out"
+            )
         # As it would be anyway, but torchvision warns unless it is said.
         arguments = {"init_weights": True, **arguments, "aux_logits": False}
     if architecture.startswith("vit_") and input_shape[1] == input_shape[2]:
@@ -47,6 +55,17 @@ def _take_channels(module: nn.Module, channels: int) -> None:
     """Replace the first convolution by one of the same form for images of `channels` channels."""
     # torchvision declares layers in the order in which they run; in all of its classifiers the images meet this one.
     name, conv = next((name, layer) for name, layer in module.named_modules() if isinstance(layer, nn.Conv2d))
-    module.set_submodule(name, nn.Conv2d(
-        channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,  # type: ignore[arg-type]
-        conv.dilation, conv.groups, conv.bias is not None, conv.padding_mode))  # type: ignore[arg-type]
+    module.set_submodule(
+        name,
+        nn.Conv2d(
+            channels,
+            conv.out_channels,
+            conv.kernel_size,  # type: ignore[arg-type]
+            conv.stride,  # type: ignore[arg-type]
+            conv.padding,  # type: ignore[arg-type]
+            conv.dilation,  # type: ignore[arg-type]
+            conv.groups,
+            conv.bias is not None,
+            conv.padding_mode,
+        ),
+    )

@@ -21,13 +21,16 @@ BLOCKS = {
 def _vgg(name: str, input_shape: tuple[int, int, int], classes: int, width: float) -> nn.Sequential:
     """Blocks of 3x3 convolutions without bias, each with batch norm and ReLU; global average pool; dense output."""
     if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width < math.inf:
-        raise InvalidExperiment(f"model.arguments.width is {width!r}; give the factor on the number of channels, "
-                                "e.g. 0.5")
+        raise InvalidExperiment(
+            f"model.arguments.width is {width!r}; give the factor on the number of channels, e.g. 0.5"
+        )
     blocks = [[max(round(width * channels), 1) for channels in block] for block in BLOCKS[name]]
     smallest = 2 ** (len(blocks) - 1)
     if min(input_shape[1:]) < smallest:
-        raise InvalidExperiment(f"images of {input_shape[1]}x{input_shape[2]} are too small for model {name!r}; "
-                                f"its pools need {smallest}x{smallest} pixels or more")
+        raise InvalidExperiment(
+            f"images of {input_shape[1]}x{input_shape[2]} are too small for model {name!r}; "
+            f"its pools need {smallest}x{smallest} pixels or more"
+        )
     layers: list[nn.Module] = []
     channels = [input_shape[0]]
     for block in blocks:

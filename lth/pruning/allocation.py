@@ -22,8 +22,9 @@ def _uniform(tensors: Sequence[PrunableTensor], density: Fraction) -> tuple[dict
     return {}, {tensor.name: Fraction(1) for tensor in tensors}
 
 
-def _uniform_plus(tensors: Sequence[PrunableTensor], density: Fraction
-                  ) -> tuple[dict[str, Fraction], dict[str, Fraction]]:
+def _uniform_plus(
+    tensors: Sequence[PrunableTensor], density: Fraction
+) -> tuple[dict[str, Fraction], dict[str, Fraction]]:
     """Uniform, but a first convolution stays dense and the output layer keeps at least 20% (Gale et al. 2019)."""
     fixed = {}
     if tensors[0].kind == "conv":
@@ -43,13 +44,16 @@ def _erk(tensors: Sequence[PrunableTensor], density: Fraction) -> tuple[dict[str
     return {}, {tensor.name: Fraction(sum(tensor.shape), tensor.size) for tensor in tensors}
 
 
-def _smart_ratio(tensors: Sequence[PrunableTensor], density: Fraction
-                 ) -> tuple[dict[str, Fraction], dict[str, Fraction]]:
+def _smart_ratio(
+    tensors: Sequence[PrunableTensor], density: Fraction
+) -> tuple[dict[str, Fraction], dict[str, Fraction]]:
     """In proportion to (L-l+1)^2 + (L-l+1) for layer l of L, the classifier at 0.3 (Su et al. 2020)."""
     fixed = {tensor.name: Fraction(3, 10) for tensor in tensors if tensor.output}
     others = [tensor for tensor in tensors if tensor.name not in fixed]
-    return fixed, {tensor.name: Fraction(left * left + left)
-                   for left, tensor in zip(range(len(others), 0, -1), others, strict=True)}
+    return fixed, {
+        tensor.name: Fraction(left * left + left)
+        for left, tensor in zip(range(len(others), 0, -1), others, strict=True)
+    }
 
 
 RULES: dict[str, Rule] = {"uniform": _uniform, "uniform_plus": _uniform_plus, "erk": _erk, "smart_ratio": _smart_ratio}
@@ -67,8 +71,10 @@ def densities(tensors: Sequence[PrunableTensor], scope: str, total: int) -> dict
         left = total - sum(density * sizes[name] for name, density in fixed.items())
         if left < 0 or (left > 0 and not ratios):
             held = ", ".join(f"{name} at {float(density):.3g}" for name, density in fixed.items())
-            raise InvalidExperiment(f"pruning.scope {scope!r} fixes {held}, which does not go with {total} weights in "
-                                    "all; choose another density or another scope")
+            raise InvalidExperiment(
+                f"pruning.scope {scope!r} fixes {held}, which does not go with {total} weights in "
+                "all; choose another density or another scope"
+            )
         if not ratios:
             break
         scale = Fraction(left, sum(ratio * sizes[name] for name, ratio in ratios.items()))

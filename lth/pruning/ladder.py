@@ -14,9 +14,7 @@ from lth.models.structure import PrunableTensor
 from lth.pruning import allocation
 
 
-def layer_fraction(
-    tensor: PrunableTensor, dense: float | None, conv: float | None, output_factor: float
-) -> Fraction:
+def layer_fraction(tensor: PrunableTensor, dense: float | None, conv: float | None, output_factor: float) -> Fraction:
     """The fraction of a tensor's remaining weights that one level removes; 0 when its kind is never pruned."""
     rate = dense if tensor.kind == "dense" else conv
     if rate is None:
@@ -33,8 +31,12 @@ def remaining_per_level(size: int, fraction: Fraction, levels: int) -> list[int]
 
 
 def ladder(
-    tensors: Sequence[PrunableTensor], fractions: Sequence[Fraction], levels: int, scope: str,
-    densities: Sequence[float] | None = None, allow_empty: bool = False,
+    tensors: Sequence[PrunableTensor],
+    fractions: Sequence[Fraction],
+    levels: int,
+    scope: str,
+    densities: Sequence[float] | None = None,
+    allow_empty: bool = False,
 ) -> list[dict[str, int]]:
     """For each level, the weights that remain: per tensor, or of the competing tensors together.
 
@@ -44,8 +46,10 @@ def ladder(
     Raises InvalidExperiment naming the layer and the level that would be left empty, unless that is allowed.
     """
     if scope == "layer":
-        series = {tensor.name: remaining_per_level(tensor.size, fraction, levels)
-                  for tensor, fraction in zip(tensors, fractions, strict=True)}
+        series = {
+            tensor.name: remaining_per_level(tensor.size, fraction, levels)
+            for tensor, fraction in zip(tensors, fractions, strict=True)
+        }
         levelled = [{name: counts[level] for name, counts in series.items()} for level in range(levels + 1)]
     else:
         competing = [tensor for tensor, fraction in zip(tensors, fractions, strict=True) if fraction > 0]
@@ -64,12 +68,18 @@ def ladder(
                 raise InvalidExperiment(
                     f"level {level} would leave {f'layer {name!r}' if name else 'all competing layers'} empty "
                     f"(of {levelled[0].get(name, 0)} weights); use at most {level - 1} levels, prune less, or set "
-                    "pruning.allow_empty_layers")
+                    "pruning.allow_empty_layers"
+                )
     return levelled
 
 
-def _shared_out(competing: Sequence[PrunableTensor], scope: str, total: int, untouched: dict[str, int],
-                before: Mapping[str, int] | None) -> dict[str, int]:
+def _shared_out(
+    competing: Sequence[PrunableTensor],
+    scope: str,
+    total: int,
+    untouched: dict[str, int],
+    before: Mapping[str, int] | None,
+) -> dict[str, int]:
     if not competing:
         return untouched
     if scope == "global":
@@ -87,6 +97,10 @@ def between(before: Mapping[str, int], after: Mapping[str, int], rounds: int) ->
     """
     steps = []
     for number in range(1, rounds):
-        steps.append({name: round(count * (max(after[name], 1) / count) ** (number / rounds)) if count else 0
-                      for name, count in before.items()})
+        steps.append(
+            {
+                name: round(count * (max(after[name], 1) / count) ** (number / rounds)) if count else 0
+                for name, count in before.items()
+            }
+        )
     return [*steps, dict(after)]

@@ -35,8 +35,15 @@ class Scored:
 
 
 def prune(
-    cohort: Scored, criterion: Criterion, masks: Mapping[str, torch.Tensor], after: Mapping[str, int], *,
-    rounds: int = 1, sample: Sample | None = None, level: int = 0, allow_empty: bool = False,
+    cohort: Scored,
+    criterion: Criterion,
+    masks: Mapping[str, torch.Tensor],
+    after: Mapping[str, int],
+    *,
+    rounds: int = 1,
+    sample: Sample | None = None,
+    level: int = 0,
+    allow_empty: bool = False,
 ) -> dict[str, torch.Tensor]:
     """The masks [seeds, *shape] with the counts `after`, cut from `masks` in `rounds` rounds on an exponential ladder.
 
@@ -45,18 +52,33 @@ def prune(
     masks = dict(masks)
     before = {name: int(mask[0].sum()) for name, mask in masks.items()}
     if "" in after:
-        before = {**{name: count for name, count in before.items() if name in after},
-                  "": sum(count for name, count in before.items() if name not in after)}
+        before = {
+            **{name: count for name, count in before.items() if name in after},
+            "": sum(count for name, count in before.items() if name not in after),
+        }
     for number, keep in enumerate(between(before, after, rounds)):
-        found = gather(frozenset(criterion.needs), cohort.network, cohort.seeds, cohort.weights, cohort.buffers,
-                       cohort.network.masks(masks), initial=cohort.initial, movement=cohort.movement,
-                       feed=cohort.feed, sample=sample or criterion.sample, input_shape=cohort.input_shape,
-                       level=level, round_=number)
+        found = gather(
+            frozenset(criterion.needs),
+            cohort.network,
+            cohort.seeds,
+            cohort.weights,
+            cohort.buffers,
+            cohort.network.masks(masks),
+            initial=cohort.initial,
+            movement=cohort.movement,
+            feed=cohort.feed,
+            sample=sample or criterion.sample,
+            input_shape=cohort.input_shape,
+            level=level,
+            round_=number,
+        )
         scores = {name: criterion.score(**{need: found[need][name] for need in criterion.needs}) for name in masks}
         for name, score in scores.items():
             if not isinstance(score, torch.Tensor) or score.shape != masks[name].shape:
                 shape = list(score.shape) if isinstance(score, torch.Tensor) else type(score).__name__
-                raise LthError(f"criterion {criterion.score.__name__!r} answers {shape} for {name!r}; it must give a "
-                               f"score for every weight, {list(masks[name].shape)}")
+                raise LthError(
+                    f"criterion {criterion.score.__name__!r} answers {shape} for {name!r}; it must give a "
+                    f"score for every weight, {list(masks[name].shape)}"
+                )
         masks = select(scores, masks, keep, allow_empty)
     return masks

@@ -28,8 +28,10 @@ def keep_highest(scores: torch.Tensor, mask: torch.Tensor, keep: int) -> torch.T
         raise ValueError(f"cannot keep {keep} weights: only {int(alive.min())} remain")
     broken = (mask & ~torch.isfinite(scores)).any(1)
     if bool(broken.any()):
-        raise PruningFailed("the scores of remaining weights are not finite; lower the learning rate, or mend the "
-                            "criterion", broken.nonzero().flatten().tolist())
+        raise PruningFailed(
+            "the scores of remaining weights are not finite; lower the learning rate, or mend the criterion",
+            broken.nonzero().flatten().tolist(),
+        )
     pruned = mask.shape[1] - keep
     if pruned == 0 or keep == 0:
         return mask.clone() if keep else torch.zeros_like(mask)
@@ -46,7 +48,9 @@ def keep_highest(scores: torch.Tensor, mask: torch.Tensor, keep: int) -> torch.T
 
 
 def select(
-    scores: Mapping[str, torch.Tensor], masks: Mapping[str, torch.Tensor], keep: Mapping[str, int],
+    scores: Mapping[str, torch.Tensor],
+    masks: Mapping[str, torch.Tensor],
+    keep: Mapping[str, int],
     allow_empty: bool = False,
 ) -> dict[str, torch.Tensor]:
     """New masks: per tensor named in `keep`, and one competition among all others under the key "" if it is there.
@@ -54,18 +58,26 @@ def select(
     Scores and masks are [seeds, *shape] per tensor. Raises PruningFailed naming a layer that the competition would
     leave empty, unless `allow_empty`.
     """
-    new = {name: keep_highest(scores[name].flatten(1), mask.flatten(1), keep[name]).view_as(mask)
-           for name, mask in masks.items() if name in keep}
+    new = {
+        name: keep_highest(scores[name].flatten(1), mask.flatten(1), keep[name]).view_as(mask)
+        for name, mask in masks.items()
+        if name in keep
+    }
     if "" in keep:
         names = [name for name in masks if name not in keep]
-        joined = keep_highest(torch.cat([scores[name].flatten(1) for name in names], 1),
-                              torch.cat([masks[name].flatten(1) for name in names], 1), keep[""])
+        joined = keep_highest(
+            torch.cat([scores[name].flatten(1) for name in names], 1),
+            torch.cat([masks[name].flatten(1) for name in names], 1),
+            keep[""],
+        )
         for name, part in zip(names, joined.split([masks[name][0].numel() for name in names], 1), strict=True):
             empty = ~part.any(1)
             if not allow_empty and bool(empty.any()):
-                raise PruningFailed(f"global pruning to {keep['']} weights would leave layer {name!r} empty; "
-                               "prune less, choose another pruning.scope, or set pruning.allow_empty_layers",
-                                    empty.nonzero().flatten().tolist())
+                raise PruningFailed(
+                    f"global pruning to {keep['']} weights would leave layer {name!r} empty; "
+                    "prune less, choose another pruning.scope, or set pruning.allow_empty_layers",
+                    empty.nonzero().flatten().tolist(),
+                )
             new[name] = part.view_as(masks[name])
     return {name: new[name] for name in masks}
 

@@ -100,7 +100,10 @@ def save_figure(figure: Figure, file: Path) -> None:
     import matplotlib
 
     undated: dict[str, dict[str, None]] = {
-        ".pdf": {"CreationDate": None}, ".svg": {"Date": None}, ".png": {"Software": None}}
+        ".pdf": {"CreationDate": None},
+        ".svg": {"Date": None},
+        ".png": {"Software": None},
+    }
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": file.stem}):
@@ -120,8 +123,10 @@ def _contents(levels: pa.Table) -> tuple[list[Row], str, str]:
     for row in rows:  # an unpruned control of a level stands where its ticket does
         row["density"] = of_level.get(row["level"], row["density"])
         if not row["density"]:
-            raise LthError(f"arm {row['arm']!r} has density {row['density']} at level {row['level']}, which has no "
-                           "place on a logarithmic axis: leave that level out")
+            raise LthError(
+                f"arm {row['arm']!r} has density {row['density']} at level {row['level']}, which has no "
+                "place on a logarithmic axis: leave that level out"
+            )
     return rows, title, _provenance(levels, rows, diverged=sum(row["diverged"] for row in summary))
 
 
@@ -203,9 +208,20 @@ def _draw(axis: Axes, rows: Sequence[Row], column: str, *, scale: float) -> None
         errors = np.array([means - lows, highs - means])
         errors[:, [row[f"{column}_low"] is None for row in of_arm]] = math.nan  # one seed: no bar rather than a cap
         axis.errorbar(
-            [100 * row["density"] for row in of_arm], means, yerr=errors, label=arm_label(arm),
-            color=style.colour, marker=style.marker, linestyle=style.line, markersize=5, linewidth=1.4,
-            elinewidth=0.9, capsize=2.5, markeredgecolor="white", markeredgewidth=0.5, transform=beside,
+            [100 * row["density"] for row in of_arm],
+            means,
+            yerr=errors,
+            label=arm_label(arm),
+            color=style.colour,
+            marker=style.marker,
+            linestyle=style.line,
+            markersize=5,
+            linewidth=1.4,
+            elinewidth=0.9,
+            capsize=2.5,
+            markeredgecolor="white",
+            markeredgewidth=0.5,
+            transform=beside,
         )
 
 

@@ -37,21 +37,26 @@ def learning_curves_figure(metrics: pa.Table, levels: pa.Table, arm: str = "tick
     fine = levels.filter(pc.equal(levels["status"], "ok")).select(keys)
     chosen = chosen.join(fine, keys, join_type="left semi")
     means = chosen.group_by(["level", "step"], use_threads=False).aggregate(
-        [("accuracy", "mean"), ("loss", "mean"), ("density", "mean")])
+        [("accuracy", "mean"), ("loss", "mean"), ("density", "mean")]
+    )
     shown = _spread(sorted(pc.unique(means["level"]).to_pylist()))
     if not shown:
         raise LthError(f"{title} has no validation curves of {arm!r}: nothing is committed, or all diverged")
     counts = sorted({len(pc.unique(chosen.filter(pc.equal(chosen["level"], level))["seed"])) for level in shown})
     over = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    figure, axes = frame(f"{title}: learning curves of {arm}", f"means over {over} seeds that did not diverge, "
-                         "validation split, which early stop is chosen by", [HEIGHT * 0.6, HEIGHT * 0.5])
+    figure, axes = frame(
+        f"{title}: learning curves of {arm}",
+        f"means over {over} seeds that did not diverge, validation split, which early stop is chosen by",
+        [HEIGHT * 0.6, HEIGHT * 0.5],
+    )
     for level, shade in zip(shown, shades(len(shown)), strict=True):
         curve = means.filter(pc.equal(means["level"], level)).sort_by("step")
         label = f"{100 * curve['density_mean'][0].as_py():.3g}%"
         error = 100 * (1 - curve["accuracy_mean"].to_numpy())
         for axis, values in ((axes[0], error), (axes[1], curve["loss_mean"].to_numpy())):
-            axis.plot(curve["step"].to_numpy(), np.where(values > 0, values, np.nan), color=shade, linewidth=1.4,
-                      label=label)
+            axis.plot(
+                curve["step"].to_numpy(), np.where(values > 0, values, np.nan), color=shade, linewidth=1.4, label=label
+            )
     for axis, name in zip(axes, ("validation error (%)", "validation loss (nats)"), strict=True):
         axis.set_ylabel(name)
         plain_log(axis)
@@ -71,17 +76,23 @@ def layer_density_figure(layers: pa.Table, arm: str = "ticket") -> Figure:
     if not rows.num_rows:
         raise LthError(f"{title} has no layers of {arm!r}: nothing is committed")
     names = list(dict.fromkeys(rows["tensor"].to_pylist()))
-    means = rows.group_by(["level", "tensor"], use_threads=False).aggregate(
-        [("density", "mean"), ("effective_density", "mean")]).sort_by("level")
-    figure, (axis,) = frame(f"{title}: layers of {arm}", f"means over n = {len(pc.unique(rows['seed']))} seeds; thin: "
-                            "weights on a path from an input to an output")
+    means = (
+        rows.group_by(["level", "tensor"], use_threads=False)
+        .aggregate([("density", "mean"), ("effective_density", "mean")])
+        .sort_by("level")
+    )
+    figure, (axis,) = frame(
+        f"{title}: layers of {arm}",
+        f"means over n = {len(pc.unique(rows['seed']))} seeds; thin: weights on a path from an input to an output",
+    )
     for name, shade, marker in zip(names, shades(len(names)), _markers(len(names)), strict=True):
         of_tensor = means.filter(pc.equal(means["tensor"], name))
         levels = of_tensor["level"].to_numpy()
         density = 100 * of_tensor["density_mean"].to_numpy()
         axis.plot(levels, density, color=shade, marker=marker, markersize=4, linewidth=1.4, label=name)
-        effective = np.array([np.nan if value is None else 100 * value
-                              for value in of_tensor["effective_density_mean"].to_pylist()])
+        effective = np.array(
+            [np.nan if value is None else 100 * value for value in of_tensor["effective_density_mean"].to_pylist()]
+        )
         if np.any(effective < density - 1e-9):
             axis.plot(levels, np.where(effective > 0, effective, np.nan), color=shade, linewidth=0.7)
     plain_log(axis)
@@ -117,8 +128,15 @@ def pixels_figure(
     figure.suptitle(f"{title}: input weights that remain, by pixel", x=0.02, ha="left", fontsize=11, fontweight="bold")
     for axis, level in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         chosen = rows.filter(pc.equal(rows["level"], level))
-        kept = np.mean([np.unpackbits(np.frombuffer(bits, np.uint8), count=int(np.prod(shapes[0])), bitorder="little")
-                        .reshape(shapes[0]).mean(0) for bits in chosen["bits"].to_pylist()], axis=0)
+        kept = np.mean(
+            [
+                np.unpackbits(np.frombuffer(bits, np.uint8), count=int(np.prod(shapes[0])), bitorder="little")
+                .reshape(shapes[0])
+                .mean(0)
+                for bits in chosen["bits"].to_pylist()
+            ],
+            axis=0,
+        )
         image = kept.reshape(input_shape).mean(0)
         drawn = axis.imshow(100 * image, cmap="viridis", vmin=0)
         axis.set_title(f"level {level}, {100 * kept.mean():.3g}%", fontsize=9)
@@ -160,15 +178,28 @@ def overlap_figure(overlap: pa.Table) -> Figure:
     if not rows.num_rows:
         raise LthError("there is no overlap between seeds yet; run lth overlap")
     title = single_experiment(rows)
-    means = rows.group_by(["arm_a", "level_a"], use_threads=False).aggregate(
-        [("jaccard", "mean"), ("chance", "mean"), ("jaccard", "count")]).sort_by("level_a")
+    means = (
+        rows.group_by(["arm_a", "level_a"], use_threads=False)
+        .aggregate([("jaccard", "mean"), ("chance", "mean"), ("jaccard", "count")])
+        .sort_by("level_a")
+    )
     arms = ordered_arms(means["arm_a"].to_pylist())
-    figure, (axis,) = frame(f"{title}: overlap of masks between seeds", "means over pairs of seeds; thin: random masks "
-                            "with the same counts in every tensor")
+    figure, (axis,) = frame(
+        f"{title}: overlap of masks between seeds",
+        "means over pairs of seeds; thin: random masks with the same counts in every tensor",
+    )
     for arm, style in arm_styles(arms).items():
         of_arm = means.filter(pc.equal(means["arm_a"], arm))
-        axis.plot(of_arm["level_a"].to_numpy(), of_arm["jaccard_mean"].to_numpy(), color=style.colour,
-                  marker=style.marker, linestyle=style.line, markersize=5, linewidth=1.4, label=arm)
+        axis.plot(
+            of_arm["level_a"].to_numpy(),
+            of_arm["jaccard_mean"].to_numpy(),
+            color=style.colour,
+            marker=style.marker,
+            linestyle=style.line,
+            markersize=5,
+            linewidth=1.4,
+            label=arm,
+        )
         axis.plot(of_arm["level_a"].to_numpy(), of_arm["chance_mean"].to_numpy(), color=style.colour, linewidth=0.7)
     axis.set_ylabel("Jaccard index")
     plain_log(axis)
@@ -189,8 +220,10 @@ def connectivity_figure(connectivity: pa.Table) -> Figure:
     for row in rows:
         seeds = groups.setdefault((row["arm"], row["level"]), {}).setdefault(row["step"], {})
         seeds.setdefault(row["seed"], []).append(100 * row["barrier"])
-    figure, (axis,) = frame(f"{title}: linear mode connectivity", "mean over seeds of the mean over pairs of copies, "
-                            "95% t interval, test error; below 2 points: stable")
+    figure, (axis,) = frame(
+        f"{title}: linear mode connectivity",
+        "mean over seeds of the mean over pairs of copies, 95% t interval, test error; below 2 points: stable",
+    )
     axis.axhline(2, color="#555555", linewidth=0.8)
     styles = arm_styles(arm for arm, _ in groups)
     for (arm, level), by_step in sorted(groups.items(), key=lambda item: (item[0][0] != "ticket", item[0])):
@@ -199,8 +232,16 @@ def connectivity_figure(connectivity: pa.Table) -> Figure:
         means = np.array([interval.mean for interval in intervals])
         errors = np.array([interval.high - interval.mean for interval in intervals])
         style, name = styles[arm], "dense" if level == 0 and arm == "ticket" else f"{arm}, level {level}"
-        axis.errorbar(steps, means, yerr=errors, label=name, color="#555555" if name == "dense" else style.colour,
-                      marker=style.marker, linestyle=style.line, **BARS)
+        axis.errorbar(
+            steps,
+            means,
+            yerr=errors,
+            label=name,
+            color="#555555" if name == "dense" else style.colour,
+            marker=style.marker,
+            linestyle=style.line,
+            **BARS,
+        )
     axis.set_ylabel("error barrier (points)")
     axis.set_xlabel("step from which copies part")
     axis.xaxis.set_major_formatter("{x:,.0f}")
@@ -209,8 +250,10 @@ def connectivity_figure(connectivity: pa.Table) -> Figure:
 
 
 def cost_figure(
-    levels: pa.Table, earlier: Callable[[int], Iterable[int]] = range,
-    begins: Mapping[tuple[str, int], int] | None = None, whole: Collection[str] = (),
+    levels: pa.Table,
+    earlier: Callable[[int], Iterable[int]] = range,
+    begins: Mapping[tuple[str, int], int] | None = None,
+    whole: Collection[str] = (),
 ) -> Figure:
     """Test accuracy at early stop (%) against the training steps that lead there, one line per arm.
 
@@ -221,14 +264,18 @@ def cost_figure(
     """
     title = single_experiment(levels)
     rows: dict[tuple[str, int], dict[str, Any]] = {
-        (row["arm"], row["level"]): row for row in summarise(levels).to_pylist() if row["seeds"]}
+        (row["arm"], row["level"]): row for row in summarise(levels).to_pylist() if row["seeds"]
+    }
     steps = levels.group_by(["arm", "level"], use_threads=False).aggregate([("steps", "mean")]).to_pydict()
-    each = {place: last - (begins or {}).get(place, 0) for place, last in zip(
-        zip(steps["arm"], steps["level"], strict=True), steps["steps_mean"], strict=True)}
+    each = {
+        place: last - (begins or {}).get(place, 0)
+        for place, last in zip(zip(steps["arm"], steps["level"], strict=True), steps["steps_mean"], strict=True)
+    }
     if not rows:
         raise LthError(f"every training of {title} diverged: there is nothing to draw")
-    figure, (axis,) = frame(f"{title}: accuracy against cost", "mean, 95% t interval; steps of all trainings that lead "
-                            "to a network")
+    figure, (axis,) = frame(
+        f"{title}: accuracy against cost", "mean, 95% t interval; steps of all trainings that lead to a network"
+    )
     for arm, style in arm_styles(arm for arm, _ in rows).items():
         points = []
         for level in sorted(level for name, level in rows if name == arm):
@@ -236,10 +283,20 @@ def cost_figure(
             points.append((spent + each[arm, level], rows[arm, level]))
         column = "test_accuracy_at_early_stop"
         means = [100 * row[f"{column}_mean"] for _, row in points]
-        errors = [np.nan if row[f"{column}_low"] is None else 100 * (row[f"{column}_mean"] - row[f"{column}_low"])
-                  for _, row in points]
-        axis.errorbar([cost for cost, _ in points], means, yerr=errors, label=arm_label(arm), color=style.colour,
-                      marker=style.marker, linestyle=style.line, **BARS)
+        errors = [
+            np.nan if row[f"{column}_low"] is None else 100 * (row[f"{column}_mean"] - row[f"{column}_low"])
+            for _, row in points
+        ]
+        axis.errorbar(
+            [cost for cost, _ in points],
+            means,
+            yerr=errors,
+            label=arm_label(arm),
+            color=style.colour,
+            marker=style.marker,
+            linestyle=style.line,
+            **BARS,
+        )
     axis.set_ylabel("test accuracy at early stop (%)")
     axis.set_xlabel("optimizer steps, all trainings before included")
     axis.xaxis.set_major_formatter("{x:,.0f}")

@@ -66,22 +66,31 @@ def report_page(results: Results, experiment_id: str, description: dict[str, Any
             parts.append("<h2>Caveats</h2><ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>")
         parts.append("<h2>Verdicts</h2>" + _verdict_table(verdicts))
     else:
-        parts.append('<p class="claim">The dense network and its tickets are not both committed: there is nothing to '
-                     "judge yet.</p>")
+        parts.append(
+            '<p class="claim">The dense network and its tickets are not both committed: there is nothing to '
+            "judge yet.</p>"
+        )
     parts.append("<h2>Accuracy</h2>" + _summary_table(levels))
     pictures = [(picture, _figure(picture)) for picture in figures_of(results, experiment_id, description)]
-    parts.append("<h2>Figures</h2><p class=\"hint\">Rest on a point for its value. Turn the wheel to zoom, drag to "
-                 "move, double-click to see all.</p>" + "".join(drawn for _, drawn in pictures))
-    uncomputed = [f"<code>{picture.command} {escape(experiment_id)}</code>" for picture, drawn in pictures
-                  if picture.command and not drawn]
+    parts.append(
+        '<h2>Figures</h2><p class="hint">Rest on a point for its value. Turn the wheel to zoom, drag to '
+        "move, double-click to see all.</p>" + "".join(drawn for _, drawn in pictures)
+    )
+    uncomputed = [
+        f"<code>{picture.command} {escape(experiment_id)}</code>"
+        for picture, drawn in pictures
+        if picture.command and not drawn
+    ]
     if uncomputed:
         parts.append(f'<p class="note">Figures of what is computed when asked for: {", ".join(uncomputed)}.</p>')
     parts.append("<h2>What was run</h2>" + _run(levels, description))
     resources = files("lth.report")
     style, script = ((resources / name).read_text() for name in ("page.css", "page.js"))
-    return ("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-            f"<title>{escape(experiment_id)}</title><meta name=\"viewport\" content=\"width=device-width\">"
-            f"<style>{style}</style></head><body><main>{''.join(parts)}</main><script>{script}</script></body></html>\n")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<title>{escape(experiment_id)}</title><meta name="viewport" content="width=device-width">'
+        f"<style>{style}</style></head><body><main>{''.join(parts)}</main><script>{script}</script></body></html>\n"
+    )
 
 
 def figures_of(results: Results, experiment_id: str, description: dict[str, Any]) -> list[Picture]:
@@ -104,33 +113,60 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
     elif at_once:
         earlier = lambda level: range(min(level, 1))  # noqa: E731
     layer = _layer_on_image(results, experiment_id)
-    per_seed = ("SELECT level, arm, avg(density) AS density, avg({0}) AS mean, stddev_samp({0}) AS sd, count(*) AS n "
-                f"FROM levels WHERE {ours} AND status = 'ok' GROUP BY ALL ORDER BY ALL")
+    per_seed = (
+        "SELECT level, arm, avg(density) AS density, avg({0}) AS mean, stddev_samp({0}) AS sd, count(*) AS n "
+        f"FROM levels WHERE {ours} AND status = 'ok' GROUP BY ALL ORDER BY ALL"
+    )
     found = [
-        Picture("accuracy", "Test accuracy at early stop against the weights that remain.",
-                lambda: accuracy_figure(levels), per_seed.format("test_accuracy_at_early_stop")),
-        Picture("early-stop", "The step of minimum validation loss against the weights that remain.",
-                lambda: early_stop_figure(levels), per_seed.format("early_stop_step")),
-        Picture("learning-curves", "How the ticket learns at several densities.",
-                lambda: looks.learning_curves_figure(of(results.metrics), levels),
-                "SELECT level, step, avg(1 - m.accuracy) AS error, avg(m.loss) AS loss FROM metrics AS m JOIN levels "
-                "USING (experiment_id, arm, draw, level, seed) "
-                f"WHERE {ours} AND arm = 'ticket' AND split = 'val' AND status = 'ok' GROUP BY ALL ORDER BY ALL"),
-        Picture("layers", "Where in the network weights remain.",
-                lambda: looks.layer_density_figure(of(results.layers)),
-                "SELECT level, tensor, avg(density) AS density, avg(effective_density) AS effective FROM layers "
-                f"WHERE {ours} AND arm = 'ticket' GROUP BY ALL ORDER BY ALL"),
-        Picture("cost", "Accuracy against the training that it took.",
-                lambda: looks.cost_figure(levels, earlier, _begins(results, ours), _whole_budgets()),
-                f"SELECT level, arm, avg(steps) AS steps FROM levels WHERE {ours} GROUP BY ALL ORDER BY ALL"),
-        Picture("overlap", "Whether different seeds find the same weights.",
-                lambda: looks.overlap_figure(of(results.overlap)),
-                "SELECT level_a AS level, arm_a AS arm, avg(jaccard) AS jaccard, avg(chance) AS chance FROM overlap "
-                f"WHERE {ours} AND \"between\" = 'seeds' AND tensor = '' GROUP BY ALL ORDER BY ALL", "lth overlap"),
-        Picture("connectivity", "Whether copies trained in other data orders end in the same valley.",
-                lambda: looks.connectivity_figure(of(results.connectivity)),
-                f"SELECT arm, level, step, avg(barrier) AS barrier FROM connectivity WHERE {ours} GROUP BY ALL "
-                "ORDER BY ALL", "" if transferred else "lth connectivity"),
+        Picture(
+            "accuracy",
+            "Test accuracy at early stop against the weights that remain.",
+            lambda: accuracy_figure(levels),
+            per_seed.format("test_accuracy_at_early_stop"),
+        ),
+        Picture(
+            "early-stop",
+            "The step of minimum validation loss against the weights that remain.",
+            lambda: early_stop_figure(levels),
+            per_seed.format("early_stop_step"),
+        ),
+        Picture(
+            "learning-curves",
+            "How the ticket learns at several densities.",
+            lambda: looks.learning_curves_figure(of(results.metrics), levels),
+            "SELECT level, step, avg(1 - m.accuracy) AS error, avg(m.loss) AS loss FROM metrics AS m JOIN levels "
+            "USING (experiment_id, arm, draw, level, seed) "
+            f"WHERE {ours} AND arm = 'ticket' AND split = 'val' AND status = 'ok' GROUP BY ALL ORDER BY ALL",
+        ),
+        Picture(
+            "layers",
+            "Where in the network weights remain.",
+            lambda: looks.layer_density_figure(of(results.layers)),
+            "SELECT level, tensor, avg(density) AS density, avg(effective_density) AS effective FROM layers "
+            f"WHERE {ours} AND arm = 'ticket' GROUP BY ALL ORDER BY ALL",
+        ),
+        Picture(
+            "cost",
+            "Accuracy against the training that it took.",
+            lambda: looks.cost_figure(levels, earlier, _begins(results, ours), _whole_budgets()),
+            f"SELECT level, arm, avg(steps) AS steps FROM levels WHERE {ours} GROUP BY ALL ORDER BY ALL",
+        ),
+        Picture(
+            "overlap",
+            "Whether different seeds find the same weights.",
+            lambda: looks.overlap_figure(of(results.overlap)),
+            "SELECT level_a AS level, arm_a AS arm, avg(jaccard) AS jaccard, avg(chance) AS chance FROM overlap "
+            f"WHERE {ours} AND \"between\" = 'seeds' AND tensor = '' GROUP BY ALL ORDER BY ALL",
+            "lth overlap",
+        ),
+        Picture(
+            "connectivity",
+            "Whether copies trained in other data orders end in the same valley.",
+            lambda: looks.connectivity_figure(of(results.connectivity)),
+            f"SELECT arm, level, step, avg(barrier) AS barrier FROM connectivity WHERE {ours} GROUP BY ALL "
+            "ORDER BY ALL",
+            "" if transferred else "lth connectivity",
+        ),
     ]
     if transferred:  # the trainings that found the tickets are elsewhere
         found = [picture for picture in found if picture.name != "cost"]
@@ -138,13 +174,25 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
     deepest = pc.max(masked["level"]).as_py()
     if deepest and not transferred:  # those began elsewhere
         whole = f"SELECT * FROM masks WHERE {ours} AND arm = 'ticket' AND level = {deepest} ORDER BY seed"
-        found.append(Picture("initial-values", "Where kept and pruned weights began (drawn again from the seeds).",
-                             lambda: _initial_values(results.query(whole), description, deepest), whole))
+        found.append(
+            Picture(
+                "initial-values",
+                "Where kept and pruned weights began (drawn again from the seeds).",
+                lambda: _initial_values(results.query(whole), description, deepest),
+                whole,
+            )
+        )
     if layer is not None:
         tensor, shape = layer
         query = f"SELECT * FROM masks WHERE {ours} AND arm = 'ticket' AND tensor = '{tensor}'"
-        found.append(Picture("pixels", "Which input pixels the ticket looks at.",
-                             lambda: looks.pixels_figure(results.query(query), tensor, shape), query))
+        found.append(
+            Picture(
+                "pixels",
+                "Which input pixels the ticket looks at.",
+                lambda: looks.pixels_figure(results.query(query), tensor, shape),
+                query,
+            )
+        )
     return found
 
 
@@ -176,8 +224,11 @@ def _initial_values(masks: pa.Table, description: dict[str, Any], level: int) ->
     kept = unpack(masks, seeds)
     density = sum(int(mask.sum()) for mask in kept.values()) / sum(mask.size for mask in kept.values())
     return looks.initial_values_figure(
-        f"{experiment.id}: initial values, level {level}", {name: weights[name].numpy() for name in kept}, kept,
-        f"n = {len(seeds)} seeds, {100 * density:.3g}% of the weights remain, the largest tensors")
+        f"{experiment.id}: initial values, level {level}",
+        {name: weights[name].numpy() for name in kept},
+        kept,
+        f"n = {len(seeds)} seeds, {100 * density:.3g}% of the weights remain, the largest tensors",
+    )
 
 
 def _figure(picture: Picture) -> str:
@@ -185,16 +236,20 @@ def _figure(picture: Picture) -> str:
         drawn = picture.draw()
     except LthError:
         return ""  # nothing to draw: not computed, or not of this kind of network
-    return (f'<figure id="{picture.name}"><figcaption>{escape(picture.about)}</figcaption>'
-            f'<div class="zoom">{to_svg(drawn, picture.name)}</div>'
-            f"<details><summary>the query behind it</summary><pre>{escape(picture.query)}</pre></details></figure>")
+    return (
+        f'<figure id="{picture.name}"><figcaption>{escape(picture.about)}</figcaption>'
+        f'<div class="zoom">{to_svg(drawn, picture.name)}</div>'
+        f"<details><summary>the query behind it</summary><pre>{escape(picture.query)}</pre></details></figure>"
+    )
 
 
 def _layer_on_image(results: Results, experiment_id: str) -> tuple[str, tuple[int, int, int]] | None:
     """The dense layer that reads the image: as many inputs as no tensor has outputs, in a square of one or three
     channels. None where there is no such layer, or more than one."""
-    shapes = results.query("SELECT DISTINCT tensor, shape FROM masks WHERE arm = 'ticket' AND level = 0 AND "
-                           f"experiment_id = '{experiment_id}'").to_pylist()
+    shapes = results.query(
+        "SELECT DISTINCT tensor, shape FROM masks WHERE arm = 'ticket' AND level = 0 AND "
+        f"experiment_id = '{experiment_id}'"
+    ).to_pylist()
     outputs = {row["shape"][0] for row in shapes}
     first = [row for row in shapes if len(row["shape"]) == 2 and row["shape"][1] not in outputs]
     if len(first) != 1 or any(len(row["shape"]) > 2 for row in shapes):
@@ -213,18 +268,24 @@ def _verdict_table(table: pa.Table) -> str:
     colours = {"matching": "yes", "not matching": "no"}
     rows = []
     for row in verdict_rows(table, "ticket", others):
-        cells = [f"<td>{row.level}</td><td>{row.density}</td>",
-                 f'<td class="{colours.get(row.dense.said, "unsure")}">{_two(row.dense.numbers, row.dense.said)}</td>',
-                 f"<td>{row.speedup}</td>", *(f"<td>{_two(cell.numbers, cell.said)}</td>" for cell in row.others)]
+        cells = [
+            f"<td>{row.level}</td><td>{row.density}</td>",
+            f'<td class="{colours.get(row.dense.said, "unsure")}">{_two(row.dense.numbers, row.dense.said)}</td>',
+            f"<td>{row.speedup}</td>",
+            *(f"<td>{_two(cell.numbers, cell.said)}</td>" for cell in row.others),
+        ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
     return _table(header, rows, caption(table))
 
 
 def _summary_table(levels: pa.Table) -> str:
     header, body, note = table_cells(summarise(levels))
-    rows = ["<tr>" + "".join(
-        f"<td{' class=best' if best else ''}>{_two(first, second)}</td>" for first, second, best in row) + "</tr>"
-        for row in body]
+    rows = [
+        "<tr>"
+        + "".join(f"<td{' class=best' if best else ''}>{_two(first, second)}</td>" for first, second, best in row)
+        + "</tr>"
+        for row in body
+    ]
     return _table(header, rows, note)
 
 
@@ -234,15 +295,19 @@ def _run(levels: pa.Table, description: dict[str, Any]) -> str:
     arms = ordered_arms(levels["arm"].to_pylist())
     seconds = pc.sum(levels["train_seconds"]).as_py() or 0.0
     on_gpu = [not str(device).startswith("cpu") for device in levels["device"].to_pylist()]
-    watts = [WATTS_A_GPU if gpu else WATTS_A_CORE * threads
-             for gpu, threads in zip(on_gpu, levels["threads"].to_pylist(), strict=True)]
+    watts = [
+        WATTS_A_GPU if gpu else WATTS_A_CORE * threads
+        for gpu, threads in zip(on_gpu, levels["threads"].to_pylist(), strict=True)
+    ]
     energy = sum(w * (s or 0.0) for w, s in zip(watts, levels["train_seconds"].to_pylist(), strict=True)) / 3.6e6
     told = [
         ("trainings", f"{levels.num_rows:,}, of which {levels['status'].to_pylist().count('diverged')} diverged"),
         ("seeds", format_seeds(sorted(set(levels["seed"].to_pylist())))),
         *([("tickets of", transfer["experiment"] or f"file, SHA-256 {transfer['ticket']}")] if transfer else []),
-        ("arms", ", ".join(arms)), ("levels", f"0 to {pc.max(levels['level']).as_py()}"),
-        ("devices", _distinct(levels, "device")), ("threads", _distinct(levels, "threads")),
+        ("arms", ", ".join(arms)),
+        ("levels", f"0 to {pc.max(levels['level']).as_py()}"),
+        ("devices", _distinct(levels, "device")),
+        ("threads", _distinct(levels, "threads")),
         ("code", _distinct(levels, "code_version")),
         ("first run", ", ".join(f"{name} {value}" for name, value in first.items()) or "not recorded"),
         ("data, SHA-256", str(description.get("data_sha256", "not recorded"))),
@@ -251,8 +316,10 @@ def _run(levels: pa.Table, description: dict[str, Any]) -> str:
     ]
     rows = [f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in told]
     spec = yaml.safe_dump(description.get("experiment", {}), sort_keys=False)
-    return (f'<table class="facts">{"".join(rows)}</table><details><summary>the experiment, every field</summary>'
-            f"<pre>{escape(spec)}</pre></details>")
+    return (
+        f'<table class="facts">{"".join(rows)}</table><details><summary>the experiment, every field</summary>'
+        f"<pre>{escape(spec)}</pre></details>"
+    )
 
 
 def _distinct(levels: pa.Table, column: str) -> str:
@@ -261,8 +328,9 @@ def _distinct(levels: pa.Table, column: str) -> str:
 
 def _table(header: list[str], rows: list[str], note: str) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in header)
-    return (f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
-            f'<p class="note">{escape(note)}</p>')
+    return (
+        f'<table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table><p class="note">{escape(note)}</p>'
+    )
 
 
 def _two(first: str, second: str) -> str:

@@ -74,8 +74,16 @@ def frame(
     panels = figure.subplots(len(heights), 1, sharex=sharex, squeeze=False, height_ratios=list(heights))
     axes: list[Axes] = list(panels[:, 0])
     provenance = textwrap.fill(provenance, 95)
-    axes[0].annotate(provenance, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", fontsize=8,
-                     color="#333333", linespacing=1.25)
+    axes[0].annotate(
+        provenance,
+        (0, 1),
+        (0, 6),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=8,
+        color="#333333",
+        linespacing=1.25,
+    )
     above = 12 + 11 * (1 + provenance.count("\n"))  # points: the title stands on the lines of the provenance
     axes[0].set_title(textwrap.fill(title, 60), loc="left", pad=above, fontsize=11, fontweight="bold")
     for axis in axes:
@@ -92,8 +100,16 @@ def legend(figure: Figure, axis: Axes) -> None:
     if not labels:
         return
     columns = max(1, min(len(labels), 76 // (max(map(len, labels)) + 9)))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9,
-                  handlelength=3.2, columnspacing=1.6)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside lower center",
+        ncols=columns,
+        frameon=False,
+        fontsize=9,
+        handlelength=3.2,
+        columnspacing=1.6,
+    )
 
 
 def plain_log(axis: Axes, which: Literal["x", "y"] = "y") -> None:

@@ -23,10 +23,16 @@ def to_svg(figure: Figure, prefix: str) -> str:
 
     titles: dict[str, list[str]] = {}
     for axis in figure.axes:
-        labels = {id(container.lines[0]): container.get_label() for container in axis.containers
-                  if hasattr(container, "lines") and container.lines[0] is not None}
-        ends = {id(container.lines[0]): container.lines[2][0].get_segments() for container in axis.containers
-                if hasattr(container, "lines") and container.lines[0] is not None and container.lines[2]}
+        labels = {
+            id(container.lines[0]): container.get_label()
+            for container in axis.containers
+            if hasattr(container, "lines") and container.lines[0] is not None
+        }
+        ends = {
+            id(container.lines[0]): container.lines[2][0].get_segments()
+            for container in axis.containers
+            if hasattr(container, "lines") and container.lines[0] is not None and container.lines[2]
+        }
         for line in axis.lines:
             label = str(labels.get(id(line), line.get_label()))
             if line.get_marker() not in (None, "None", "", " ") and not label.startswith("_"):  # caps of bars are lines

@@ -81,8 +81,14 @@ def markdown_table(summary: pa.Table) -> str:
 def table_cells(summary: pa.Table) -> tuple[list[str], list[list[tuple[str, str, bool]]], str]:
     """The content of `summary_table`: header, rows of (text, smaller text, whether best of its level), caption."""
     _, arms, levels, caption = _contents(summary)
-    rows = [[(str(row.level), "", False), (f"{row.density}%", row.weights, False),
-             *((cell.accuracy, cell.detail, cell.best) for cell in row.cells)] for row in levels]
+    rows = [
+        [
+            (str(row.level), "", False),
+            (f"{row.density}%", row.weights, False),
+            *((cell.accuracy, cell.detail, cell.best) for cell in row.cells),
+        ]
+        for row in levels
+    ]
     return ["level", "weights", *arms], rows, caption.replace("*: best mean", "bold: best mean")
 
 
@@ -122,8 +128,10 @@ def _caption(summary: pa.Table, counts: list[int], diverged: int) -> str:
     else:
         over = f"n = {counts[0]} seeds" if len(counts) == 1 else "n seeds"
         numbers = f"mean ± half the {confidence:g}% t interval over {over}"
-    caption = (f"Test accuracy at early stop in %: {numbers}. @: mean early-stop step. *: best mean of the level. "
-               "Level 0: the dense network.")
+    caption = (
+        f"Test accuracy at early stop in %: {numbers}. @: mean early-stop step. *: best mean of the level. "
+        "Level 0: the dense network."
+    )
     if diverged:
         caption += f" Diverged and left out: {diverged} training{'s' * (diverged > 1)}."
     return caption

@@ -46,16 +46,20 @@ def claim(table: pa.Table, arm: str = "ticket") -> str:
     if last is None:
         first = rows[0]
         why = "is worse" if first["verdict"] == "not matching" else "cannot be called not worse"
-        return (f"The {arm} {why} than the dense network {margin} at level {first['level']} already "
-                f"({_percent(first['density'])} of the weights): {_difference(first)}, n = {first['n']}.")
+        return (
+            f"The {arm} {why} than the dense network {margin} at level {first['level']} already "
+            f"({_percent(first['density'])} of the weights): {_difference(first)}, n = {first['n']}."
+        )
     speed = ""
     if last["speedup"] is not None:
         speed = f", and its early stop comes {last['speedup']:.2f} times as soon"
         if last["speedup_low"] is not None:
             speed += f" [{last['speedup_low']:.2f}, {last['speedup_high']:.2f}]"
-    return (f"The {arm} is not worse than the dense network {margin} down to {_percent(last['density'])} of the "
-            f"weights (level {last['level']} of {rows[-1]['level']}): {_difference(last)} points there{speed}, "
-            f"n = {last['n']}.")
+    return (
+        f"The {arm} is not worse than the dense network {margin} down to {_percent(last['density'])} of the "
+        f"weights (level {last['level']} of {rows[-1]['level']}): {_difference(last)} points there{speed}, "
+        f"n = {last['n']}."
+    )
 
 
 def caveats(table: pa.Table, arm: str = "ticket") -> list[str]:
@@ -64,13 +68,17 @@ def caveats(table: pa.Table, arm: str = "ticket") -> list[str]:
     rows, last = _of(table, arm), matches_down_to(table, arm)
     found = []
     if not rows[0]["declared"]:
-        found.append(f"The margin of {_points(rows[0]['margin'])} points was chosen after the experiment first ran: "
-                     "these verdicts are post hoc.")
+        found.append(
+            f"The margin of {_points(rows[0]['margin'])} points was chosen after the experiment first ran: "
+            "these verdicts are post hoc."
+        )
     diverged = [row for row in rows if row["diverged"] or row["diverged_against"]]
     if diverged:
         count = sum(row["diverged"] for row in rows)
-        found.append(f"{count} trainings of the {arm} and {rows[0]['diverged_against']} of the dense network diverged; "
-                     "they are in no mean, so the comparison is of the seeds that survived.")
+        found.append(
+            f"{count} trainings of the {arm} and {rows[0]['diverged_against']} of the dense network diverged; "
+            "they are in no mean, so the comparison is of the seeds that survived."
+        )
     after = [row for row in rows if last is None or row["level"] > last["level"]]
     numbers = [row["level"] for row in rows]
     gap = next((level for level in range(1, numbers[-1]) if level not in numbers), None)
@@ -80,31 +88,47 @@ def caveats(table: pa.Table, arm: str = "ticket") -> list[str]:
         found.append(f"At level {after[0]['level']} no seed finished on both sides.")
     elif after and after[0]["verdict"] == "undecided":
         row = after[0]
-        more = "more seeds than 10,000" if row["more_seeds"] is None and row["n"] > 1 else \
-            "at least two seeds" if row["n"] < 2 else f"about {row['more_seeds']:,} more seeds"
+        more = (
+            "more seeds than 10,000"
+            if row["more_seeds"] is None and row["n"] > 1
+            else "at least two seeds"
+            if row["n"] < 2
+            else f"about {row['more_seeds']:,} more seeds"
+        )
         found.append(f"Level {row['level']} is undecided with n = {row['n']}; it needs {more}.")
     again = [row["level"] for row in after if row["verdict"] == "matching"]
     if again:
         found.append(f"Level {_list(again)} would match, but a level above does not: the claim stops before it.")
     if last is not None and last["n"] > 1 and last["low"] == last["high"]:
-        found.append(f"At level {last['level']} all {last['n']} differences are equal: the test set is too small to "
-                     "tell them apart, and their spread says nothing.")
+        found.append(
+            f"At level {last['level']} all {last['n']} differences are equal: the test set is too small to "
+            "tell them apart, and their spread says nothing."
+        )
     tests = [row for row in table.to_pylist() if row["arm"] == arm and row["against_level"] > 0]
     for against in dict.fromkeys(row["against"] for row in tests):
         family = [row for row in tests if row["against"] == against]
         seeds = max(row["n"] for row in family)
         smallest = min(1, len(family) * 2 / 2**seeds)
         if seeds and smallest > ALPHA:
-            found.append(f"{seeds} seeds cannot show a difference to {arm_label(against)} over {len(family)} levels by "
-                         f"the sign-flip test: its smallest p-value is {smallest:.2g} after Holm.")
+            found.append(
+                f"{seeds} seeds cannot show a difference to {arm_label(against)} over {len(family)} levels by "
+                f"the sign-flip test: its smallest p-value is {smallest:.2g} after Holm."
+            )
     return found
 
 
 def verdict_table(table: pa.Table, arm: str = "ticket") -> Table:
     """The comparisons of an arm, one row per level, to be printed with rich."""
     others = others_of(table, arm)
-    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption(table),
-                  caption_justify="left", caption_style="", leading=0)
+    shown = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+        caption=caption(table),
+        caption_justify="left",
+        caption_style="",
+        leading=0,
+    )
     against = (f"minus\n{broken(arm_label(other))}" for other in others)
     for name in ("level", "weights", "minus\ndense", "speed-\nup", *against):
         shown.add_column(name, justify="right", no_wrap=True)
@@ -120,8 +144,14 @@ def verdict_markdown(table: pa.Table, arm: str = "ticket") -> str:
     """The claim, its caveats and the table of an arm's comparisons as Markdown."""
     others = others_of(table, arm)
     header = ["level", "weights", "minus dense", "speed-up", *(f"minus {arm_label(other)}" for other in others)]
-    lines = [f"**{claim(table, arm)}**", "", *(f"- {each}" for each in caveats(table, arm)), "",
-             "| " + " | ".join(header) + " |", "|" + " ---: |" * len(header)]
+    lines = [
+        f"**{claim(table, arm)}**",
+        "",
+        *(f"- {each}" for each in caveats(table, arm)),
+        "",
+        "| " + " | ".join(header) + " |",
+        "|" + " ---: |" * len(header),
+    ]
     for row in verdict_rows(table, arm, others):
         cells = [f"{cell.numbers}<br>{cell.said}" for cell in row.others]
         dense = f"{row.dense.numbers}<br>{row.dense.said}"
@@ -131,8 +161,11 @@ def verdict_markdown(table: pa.Table, arm: str = "ticket") -> str:
 
 def verdict_rows(table: pa.Table, arm: str, others: Sequence[str]) -> list[Row]:
     """The comparisons of an arm, level by level, with the dense network and with `others`."""
-    pairs = {(row["level"], row["against"]): row for row in table.to_pylist()
-             if row["arm"] == arm and row["against_level"] > 0}
+    pairs = {
+        (row["level"], row["against"]): row
+        for row in table.to_pylist()
+        if row["arm"] == arm and row["against_level"] > 0
+    }
     rows = []
     for row in _of(table, arm):
         verdict = row["verdict"]
@@ -143,8 +176,7 @@ def verdict_rows(table: pa.Table, arm: str, others: Sequence[str]) -> list[Row]:
             found = pairs.get((row["level"], other))
             compared.append(Compared("", "") if found is None else Compared(_short(found), _p_value(found)))
         speedup = "" if row["speedup"] is None else f"{row['speedup']:.2f}×"
-        rows.append(Row(str(row["level"]), _percent(row["density"]), Compared(_short(row), verdict), speedup,
-                        compared))
+        rows.append(Row(str(row["level"]), _percent(row["density"]), Compared(_short(row), verdict), speedup, compared))
     return rows
 
 
@@ -152,8 +184,9 @@ def _of(table: pa.Table, arm: str) -> list[dict[str, Any]]:
     """The rows of an arm against the dense network, by level; LthError if there are none."""
     rows = [row for row in table.to_pylist() if row["arm"] == arm and row["against_level"] == 0]
     if not rows:
-        raise LthError("the dense network (level 0) is not committed: there is nothing to compare with; run the sweep "
-                       "on")
+        raise LthError(
+            "the dense network (level 0) is not committed: there is nothing to compare with; run the sweep on"
+        )
     return sorted(rows, key=lambda row: int(row["level"]))
 
 
@@ -196,9 +229,11 @@ def caption(table: pa.Table) -> str:
     row = table.slice(0, 1).to_pylist()[0]
     confidence = 100 * float((table.schema.metadata or {}).get(b"confidence", b"0.95"))
     margin = "declared" if row["declared"] else "post hoc"
-    return (f"Test accuracy at early stop, differences paired by seed in points ± half the {confidence:g}% t interval. "
-            f"Matching: not worse by more than {_points(row['margin'])} points ({margin}; one-sided t test, {ALPHA}). "
-            "Speed-up: early-stop step of the dense network by its own. p: sign-flip test, Holm over levels.")
+    return (
+        f"Test accuracy at early stop, differences paired by seed in points ± half the {confidence:g}% t interval. "
+        f"Matching: not worse by more than {_points(row['margin'])} points ({margin}; one-sided t test, {ALPHA}). "
+        "Speed-up: early-stop step of the dense network by its own. p: sign-flip test, Holm over levels."
+    )
 
 
 def _percent(density: float | None) -> str:

@@ -35,9 +35,17 @@ def resolve_rewinding(rewinding: Rewinding, recipe: Recipe, per_epoch: int) -> R
         return Retraining("trained", 0, again)
     if isinstance(rewinding, FineTune):
         steps = recipe.steps if rewinding.duration is None else to_steps(rewinding.duration, per_epoch)
-        return Retraining("trained", 0, replace(
-            again, steps=steps, schedule=Schedule("constant"), optimizer=_at_rate(recipe, recipe.steps - 1),
-            evaluate_every=min(recipe.evaluate_every, steps)))
+        return Retraining(
+            "trained",
+            0,
+            replace(
+                again,
+                steps=steps,
+                schedule=Schedule("constant"),
+                optimizer=_at_rate(recipe, recipe.steps - 1),
+                evaluate_every=min(recipe.evaluate_every, steps),
+            ),
+        )
     if isinstance(rewinding, NoRewinding):
         return Retraining("trained", recipe.steps, again)
     return Retraining("initial", 0, again)

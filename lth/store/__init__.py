@@ -10,5 +10,22 @@ from lth.store.schemas import LEVELS, MASKS, METRICS, RESULT_COLUMNS, conform
 from lth.store.store import Store
 from lth.store.unit import Unit, unit_name_of
 
-__all__ = ["LEVELS", "MASKS", "METRICS", "READING", "RESULT_COLUMNS", "SCHEMA_VERSION", "Committed", "Owner", "Retries",
-           "Store", "Unit", "conform", "content_hash", "mask_sha256", "pack", "unit_name_of", "unpack"]
+__all__ = [
+    "LEVELS",
+    "MASKS",
+    "METRICS",
+    "READING",
+    "RESULT_COLUMNS",
+    "SCHEMA_VERSION",
+    "Committed",
+    "Owner",
+    "Retries",
+    "Store",
+    "Unit",
+    "conform",
+    "content_hash",
+    "mask_sha256",
+    "pack",
+    "unit_name_of",
+    "unpack",
+]

@@ -21,11 +21,15 @@ def encode(checkpoint: Mapping[str, torch.Tensor], seeds: Sequence[int]) -> byte
     """The safetensors object of tensors `[S, …]`, S in the order of `seeds`; StoreError for any other leading axis."""
     for name, tensor in checkpoint.items():
         if tensor.ndim == 0 or tensor.shape[0] != len(seeds):
-            raise StoreError(f"checkpoint tensor {name!r} has shape {list(tensor.shape)}; its leading axis must hold "
-                             f"the unit's {len(seeds)} seeds")
+            raise StoreError(
+                f"checkpoint tensor {name!r} has shape {list(tensor.shape)}; its leading axis must hold "
+                f"the unit's {len(seeds)} seeds"
+            )
     # Cloned, because safetensors refuses tensors that share their memory, such as views of one flat buffer.
-    return _encode({name: tensor.detach().cpu().contiguous().clone() for name, tensor in checkpoint.items()},
-                   {"seeds": list(seeds)})
+    return _encode(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in checkpoint.items()},
+        {"seeds": list(seeds)},
+    )
 
 
 def decode(data: bytes) -> tuple[dict[str, torch.Tensor], tuple[int, ...]]:
@@ -60,7 +64,7 @@ def _decode(data: bytes, entry: str) -> tuple[dict[str, torch.Tensor], Any]:
     from safetensors.torch import load
 
     try:
-        header = data[8:8 + int.from_bytes(data[:8], "little")]
+        header = data[8 : 8 + int.from_bytes(data[:8], "little")]
         metadata = json.loads(json.loads(header)["__metadata__"][METADATA])
         seal, said = metadata["file_sha256"], metadata[entry]
         tensors = load(data) if holds(data, seal, data.find(seal.encode())) else None

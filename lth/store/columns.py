@@ -20,5 +20,9 @@ ARM = column("arm", pa.string(), "what was trained: ticket, or the name of a con
 SEED = column("seed", pa.int64(), "the replicate: decides initialisation, data order, augmentation and split")
 DRAW = column("draw", pa.int32(), "0, or which of several draws of this arm for this seed")
 LEVEL = column("level", pa.int32(), "times pruned: 0 is the dense network")
-DENSITY = column("density", pa.float64(), "fraction (0-1) of the prunable weights that remain; null for a seed "
-                   "that was lost before it had a mask", nullable=True)
+DENSITY = column(
+    "density",
+    pa.float64(),
+    "fraction (0-1) of the prunable weights that remain; null for a seed that was lost before it had a mask",
+    nullable=True,
+)

@@ -23,14 +23,25 @@ ATTEMPTS = 4
 """How often an object may vanish, or have to be put aside, between our writing it and our reading it."""
 
 
-def commit(objects: Objects, experiment_id: str, unit: Unit, levels: pa.Table, metrics: pa.Table, masks: pa.Table,
-           checkpoint: Mapping[str, torch.Tensor] | None = None) -> bool:
+def commit(
+    objects: Objects,
+    experiment_id: str,
+    unit: Unit,
+    levels: pa.Table,
+    metrics: pa.Table,
+    masks: pa.Table,
+    checkpoint: Mapping[str, torch.Tensor] | None = None,
+) -> bool:
     """Writes the unit; see `Store.commit`."""
-    tables = {kind: _checked(kind, table, experiment_id, unit)
-              for kind, table in (("levels", levels), ("metrics", metrics), ("masks", masks))}
+    tables = {
+        kind: _checked(kind, table, experiment_id, unit)
+        for kind, table in (("levels", levels), ("metrics", metrics), ("masks", masks))
+    }
     if sorted(tables["levels"]["seed"].to_pylist()) != list(unit.seeds):
-        raise StoreError(f"unit {unit.name}: its levels have {tables['levels'].num_rows} rows; they must be one for "
-                         f"each of its {len(unit.seeds)} seeds")
+        raise StoreError(
+            f"unit {unit.name}: its levels have {tables['levels'].num_rows} rows; they must be one for "
+            f"each of its {len(unit.seeds)} seeds"
+        )
     placed: dict[str, ObjectRecord] = {}
     for kind in ("metrics", "masks"):
         content = content_hash(tables[kind], SCHEMAS[kind].names)
@@ -70,8 +81,9 @@ def _checkpoint_content(data: bytes) -> str:
     return checkpoints.content_of(checkpoints.decode(data)[0])
 
 
-def _place(objects: Objects, key: str, data: bytes, kind: str, unit: Unit, content: str,
-           content_of: Callable[[bytes], str]) -> bytes:
+def _place(
+    objects: Objects, key: str, data: bytes, kind: str, unit: Unit, content: str, content_of: Callable[[bytes], str]
+) -> bytes:
     """Creates the object, or accepts one of the same content; returns the bytes that really lie there.
 
     A damaged object is put into quarantine. Another content raises NotDeterministic.
@@ -107,8 +119,11 @@ def _place_levels(objects: Objects, experiment_id: str, levels: pa.Table, record
         except DamagedObject:
             objects.quarantine(key, found)
             continue
-        differing = [name for name in RESULT_COLUMNS
-                     if content_hash(earlier, ["seed", name]) != content_hash(levels, ["seed", name])]
+        differing = [
+            name
+            for name in RESULT_COLUMNS
+            if content_hash(earlier, ["seed", name]) != content_hash(levels, ["seed", name])
+        ]
         if differing:
             raise _not_deterministic(objects, key, "levels", unit, f" in {', '.join(differing)}")
         if all(earlier_record.objects[kind] == record.objects[kind] for kind in ("metrics", "masks")):
@@ -128,11 +143,12 @@ def _not_deterministic(objects: Objects, key: str, kind: str, unit: Unit, where:
     return NotDeterministic(
         f"unit {unit.name}: its {kind} differ{where} from what an earlier run of the same seeds left at "
         f"{objects.location.url}/{key}; compare the code versions, threads and devices of the two, then quarantine the "
-        "unit to compute it anew")
+        "unit to compute it anew"
+    )
 
 
 def _restless(objects: Objects, key: str) -> StoreError:
-    return StoreError(f"store {objects.location.url}: {key} can neither be created nor read back; see whether another "
-                      "program removes objects there")
-
-
+    return StoreError(
+        f"store {objects.location.url}: {key} can neither be created nor read back; see whether another "
+        "program removes objects there"
+    )

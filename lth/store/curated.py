@@ -98,8 +98,9 @@ class Curated:
         if self._marks is None or "unit" not in self.dataset("levels").schema.names:
             return set()
         with _one_line(self._store):
-            named = self.dataset("levels").to_table(["unit"], filter=pc.field("experiment_id") == experiment_id,
-                                                    use_threads=False)
+            named = self.dataset("levels").to_table(
+                ["unit"], filter=pc.field("experiment_id") == experiment_id, use_threads=False
+            )
         return set(pc.unique(named["unit"]).to_pylist())
 
     def dataset(self, kind: str) -> Dataset:
@@ -132,8 +133,12 @@ class Curated:
         chosen = None if experiments is None else pc.field("experiment_id").isin(list(experiments))
         with _one_line(self._store):
             rows = dataset.to_table([name for name in schema.names if name in dataset.schema.names], filter=chosen)
-        columns = [rows[field.name].cast(field.type) if field.name in rows.column_names
-                   else pa.nulls(rows.num_rows, field.type) for field in schema]
+        columns = [
+            rows[field.name].cast(field.type)
+            if field.name in rows.column_names
+            else pa.nulls(rows.num_rows, field.type)
+            for field in schema
+        ]
         return pa.Table.from_arrays(columns, schema=schema)
 
     def _opened(self, kind: str) -> Dataset:
@@ -142,8 +147,10 @@ class Curated:
             return _dataset(self._store, self._marks, "levels")
         table = delta_table(self._store, kind)
         if table is None:  # whatever publishes rows of levels has written these before
-            raise StoreError(f"{self._store.url}: the curated table {kind!r} is missing, though levels has rows of it; "
-                             "remove curated/ and run `lth compact` again")
+            raise StoreError(
+                f"{self._store.url}: the curated table {kind!r} is missing, though levels has rows of it; "
+                "remove curated/ and run `lth compact` again"
+            )
         whole = _dataset(self._store, table, kind)
         assert self._marks is not None
         unpublished = _files_of_others(table, set(_batches_of(self._store, self._marks, "levels")))
@@ -173,14 +180,15 @@ def _one_line(store: Store) -> Iterator[None]:
     try:
         yield
     except (OSError, DeltaError) as error:
-        hint = "another compaction has published meanwhile; run this one again" if isinstance(
-            error, CommitFailedError) or "already exists" in str(error) else redact(str(error).splitlines()[0])
+        hint = (
+            "another compaction has published meanwhile; run this one again"
+            if isinstance(error, CommitFailedError) or "already exists" in str(error)
+            else redact(str(error).splitlines()[0])
+        )
         raise StoreError(f"{store.url}: the curated tables cannot be used: {hint}") from None
 
 
-def _unpublished(
-    found: Committed, published: set[tuple[object, ...]], most: int | None = None
-) -> Committed:
+def _unpublished(found: Committed, published: set[tuple[object, ...]], most: int | None = None) -> Committed:
     """Of so many units that hold something new, or of all, what is new."""
     new = {place: unit for place, unit in found.where.items() if place not in published}
     chosen = set(sorted(set(new.values()))[:most])
@@ -199,9 +207,7 @@ def _tables(store: Store, part: Committed) -> tuple[dict[str, pa.Table], dict[st
     return tables, damaged
 
 
-def publish(
-    store: Store, tables: Mapping[str, pa.Table], where: Mapping[Place, str], marks: DeltaTable | None
-) -> None:
+def publish(store: Store, tables: Mapping[str, pa.Table], where: Mapping[Place, str], marks: DeltaTable | None) -> None:
     """Write a batch from the units of its places; `marks` is the curated `levels` that these were chosen by."""
     from deltalake import CommitProperties, Transaction, write_deltalake
 
@@ -213,14 +219,26 @@ def publish(
             names = zip(*(rows[name].to_pylist() for name in ROW_KEYS["levels"]), strict=True)
             rows = rows.append_column("unit", pa.array([where[place] for place in names], pa.string()))
         if kind != "levels":
-            write_deltalake(_url(store, kind), rows, mode="append", partition_by=["experiment_id"],
-                            schema_mode="merge", storage_options=_options(store))
+            write_deltalake(
+                _url(store, kind),
+                rows,
+                mode="append",
+                partition_by=["experiment_id"],
+                schema_mode="merge",
+                storage_options=_options(store),
+            )
             continue
         # Of two writers that have read the same version, Delta refuses the second; the first creates the table.
         mark = CommitProperties(app_transactions=[Transaction("lth-compact", version + 1)])
-        write_deltalake(marks or _url(store, kind), rows, mode="append" if marks else "error",
-                        partition_by=["experiment_id"], schema_mode="merge" if marks else None,
-                        commit_properties=mark, storage_options=None if marks else _options(store))
+        write_deltalake(
+            marks or _url(store, kind),
+            rows,
+            mode="append" if marks else "error",
+            partition_by=["experiment_id"],
+            schema_mode="merge" if marks else None,
+            commit_properties=mark,
+            storage_options=None if marks else _options(store),
+        )
 
 
 def _published(store: Store, marks: DeltaTable | None, experiment_id: str) -> set[tuple[object, ...]]:
@@ -228,7 +246,8 @@ def _published(store: Store, marks: DeltaTable | None, experiment_id: str) -> se
     if marks is None:
         return set()
     rows = _dataset(store, marks, "levels").to_table(
-        ["arm", "draw", "level", "seed"], filter=pc.field("experiment_id") == experiment_id, use_threads=False)
+        ["arm", "draw", "level", "seed"], filter=pc.field("experiment_id") == experiment_id, use_threads=False
+    )
     return set(zip(*(column.to_pylist() for column in rows.columns), strict=True))
 
 
@@ -253,8 +272,10 @@ def _withdraw(store: Store, experiment_id: str) -> None:
     curated = Curated(store)
     published = curated.units(experiment_id)
     landed = {unit_name_of(key) for key in store.objects.sizes(folder("levels", experiment_id))}
-    aside = {unit_name_of(key.rpartition(".")[0])
-             for key in store.objects.sizes(f"quarantine/{folder('levels', experiment_id)}")}
+    aside = {
+        unit_name_of(key.rpartition(".")[0])
+        for key in store.objects.sizes(f"quarantine/{folder('levels', experiment_id)}")
+    }
     suspected = published & (aside | (published - landed))
     if not suspected:
         return
@@ -292,8 +313,9 @@ def _arrow_s3() -> S3FileSystem:
     from pyarrow.fs import S3FileSystem
 
     server = urlsplit(_endpoint())
-    options = {"endpoint_override": server.netloc + server.path.rstrip("/"), "scheme": server.scheme} \
-        if server.netloc else {}
+    options = (
+        {"endpoint_override": server.netloc + server.path.rstrip("/"), "scheme": server.scheme} if server.netloc else {}
+    )
     return S3FileSystem(region=_region(), connect_timeout=CONNECT_TIMEOUT, request_timeout=READ_TIMEOUT, **options)
 
 

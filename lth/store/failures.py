@@ -12,23 +12,69 @@ from typing import Any
 from lth.errors import StoreError
 from lth.store.location import Location, endpoint, redact
 
-TRANSIENT_CODES = frozenset({
-    "SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "RequestTimeout", "InternalError",
-    "ServiceUnavailable", "OperationAborted", "ConditionalRequestConflict",  # the last two: another writer, just now
-    "BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch",  # damaged on the way
-})
+TRANSIENT_CODES = frozenset(
+    {
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "RequestLimitExceeded",
+        "RequestTimeout",
+        "InternalError",
+        "ServiceUnavailable",
+        "OperationAborted",
+        "ConditionalRequestConflict",  # the last two: another writer, just now
+        "BadDigest",
+        "IncompleteBody",
+        "XAmzContentSHA256Mismatch",  # damaged on the way
+    }
+)
 TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
-TRANSIENT_CLASSES = frozenset({
-    "TimeoutError", "FSTimeoutError", "ConnectionError", "HTTPClientError", "ClientConnectionError",
-    "ClientPayloadError", "IncompleteRead", "ResponseParserError",
-})
-TRANSIENT_ERRNOS = frozenset({errno.EAGAIN, errno.EBUSY, errno.EINTR, errno.ETIMEDOUT, errno.ECONNRESET,
-                              errno.ECONNREFUSED, errno.EPIPE, errno.ESTALE, getattr(errno, "EREMOTEIO", errno.EAGAIN)})
+TRANSIENT_CLASSES = frozenset(
+    {
+        "TimeoutError",
+        "FSTimeoutError",
+        "ConnectionError",
+        "HTTPClientError",
+        "ClientConnectionError",
+        "ClientPayloadError",
+        "IncompleteRead",
+        "ResponseParserError",
+    }
+)
+TRANSIENT_ERRNOS = frozenset(
+    {
+        errno.EAGAIN,
+        errno.EBUSY,
+        errno.EINTR,
+        errno.ETIMEDOUT,
+        errno.ECONNRESET,
+        errno.ECONNREFUSED,
+        errno.EPIPE,
+        errno.ESTALE,
+        getattr(errno, "EREMOTEIO", errno.EAGAIN),
+    }
+)
 
-REFUSED_KEYS = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "InvalidToken",
-                          "TokenRefreshRequired", "RequestTimeTooSkewed"})
-WRONG_REGION = frozenset({"AuthorizationHeaderMalformed", "PermanentRedirect", "Redirect", "301", "307",
-                          "IllegalLocationConstraintException"})
+REFUSED_KEYS = frozenset(
+    {
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        "InvalidToken",
+        "TokenRefreshRequired",
+        "RequestTimeTooSkewed",
+    }
+)
+WRONG_REGION = frozenset(
+    {
+        "AuthorizationHeaderMalformed",
+        "PermanentRedirect",
+        "Redirect",
+        "301",
+        "307",
+        "IllegalLocationConstraintException",
+    }
+)
 INVALID_BUCKET = frozenset({"InvalidBucketName", "InvalidURI"})
 
 
@@ -96,15 +142,19 @@ def _explain_s3(error: BaseException, location: Location) -> str:
     if code == "NoSuchBucket":
         return f"bucket {location.bucket!r} does not exist at {endpoint()}; create it, or correct the URL"
     if code in REFUSED_KEYS:
-        return (f"{endpoint()} refused the keys ({code}); correct AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
-                "AWS_SESSION_TOKEN")
+        return (
+            f"{endpoint()} refused the keys ({code}); correct AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and "
+            "AWS_SESSION_TOKEN"
+        )
     if code in WRONG_REGION:
         return f"bucket {location.bucket!r} belongs to another region ({code}); set AWS_REGION to the bucket's region"
     if code in INVALID_BUCKET or "ParamValidationError" in names:
         return f"{location.bucket!r} is not a valid bucket name; correct the URL"
     if isinstance(error, PermissionError):
-        return (f"access denied by {endpoint()} ({code or 'no code'}); give these keys the right to list, read, write "
-                f"and delete in bucket {location.bucket!r}, or set others in AWS_ACCESS_KEY_ID")
+        return (
+            f"access denied by {endpoint()} ({code or 'no code'}); give these keys the right to list, read, write "
+            f"and delete in bucket {location.bucket!r}, or set others in AWS_ACCESS_KEY_ID"
+        )
     if names & {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "ProfileNotFound"}:
         return "no usable keys found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment"
     if isinstance(error, ValueError) and "endpoint" in str(error).lower():
@@ -112,8 +162,10 @@ def _explain_s3(error: BaseException, location: Location) -> str:
     if "SSLError" in names:
         return f"{endpoint()} has no certificate that this machine trusts; set AWS_CA_BUNDLE, or correct the address"
     if not code and is_transient(error):
-        return (f"cannot reach {endpoint()} ({type(error).__name__}); start the server, or correct AWS_ENDPOINT_URL "
-                "and the network")
+        return (
+            f"cannot reach {endpoint()} ({type(error).__name__}); start the server, or correct AWS_ENDPOINT_URL "
+            "and the network"
+        )
     if is_transient(error):
         return f"{endpoint()} is failing ({code}) and did not recover in time; try again later"
     return _unknown(error, code)

@@ -46,13 +46,17 @@ def parse_location(url: str) -> Location:
     protocol = "s3" if protocol == "s3a" else protocol
     # A colon in the host part of any URL but host:port is half of key:secret, whether or not the @ was forgotten.
     if "@" in rest or re.match(r"[^/]*:(?!\d{1,5}(/|$))", rest) or (protocol == "s3" and ":" in rest.split("/")[0]):
-        raise StoreError(f"the store's {protocol[:20]}:// URL holds a user or password (not shown); take it out and "
-                         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what that file system reads, instead")
+        raise StoreError(
+            f"the store's {protocol[:20]}:// URL holds a user or password (not shown); take it out and "
+            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what that file system reads, instead"
+        )
     root = rest.strip("/") if protocol == "memory" else rest.rstrip("/")
     parts = root.split("/") if root or protocol != "memory" else []
     if "::" in url or any(part in ("", ".", "..") for part in parts) or re.search(r"[?#*\s]", root):
-        raise StoreError(f"store URL {url!r} cannot be used; write protocol://bucket/prefix without '::', '..', '//', "
-                         "'?', '#', '*' and spaces")
+        raise StoreError(
+            f"store URL {url!r} cannot be used; write protocol://bucket/prefix without '::', '..', '//', "
+            "'?', '#', '*' and spaces"
+        )
     if protocol == "s3" and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}", root.split("/")[0]):
         raise StoreError(f"store URL {url!r} names no valid bucket; write s3://bucket/prefix")
     return Location(protocol, root)

@@ -26,16 +26,30 @@ def pack(masks: Mapping[str, np.ndarray], experiment_id: str, unit: Unit) -> pa.
         if array.dtype != np.bool_:
             raise StoreError(f"mask of {tensor!r} is {array.dtype}; a mask is boolean, True = kept")
         if array.ndim == 0 or array.shape[0] != len(unit.seeds):
-            raise StoreError(f"mask of {tensor!r} has shape {array.shape}; its leading axis must hold the "
-                             f"{len(unit.seeds)} seeds of {unit.name}")
+            raise StoreError(
+                f"mask of {tensor!r} has shape {array.shape}; its leading axis must hold the "
+                f"{len(unit.seeds)} seeds of {unit.name}"
+            )
         total = math.prod(array.shape[1:])
         flat = array.reshape(len(unit.seeds), total)
         packed = np.packbits(flat, axis=1, bitorder="little")
         for seed, kept, bits in zip(unit.seeds, flat.sum(axis=1).tolist(), packed, strict=True):
             content = bits.tobytes()
-            rows.append({"experiment_id": experiment_id, "arm": unit.arm, "seed": seed, "draw": unit.draw,
-                         "level": unit.level, "tensor": tensor, "shape": list(array.shape[1:]), "remaining": kept,
-                         "total": total, "bits": content, "sha256": hashlib.sha256(content).hexdigest()})
+            rows.append(
+                {
+                    "experiment_id": experiment_id,
+                    "arm": unit.arm,
+                    "seed": seed,
+                    "draw": unit.draw,
+                    "level": unit.level,
+                    "tensor": tensor,
+                    "shape": list(array.shape[1:]),
+                    "remaining": kept,
+                    "total": total,
+                    "bits": content,
+                    "sha256": hashlib.sha256(content).hexdigest(),
+                }
+            )
     return pa.Table.from_pylist(rows, schema=MASKS)
 
 
@@ -48,8 +62,9 @@ def unpack(table: pa.Table, seeds: Sequence[int]) -> dict[str, np.ndarray]:
     names = ["seed", "tensor", "shape", "remaining", "total", "bits", "sha256"]
     masks: dict[str, np.ndarray] = {}
     filled: dict[str, set[int]] = {}
-    for seed, tensor, shape, remaining, total, bits, sha256 in zip(*(table[name].to_pylist() for name in names),
-                                                                   strict=True):
+    for seed, tensor, shape, remaining, total, bits, sha256 in zip(
+        *(table[name].to_pylist() for name in names), strict=True
+    ):
         if seed not in position:
             continue
         row = f"mask of seed {seed}, tensor {tensor!r}"
@@ -79,5 +94,7 @@ def mask_sha256(table: pa.Table) -> dict[int, str]:
     columns = (table[name].to_pylist() for name in ("seed", "tensor", "shape", "sha256"))
     for seed, tensor, shape, sha256 in zip(*columns, strict=True):
         parts.setdefault(seed, []).append((tensor, shape, sha256))
-    return {seed: hashlib.sha256(json.dumps(sorted(found), separators=(",", ":")).encode()).hexdigest()
-            for seed, found in parts.items()}
+    return {
+        seed: hashlib.sha256(json.dumps(sorted(found), separators=(",", ":")).encode()).hexdigest()
+        for seed, found in parts.items()
+    }

@@ -116,15 +116,21 @@ class Objects:
     def _probe(self) -> None:
         key, content = f"probes/{secrets.token_hex(8)}", secrets.token_bytes(16)
         if not self.create(key, content) and self.read(key) != content:
-            raise StoreError(f"store {self.location.url}: a fresh object {key} exists already; the server's replies "
-                             "cannot be trusted, use another")
+            raise StoreError(
+                f"store {self.location.url}: a fresh object {key} exists already; the server's replies "
+                "cannot be trusted, use another"
+            )
         try:
             if self.create(key, b"overwritten") or self.read(key) != content:
-                raise StoreError(f"store {self.location.url}: the server overwrites objects that it was told to keep "
-                                 "(it ignores If-None-Match); use one with conditional writes: AWS, Ceph 16+, MinIO")
+                raise StoreError(
+                    f"store {self.location.url}: the server overwrites objects that it was told to keep "
+                    "(it ignores If-None-Match); use one with conditional writes: AWS, Ceph 16+, MinIO"
+                )
             if key not in self.sizes("probes"):
-                raise StoreError(f"store {self.location.url}: an object just written is not listed; use a store with "
-                                 "consistent listings")
+                raise StoreError(
+                    f"store {self.location.url}: an object just written is not listed; use a store with "
+                    "consistent listings"
+                )
         finally:
             self.delete(key)
 
@@ -136,8 +142,13 @@ class Objects:
                 if not is_transient(error):
                     raise explain(error, self.location, action) from error
                 # Said aloud once, when it is no longer a hiccup.
-                log.log(logging.WARNING if tried == 3 else logging.INFO, "cannot %s (%s); trying again in %.1f s",
-                        action, s3_code(error) or type(error).__name__, wait)
+                log.log(
+                    logging.WARNING if tried == 3 else logging.INFO,
+                    "cannot %s (%s); trying again in %.1f s",
+                    action,
+                    s3_code(error) or type(error).__name__,
+                    wait,
+                )
             time.sleep(wait)
         try:
             return operation()

@@ -71,6 +71,8 @@ def decode(data: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
 
 def _with_new_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The rows of an earlier version, null in the columns that it did not have."""
-    columns = [table[field.name].cast(field.type) if field.name in table.column_names
-               else pa.nulls(table.num_rows, field.type) for field in schema]
+    columns = [
+        table[field.name].cast(field.type) if field.name in table.column_names else pa.nulls(table.num_rows, field.type)
+        for field in schema
+    ]
     return pa.Table.from_arrays(columns, schema=schema)

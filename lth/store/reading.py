@@ -84,8 +84,9 @@ def _read_named(objects: Objects, experiment_id: str, key: str) -> bytes | Damag
     return DamagedObject("its name is not a unit's; remove it")
 
 
-def _decoded(content: bytes | DamagedObject | None, experiment_id: str,
-             key: str) -> tuple[pa.Table, UnitRecord] | DamagedObject | None:
+def _decoded(
+    content: bytes | DamagedObject | None, experiment_id: str, key: str
+) -> tuple[pa.Table, UnitRecord] | DamagedObject | None:
     if content is None or isinstance(content, DamagedObject):
         return content
     try:

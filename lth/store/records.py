@@ -46,12 +46,15 @@ class UnitRecord:
 
 def encode_levels(levels: pa.Table, record: UnitRecord) -> bytes:
     """The `levels` object of a conforming table, the unit's commit mark."""
-    return parquet.encode(levels, {
-        "unit": record.unit.name,
-        "seeds": json.dumps(list(record.seeds)),
-        "content_sha256": content_hash(levels, RESULT_COLUMNS),
-        "objects": json.dumps({kind: asdict(found) for kind, found in record.objects.items()}, sort_keys=True),
-    })
+    return parquet.encode(
+        levels,
+        {
+            "unit": record.unit.name,
+            "seeds": json.dumps(list(record.seeds)),
+            "content_sha256": content_hash(levels, RESULT_COLUMNS),
+            "objects": json.dumps({kind: asdict(found) for kind, found in record.objects.items()}, sort_keys=True),
+        },
+    )
 
 
 def decode_levels(data: bytes, unit_name: str) -> tuple[pa.Table, UnitRecord]:

@@ -74,8 +74,11 @@ class RemoteFiles:
 
     def _put(self, key: str, data: bytes, mode: str) -> None:
         if len(data) >= LARGEST_PUT:
-            raise OSError(errno.EFBIG, f"{len(data):,} bytes are too many for one PUT, which takes less than "
-                                       f"{LARGEST_PUT:,}; make the cohorts smaller")
+            raise OSError(
+                errno.EFBIG,
+                f"{len(data):,} bytes are too many for one PUT, which takes less than "
+                f"{LARGEST_PUT:,}; make the cohorts smaller",
+            )
         # s3fs sends several parts from twice `chunksize` on.
         self.filesystem.pipe_file(self._path(key), data, mode=mode, chunksize=LARGEST_PUT)
 
@@ -137,9 +140,12 @@ def _open(location: Location) -> tuple[Any, str]:
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if location.protocol == "s3":
         # One attempt: the store tries again by itself, and knows what a lost reply to a create-only PUT means.
-        options["config_kwargs"] = {"retries": {"total_max_attempts": 1, "mode": "standard"},
-                                    "max_pool_connections": 32, "connect_timeout": CONNECT_TIMEOUT,
-                                    "read_timeout": READ_TIMEOUT}
+        options["config_kwargs"] = {
+            "retries": {"total_max_attempts": 1, "mode": "standard"},
+            "max_pool_connections": 32,
+            "connect_timeout": CONNECT_TIMEOUT,
+            "read_timeout": READ_TIMEOUT,
+        }
         region = os.environ.get("AWS_REGION")
         if region and not os.environ.get("AWS_DEFAULT_REGION"):  # boto reads only the latter
             options["client_kwargs"] = {"region_name": region}

@@ -9,36 +9,67 @@ from lth.store.analysis_schemas import CONNECTIVITY, LAYERS, OVERLAP
 from lth.store.columns import ARM, DENSITY, DRAW, EXPERIMENT, LEVEL, SEED, column, schema
 
 LEVELS = schema(
-    EXPERIMENT, ARM, SEED, DRAW, LEVEL, DENSITY,
-    column("weights_remaining", pa.int64(), "prunable weights that remain (count); null where density is",
-            nullable=True),
+    EXPERIMENT,
+    ARM,
+    SEED,
+    DRAW,
+    LEVEL,
+    DENSITY,
+    column(
+        "weights_remaining", pa.int64(), "prunable weights that remain (count); null where density is", nullable=True
+    ),
     column("weights_total", pa.int64(), "prunable weights of the dense network (count)"),
     column("parameters", pa.int64(), "parameters that remain, with biases and norms (count)", nullable=True),
-    column("flops", pa.int64(), "multiplications and additions of the forward pass of one example in dense and "
-           "convolutional layers, zeros skipped (count)", nullable=True),
-    column("latency_seconds", pa.float64(), "median wall-clock time of the forward pass of 64 examples through the "
-           "network without its removed units (seconds), while other units may train beside it; null where single "
-           "weights are pruned", nullable=True),
+    column(
+        "flops",
+        pa.int64(),
+        "multiplications and additions of the forward pass of one example in dense and "
+        "convolutional layers, zeros skipped (count)",
+        nullable=True,
+    ),
+    column(
+        "latency_seconds",
+        pa.float64(),
+        "median wall-clock time of the forward pass of 64 examples through the "
+        "network without its removed units (seconds), while other units may train beside it; null where single "
+        "weights are pruned",
+        nullable=True,
+    ),
     column("criterion", pa.string(), "what scored the weights that were pruned", nullable=True),
     column("dataset", pa.string(), "the data set's name"),
     column("model", pa.string(), "the network's name"),
-    column("steps", pa.int64(), "the last optimizer step (count); training began at the rewinding step, 0 or a "
-           "later one"),
+    column(
+        "steps", pa.int64(), "the last optimizer step (count); training began at the rewinding step, 0 or a later one"
+    ),
     column("early_stop_step", pa.int64(), "step of minimum validation loss; null for a diverged seed", nullable=True),
     column("train_accuracy", pa.float64(), "fraction (0-1) of training examples right at the end", nullable=True),
     column("train_loss", pa.float64(), "mean training loss at the end (nats)", nullable=True),
-    column("val_accuracy_at_early_stop", pa.float64(), "fraction (0-1) of validation examples right at the early-stop "
-            "step", nullable=True),
-    column("test_accuracy_at_early_stop", pa.float64(), "fraction (0-1) of test examples right at the early-stop step",
-            nullable=True),
+    column(
+        "val_accuracy_at_early_stop",
+        pa.float64(),
+        "fraction (0-1) of validation examples right at the early-stop step",
+        nullable=True,
+    ),
+    column(
+        "test_accuracy_at_early_stop",
+        pa.float64(),
+        "fraction (0-1) of test examples right at the early-stop step",
+        nullable=True,
+    ),
     column("val_accuracy", pa.float64(), "fraction (0-1) of validation examples right at the end", nullable=True),
     column("test_accuracy", pa.float64(), "fraction (0-1) of test examples right at the end", nullable=True),
     column("test_loss", pa.float64(), "mean test loss at the end (nats)", nullable=True),
     column("status", pa.string(), "ok, or diverged"),
-    column("train_seconds", pa.float64(), "wall-clock time of this seed's training and evaluations: its block's, "
-            "divided by the seeds trained side by side in it (seconds)", nullable=True),
-    column("examples_per_second", pa.float64(), "training examples a second by train_seconds (1/second)",
-            nullable=True),
+    column(
+        "train_seconds",
+        pa.float64(),
+        "wall-clock time of this seed's training and evaluations: its block's, "
+        "divided by the seeds trained side by side in it (seconds)",
+        nullable=True,
+    ),
+    column(
+        "examples_per_second", pa.float64(), "training examples a second by train_seconds (1/second)", nullable=True
+    ),
     column("device", pa.string(), "what it was trained on"),
     column("cohort_size", pa.int32(), "seeds trained together (count)"),
     column("threads", pa.int32(), "CPU threads of the training (count)"),
@@ -49,7 +80,12 @@ LEVELS = schema(
 )
 
 METRICS = schema(
-    EXPERIMENT, ARM, SEED, DRAW, LEVEL, DENSITY,
+    EXPERIMENT,
+    ARM,
+    SEED,
+    DRAW,
+    LEVEL,
+    DENSITY,
     column("step", pa.int64(), "optimizer steps taken when this was measured (count)"),
     column("split", pa.string(), "train, val or test"),
     column("loss", pa.float64(), "mean loss over the split (nats); null where it is not finite", nullable=True),
@@ -57,7 +93,11 @@ METRICS = schema(
 )
 
 MASKS = schema(
-    EXPERIMENT, ARM, SEED, DRAW, LEVEL,
+    EXPERIMENT,
+    ARM,
+    SEED,
+    DRAW,
+    LEVEL,
     column("tensor", pa.string(), "the prunable weight tensor's name"),
     column("shape", pa.list_(pa.int32()), "the tensor's shape (weights along each axis)"),
     column("remaining", pa.int64(), "weights of the tensor that remain (count)"),
@@ -84,8 +124,18 @@ ROW_KEYS = {
 }
 """What identifies a row within an experiment."""
 
-CIRCUMSTANCES = frozenset({"train_seconds", "latency_seconds", "examples_per_second", "device", "cohort_size",
-                           "threads", "code_version", "finished_at"})
+CIRCUMSTANCES = frozenset(
+    {
+        "train_seconds",
+        "latency_seconds",
+        "examples_per_second",
+        "device",
+        "cohort_size",
+        "threads",
+        "code_version",
+        "finished_at",
+    }
+)
 """Columns of `levels` that tell how a result was obtained; a repetition may differ in them and nothing else."""
 
 RESULT_COLUMNS = tuple(name for name in LEVELS.names if name not in CIRCUMSTANCES)
@@ -109,6 +159,8 @@ def conform(table: pa.Table, kind: str) -> pa.Table:
         try:
             columns.append(column.cast(field.type))
         except (pa.ArrowException, ValueError) as error:
-            raise StoreError(f"table {kind}: column {field.name!r} is {column.type} and does not fit {field.type}: "
-                             f"{str(error).splitlines()[0]}") from error
+            raise StoreError(
+                f"table {kind}: column {field.name!r} is {column.type} and does not fit {field.type}: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
     return pa.Table.from_arrays(columns, schema=schema)

@@ -14,7 +14,7 @@ UNSEALED = "0" * 64
 
 def put_seal(data: bytes, position: int) -> bytes:
     """The object with its seal in place of the UNSEALED at `position`."""
-    return data[:position] + hashlib.sha256(data).hexdigest().encode() + data[position + len(UNSEALED):]
+    return data[:position] + hashlib.sha256(data).hexdigest().encode() + data[position + len(UNSEALED) :]
 
 
 def holds(data: bytes, seal: str, position: int) -> bool:
@@ -23,5 +23,5 @@ def holds(data: bytes, seal: str, position: int) -> bool:
         return False
     digest = hashlib.sha256(data[:position])
     digest.update(UNSEALED.encode())
-    digest.update(data[position + len(seal):])
+    digest.update(data[position + len(seal) :])
     return digest.hexdigest() == seal

@@ -82,8 +82,15 @@ class Store:
 
     # Units
 
-    def commit(self, experiment_id: str, unit: Unit, levels: pa.Table, metrics: pa.Table, masks: pa.Table,
-               checkpoint: Mapping[str, torch.Tensor] | None = None) -> bool:
+    def commit(
+        self,
+        experiment_id: str,
+        unit: Unit,
+        levels: pa.Table,
+        metrics: pa.Table,
+        masks: pa.Table,
+        checkpoint: Mapping[str, torch.Tensor] | None = None,
+    ) -> bool:
         """Writes a unit's tables (columns of LEVELS, METRICS, MASKS) and checkpoint (tensors `[S, …]`, S the unit's
         seeds); `levels` last, so that the unit is committed whole or not at all.
 
@@ -131,8 +138,9 @@ class Store:
         """
         return reading.read_masks(self.objects, experiment_id, where)
 
-    def verify(self, experiments: Sequence[str] | None = None,
-               progress: Callable[[int, int], None] = lambda *_: None) -> Verified:
+    def verify(
+        self, experiments: Sequence[str] | None = None, progress: Callable[[int, int], None] = lambda *_: None
+    ) -> Verified:
         """Reads every object of some experiments, or of all, and names what is damaged, missing, extra, or contradicts
         another; `progress` is told the units done and in all."""
         from lth.store.verify import verify
@@ -167,8 +175,9 @@ class Store:
 
     # Trainings in progress
 
-    def put_progress(self, experiment_id: str, unit: Unit, part: Unit, state: Mapping[str, torch.Tensor],
-                     origin: str) -> None:
+    def put_progress(
+        self, experiment_id: str, unit: Unit, part: Unit, state: Mapping[str, torch.Tensor], origin: str
+    ) -> None:
         """Writes the state of the training of a part of a unit, over an earlier one; `origin` says what it began from
         and on what. It is tried once: a later one replaces it anyway."""
         hasty = copy.copy(self.objects)
@@ -241,8 +250,9 @@ class Store:
         except yaml.YAMLError:
             content = None
         if not isinstance(content, dict) or "data_sha256" not in content:
-            raise LthError(f"{experiment_key(experiment_id)} in {self.url} is damaged; remove it, the next run writes "
-                           "it again")
+            raise LthError(
+                f"{experiment_key(experiment_id)} in {self.url} is damaged; remove it, the next run writes it again"
+            )
         return content
 
     def experiments(self) -> list[str]:

@@ -36,8 +36,10 @@ def is_name(name: str) -> bool:
 def check_name(name: str, what: str) -> str:
     """`name`, if it can be part of a key; else StoreError."""
     if not is_name(name):
-        raise StoreError(f"{what} {str(name)[:80]!r} cannot name an object; use at most {LONGEST_NAME} letters, "
-                         "digits, '.', '_' and '-', no leading '.', no '..'")
+        raise StoreError(
+            f"{what} {str(name)[:80]!r} cannot name an object; use at most {LONGEST_NAME} letters, "
+            "digits, '.', '_' and '-', no leading '.', no '..'"
+        )
     return name
 
 
@@ -45,8 +47,10 @@ def check_key(key: str) -> str:
     """`key`, if every part of it is an allowed name; else StoreError."""
     segments = key.split("/")
     if not all(_KEY_SEGMENT.fullmatch(segment) and ".." not in segment for segment in segments):
-        raise StoreError(f"key {key[:120]!r} is no key of a store; use letters, digits, '.', '_', '-', '=' between "
-                         "single slashes, no part with a leading '.' or '..'")
+        raise StoreError(
+            f"key {key[:120]!r} is no key of a store; use letters, digits, '.', '_', '-', '=' between "
+            "single slashes, no part with a leading '.' or '..'"
+        )
     return key
 
 

@@ -69,8 +69,10 @@ def verify(
     """
     chosen = store.experiments() if experiments is None else list(experiments)
     kinds = (*UNIT_KINDS, *ANALYSIS_SCHEMAS, "progress", "claims")
-    listings = {experiment_id: {kind: store.objects.sizes(folder(kind, experiment_id)) for kind in kinds}
-                for experiment_id in chosen}
+    listings = {
+        experiment_id: {kind: store.objects.sizes(folder(kind, experiment_id)) for kind in kinds}
+        for experiment_id in chosen
+    }
     total = sum(len(listing["levels"]) for listing in listings.values())
     objects = size = done = 0
     findings: list[Finding] = []
@@ -79,11 +81,14 @@ def verify(
         findings += _described(store, experiment_id)
         places: dict[Place, str] = {}
         twice: set[tuple[str, str]] = set()
-        names = sorted(unit_name_of(key) for key in listing["levels"]
-                       if is_name(unit_name_of(key)) and key == levels_key(experiment_id, unit_name_of(key)))
+        names = sorted(
+            unit_name_of(key)
+            for key in listing["levels"]
+            if is_name(unit_name_of(key)) and key == levels_key(experiment_id, unit_name_of(key))
+        )
         with ThreadPoolExecutor(READERS) as pool:
             for start in range(0, len(names), AHEAD):
-                for content in pool.map(partial(_read, store, experiment_id), names[start: start + AHEAD]):
+                for content in pool.map(partial(_read, store, experiment_id), names[start : start + AHEAD]):
                     done += 1
                     size += content.bytes
                     findings += content.findings
@@ -149,8 +154,9 @@ def _read(store: Store, experiment_id: str, name: str) -> _Content:
 
 def _agreeing(key: str, levels: pa.Table, tables: Mapping[str, pa.Table]) -> Iterator[Finding]:
     """Where the objects of a unit contradict each other."""
-    rows = levels.select(["seed", "mask_sha256", "weights_remaining", "early_stop_step",
-                          "val_accuracy_at_early_stop"]).to_pylist()
+    rows = levels.select(
+        ["seed", "mask_sha256", "weights_remaining", "early_stop_step", "val_accuracy_at_early_stop"]
+    ).to_pylist()
     if "masks" in tables:
         masked = [row for row in rows if row["mask_sha256"] is not None]
         try:
@@ -165,13 +171,22 @@ def _agreeing(key: str, levels: pa.Table, tables: Mapping[str, pa.Table]) -> Ite
                 yield Finding("contradictory", key, f"seed {row['seed']}: the mask is not the one that levels speak of")
     if "metrics" in tables:
         metrics = tables["metrics"].filter(pc.equal(tables["metrics"]["split"], "val"))
-        measured = dict(zip(zip(metrics["seed"].to_pylist(), metrics["step"].to_pylist(), strict=True),
-                            metrics["accuracy"].to_pylist(), strict=True))
+        measured = dict(
+            zip(
+                zip(metrics["seed"].to_pylist(), metrics["step"].to_pylist(), strict=True),
+                metrics["accuracy"].to_pylist(),
+                strict=True,
+            )
+        )
         for row in rows:
             curve = measured.get((row["seed"], row["early_stop_step"]))
             if curve is not None and curve != row["val_accuracy_at_early_stop"]:
-                yield Finding("contradictory", key, f"seed {row['seed']}: validation accuracy at early stop is "
-                              f"{row['val_accuracy_at_early_stop']} in levels and {curve} in metrics")
+                yield Finding(
+                    "contradictory",
+                    key,
+                    f"seed {row['seed']}: validation accuracy at early stop is "
+                    f"{row['val_accuracy_at_early_stop']} in levels and {curve} in metrics",
+                )
 
 
 def _extra(experiment_id: str, listing: Mapping[str, Mapping[str, int]], units: set[str]) -> Iterator[Finding]:
@@ -184,8 +199,11 @@ def _extra(experiment_id: str, listing: Mapping[str, Mapping[str, int]], units: 
             elif name not in units:
                 yield Finding("extra", key, "its unit is not committed: a commit was cut short, or runs just now")
     for key in sorted(listing["progress"]):
-        yield Finding("extra", key, "a training in progress, or one that was cut short; the next run of the same "
-                                    "cohorts goes on from it")
+        yield Finding(
+            "extra",
+            key,
+            "a training in progress, or one that was cut short; the next run of the same cohorts goes on from it",
+        )
     for key in sorted(listing["claims"]):
         yield Finding("extra", key, "of a sweep that runs, or was killed; nothing depends on it")
 
@@ -202,9 +220,12 @@ def _compared(store: Store, experiment_id: str, first: str, second: str) -> Iter
             names = RESULT_COLUMNS if kind == "levels" else tuple(SCHEMAS[kind].names)
             parts = [side[kind].filter(pc.is_in(side[kind]["seed"], pa.array(seeds, pa.int64()))) for side in sides]
             if content_hash(parts[0], names) != content_hash(parts[1], names):
-                yield Finding("contradictory", unit_key(kind, experiment_id, second),
-                              f"of seeds that both hold it says something else than unit {first}; compare the code "
-                              "versions, threads and devices of the two and remove one")
+                yield Finding(
+                    "contradictory",
+                    unit_key(kind, experiment_id, second),
+                    f"of seeds that both hold it says something else than unit {first}; compare the code "
+                    "versions, threads and devices of the two and remove one",
+                )
 
 
 def _analyses(store: Store, experiment_id: str) -> Iterator[Finding]:
@@ -222,12 +243,19 @@ def _curated(store: Store, experiment_id: str, landed: Mapping[Place, str]) -> I
     levels = curated.read("levels", [experiment_id])
     published = list(_places(levels))
     if len(published) != len(set(published)):
-        yield Finding("contradictory", key, f"{len(published) - len(set(published))} trainings are published twice; "
-                      "remove curated/ and compact again")
+        yield Finding(
+            "contradictory",
+            key,
+            f"{len(published) - len(set(published))} trainings are published twice; remove curated/ and compact again",
+        )
     gone = [place for place in published if place not in landed]
     if gone:
-        yield Finding("contradictory", key, f"{len(gone)} published trainings are in no committed unit any more, the "
-                      f"first is {gone[0]}; if they are to go, remove curated/ and compact again")
+        yield Finding(
+            "contradictory",
+            key,
+            f"{len(gone)} published trainings are in no committed unit any more, the "
+            f"first is {gone[0]}; if they are to go, remove curated/ and compact again",
+        )
     for unit, rows in _by_unit(levels, landed):
         content = _read(store, experiment_id, unit)
         if content.levels is None:
@@ -235,15 +263,22 @@ def _curated(store: Store, experiment_id: str, landed: Mapping[Place, str]) -> I
         seeds = pa.array(rows["seed"].to_pylist(), pa.int64())
         same = content.levels.filter(pc.is_in(content.levels["seed"], seeds))
         if content_hash(same, RESULT_COLUMNS) != content_hash(rows, RESULT_COLUMNS):
-            yield Finding("contradictory", key, f"what is published of unit {unit} is not what has landed; remove "
-                          "curated/ and compact again")
+            yield Finding(
+                "contradictory",
+                key,
+                f"what is published of unit {unit} is not what has landed; remove curated/ and compact again",
+            )
     for kind in ("metrics", "masks"):
-        rows = curated.dataset(kind).to_table(list(ROW_KEYS["levels"]),
-                                              filter=pc.field("experiment_id") == experiment_id)
+        rows = curated.dataset(kind).to_table(
+            list(ROW_KEYS["levels"]), filter=pc.field("experiment_id") == experiment_id
+        )
         others = set(_places(rows.group_by(list(ROW_KEYS["levels"])).aggregate([]))) - set(published)
         if others:
-            yield Finding("contradictory", f"curated/{kind}/experiment_id={experiment_id}", f"it has rows of "
-                          f"{len(others)} trainings that levels has not; remove curated/ and compact again")
+            yield Finding(
+                "contradictory",
+                f"curated/{kind}/experiment_id={experiment_id}",
+                f"it has rows of {len(others)} trainings that levels has not; remove curated/ and compact again",
+            )
 
 
 def _by_unit(levels: pa.Table, landed: Mapping[Place, str]) -> Iterable[tuple[str, pa.Table]]:

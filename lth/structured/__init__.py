@@ -8,5 +8,20 @@ from lth.structured.size import Size, measure
 from lth.structured.surgery import shrink
 from lth.structured.units import Slices, UnitGroup
 
-__all__ = ["Size", "Slices", "SmallCohort", "UnitGroup", "alive_units", "cut", "keep_units", "kept_indices",
-           "measure", "paste", "same_counts", "shrink", "unit_groups", "unit_masks", "unit_scores"]
+__all__ = [
+    "Size",
+    "Slices",
+    "SmallCohort",
+    "UnitGroup",
+    "alive_units",
+    "cut",
+    "keep_units",
+    "kept_indices",
+    "measure",
+    "paste",
+    "same_counts",
+    "shrink",
+    "unit_groups",
+    "unit_masks",
+    "unit_scores",
+]

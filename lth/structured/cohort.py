@@ -39,17 +39,26 @@ class SmallCohort:
         shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
         prunable = tuple(replace(tensor, shape=shapes[tensor.name]) for tensor in whole.prunable)
         self.network = replace(
-            whole, module=module, build=lambda: shrink(whole.build(), groups, first), layout=Layout.of(shapes),
-            buffers={name: buffer.detach().clone() for name, buffer in module.named_buffers()}, prunable=prunable)
+            whole,
+            module=module,
+            build=lambda: shrink(whole.build(), groups, first),
+            layout=Layout.of(shapes),
+            buffers={name: buffer.detach().clone() for name, buffer in module.named_buffers()},
+            prunable=prunable,
+        )
 
     def cut(self, rows: torch.Tensor, buffers: Tensors) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         small = cut(self.groups, self.alive, {**self.whole.layout.views(rows), **buffers})
-        return (self.network.layout.rows({slot.name: small[slot.name] for slot in self.network.layout.slots}),
-                {name: small[name] for name in buffers})
+        return (
+            self.network.layout.rows({slot.name: small[slot.name] for slot in self.network.layout.slots}),
+            {name: small[name] for name in buffers},
+        )
 
     def paste(self, rows: torch.Tensor, buffers: Tensors) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         shapes = {slot.name: slot.shape for slot in self.whole.layout.slots}
         shapes.update({name: tuple(buffer.shape) for name, buffer in self.whole.buffers.items()})
         full = paste(self.groups, self.alive, {**self.network.layout.views(rows), **buffers}, shapes)
-        return (self.whole.layout.rows({slot.name: full[slot.name] for slot in self.whole.layout.slots}),
-                {name: full[name] for name in buffers})
+        return (
+            self.whole.layout.rows({slot.name: full[slot.name] for slot in self.whole.layout.slots}),
+            {name: full[name] for name in buffers},
+        )

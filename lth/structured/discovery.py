@@ -37,8 +37,9 @@ def unit_groups(module: nn.Module, input_shape: Sequence[int], prunable: Sequenc
     try:
         graph.build_dependency(copy.requires_grad_(True), (images,), verbose=False)
     except Exception as error:
-        raise InvalidExperiment(f"the units of the model cannot be found: {in_one_line(error)}; "
-                                "prune single weights") from None
+        raise InvalidExperiment(
+            f"the units of the model cannot be found: {in_one_line(error)}; prune single weights"
+        ) from None
     names = {id(tensor): name for name, tensor in [*copy.named_parameters(), *copy.named_buffers()]}
     layers = {names.get(id(layer.weight)): layer for layer in copy.modules() if isinstance(layer, (nn.Linear, _ConvNd))}
     groups: list[UnitGroup] = []
@@ -53,9 +54,11 @@ def unit_groups(module: nn.Module, input_shape: Sequence[int], prunable: Sequenc
         groups = [group for group in groups if _agree(copy, [group], images)]
         groups = groups if _agree(copy, groups, images) else []
     if not groups:
-        raise InvalidExperiment("no neuron, filter or channel of the model can be removed: each is a class, is written "
-                                "by a tensor outside model.prunable, or is needed by the network's code; "
-                                "prune single weights, or mend the network or model.prunable")
+        raise InvalidExperiment(
+            "no neuron, filter or channel of the model can be removed: each is a class, is written "
+            "by a tensor outside model.prunable, or is needed by the network's code; "
+            "prune single weights, or mend the network or model.prunable"
+        )
     return tuple(groups)
 
 
@@ -80,8 +83,9 @@ def _group(graph: Any, layer: nn.Module, names: dict[int, str], prunable: Sequen
     if any(writer.tensor not in prunable for writer in roles["writers"]):
         return None
     writers = sorted(roles["writers"], key=lambda writer: prunable.index(writer.tensor))
-    return UnitGroup(writers[0].tensor, units, tuple(writers), tuple(roles["norms"]), tuple(roles["others"]),
-                     tuple(roles["readers"]))
+    return UnitGroup(
+        writers[0].tensor, units, tuple(writers), tuple(roles["norms"]), tuple(roles["others"]), tuple(roles["readers"])
+    )
 
 
 def _parts(layer: Any, writes: bool) -> list[tuple[str, str, int]] | None:
@@ -96,8 +100,12 @@ def _parts(layer: Any, writes: bool) -> list[tuple[str, str, int]] | None:
             rows = 0  # depthwise: a unit passes through a filter of its own
         return [("writers", "weight", rows), ("others", "bias", 0)] if writes else [("readers", "weight", columns)]
     if isinstance(layer, _BatchNorm):
-        return [("norms", "weight", 0), ("others", "bias", 0), ("others", "running_mean", 0),
-                ("others", "running_var", 0)]
+        return [
+            ("norms", "weight", 0),
+            ("others", "bias", 0),
+            ("others", "running_mean", 0),
+            ("others", "running_var", 0),
+        ]
     if isinstance(layer, nn.PReLU):
         return [("others", "weight", 0)] if layer.num_parameters > 1 else []
     return [] if isinstance(layer, nn.Module) and not any(True for _ in layer.parameters()) else None
@@ -137,8 +145,9 @@ def _agree(module: nn.Module, groups: Sequence[UnitGroup], images: torch.Tensor)
         alive.append(units)
     masked = deepcopy(module)
     tensors = {**dict(masked.named_parameters()), **dict(masked.named_buffers())}
-    masks = unit_masks(groups, [units[None] for units in alive],
-                       {name: tensor.shape for name, tensor in tensors.items()})
+    masks = unit_masks(
+        groups, [units[None] for units in alive], {name: tensor.shape for name, tensor in tensors.items()}
+    )
     with torch.no_grad():
         for name, mask in masks.items():
             tensors[name].mul_(mask[0])

@@ -31,8 +31,9 @@ def alive_units(groups: Sequence[UnitGroup], masks: Mapping[str, torch.Tensor]) 
 
     A unit remains if any weight that writes it does: the inverse of `unit_masks` while no group is empty.
     """
-    return [torch.cat([per_unit(masks[writer.tensor], writer) for writer in group.writers], 2).any(2)
-            for group in groups]
+    return [
+        torch.cat([per_unit(masks[writer.tensor], writer) for writer in group.writers], 2).any(2) for group in groups
+    ]
 
 
 def kept_indices(
@@ -46,8 +47,10 @@ def kept_indices(
     for kept in _kept(groups, alive, name, shape):
         counts = kept.sum(1)
         if not bool((counts == counts[0]).all()):
-            raise ValueError(f"the seeds keep different numbers of units in {name!r}: from {int(counts.min())} to "
-                             f"{int(counts.max())}; cut only seeds of equal counts together")
+            raise ValueError(
+                f"the seeds keep different numbers of units in {name!r}: from {int(counts.min())} to "
+                f"{int(counts.max())}; cut only seeds of equal counts together"
+            )
         indices.append(kept.nonzero()[:, 1].view(len(kept), -1))
     return indices
 
@@ -79,7 +82,7 @@ def paste(
         for dim, index in enumerate(kept_indices(groups, alive, name, shapes[name])):
             part = full[name]
             if index.shape[1] < shapes[name][dim]:
-                grown = part.new_zeros(*part.shape[: dim + 1], shapes[name][dim], *part.shape[dim + 2:])
+                grown = part.new_zeros(*part.shape[: dim + 1], shapes[name][dim], *part.shape[dim + 2 :])
                 full[name] = grown.scatter_(dim + 1, _along(index, dim, part.shape), part)
     return full
 

@@ -33,10 +33,14 @@ def unit_scores(
     if criterion == "bn_scale":
         for group in groups:
             if not group.norms:
-                raise InvalidExperiment(f"criterion bn_scale needs a batch norm on the units of {group.name!r}; "
-                                        "use l1 or l2, or take it out of model.prunable")
-        return [torch.cat([per_unit(tensors[norm.tensor], norm) for norm in group.norms], 2).abs().mean(2)
-                for group in groups]
+                raise InvalidExperiment(
+                    f"criterion bn_scale needs a batch norm on the units of {group.name!r}; "
+                    "use l1 or l2, or take it out of model.prunable"
+                )
+        return [
+            torch.cat([per_unit(tensors[norm.tensor], norm) for norm in group.norms], 2).abs().mean(2)
+            for group in groups
+        ]
     if criterion not in ("l1", "l2"):
         raise InvalidExperiment(f"unknown criterion {criterion!r} of units; use l1, l2 or bn_scale")
     scores = []
@@ -70,12 +74,16 @@ def keep_units(
     competing = [position for position, group in enumerate(groups) if group.name not in keep]
     for name, count in keep.items():
         if count < (1 if name else len(competing)):
-            raise InvalidExperiment(f"keeping {count} units of {repr(name) if name else f'{len(competing)} groups'} "
-                                    "would leave a group empty; use fewer levels or a smaller pruning.fraction")
+            raise InvalidExperiment(
+                f"keeping {count} units of {repr(name) if name else f'{len(competing)} groups'} "
+                "would leave a group empty; use fewer levels or a smaller pruning.fraction"
+            )
     if competing and "" not in keep:
         raise ValueError(f"nothing says how many units of {groups[competing[0]].name!r} to keep")
-    kept = [keep_highest(score, units, keep.get(group.name, 1))
-            for group, score, units in zip(groups, scores, alive, strict=True)]
+    kept = [
+        keep_highest(score, units, keep.get(group.name, 1))
+        for group, score, units in zip(groups, scores, alive, strict=True)
+    ]
     if competing:
         best, among = (torch.cat([part[position] for position in competing], 1) for part in (kept, alive))
         joined = torch.cat([scores[position] for position in competing], 1)

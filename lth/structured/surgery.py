@@ -21,15 +21,19 @@ def shrink(module: nn.Module, groups: Sequence[UnitGroup], alive: Sequence[torch
     """
     small = deepcopy(module)
     tensors = {**dict(small.named_parameters()), **dict(small.named_buffers())}
-    smaller = cut(groups, [units[None] for units in alive],
-                  {name: tensor.detach()[None] for name, tensor in tensors.items()})
+    smaller = cut(
+        groups, [units[None] for units in alive], {name: tensor.detach()[None] for name, tensor in tensors.items()}
+    )
     for name, tensor in tensors.items():
         values = smaller[name][0]
         if values.shape != tensor.shape:
             owner, _, attribute = name.rpartition(".")
             layer = small.get_submodule(owner)
-            setattr(layer, attribute, nn.Parameter(values, tensor.requires_grad)
-                    if isinstance(tensor, nn.Parameter) else values)
+            setattr(
+                layer,
+                attribute,
+                nn.Parameter(values, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else values,
+            )
             _tell_sizes(layer, getattr(layer, attribute))
     return small
 

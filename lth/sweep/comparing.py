@@ -22,7 +22,10 @@ Place = tuple[str, int, int]  # arm, draw, level
 
 
 def compare(
-    store: Store, experiment_id: str, between: Between, levels: Sequence[int] | None = None,
+    store: Store,
+    experiment_id: str,
+    between: Between,
+    levels: Sequence[int] | None = None,
     arms: Sequence[str] | None = None,
 ) -> pa.Table:
     """The rows of OVERLAP: every pair of seeds of an arm and level; of arms at a level; or of levels of an arm.
@@ -35,8 +38,11 @@ def compare(
     known = sorted({arm for arm, *_ in committed.where})
     if known and (unknown := [arm for arm in arms or () if arm not in known]):
         raise LthError(f"{experiment_id} has no committed arm {unknown[0]!r} in {store.url}; it has {', '.join(known)}")
-    masked = {(row["arm"], row["draw"], row["level"], row["seed"]) for row in committed.rows.select(
-        ["arm", "draw", "level", "seed", "mask_sha256"]).to_pylist() if row["mask_sha256"] is not None}
+    masked = {
+        (row["arm"], row["draw"], row["level"], row["seed"])
+        for row in committed.rows.select(["arm", "draw", "level", "seed", "mask_sha256"]).to_pylist()
+        if row["mask_sha256"] is not None
+    }
     for (arm, draw, level, seed), unit in sorted(committed.where.items()):
         wanted = level in levels if levels is not None else level > 0
         if wanted and (arms is None or arm in arms) and (arm, draw, level, seed) in masked:
@@ -47,8 +53,10 @@ def compare(
         tables += _compared(store, experiment_id, a, b, where, weights)
     rows = pa.concat_tables(tables)
     if not rows.num_rows:
-        raise LthError(f"{experiment_id} has no two masks to compare between {between} in {store.url}; commit more "
-                       "of it, or choose other levels or arms")
+        raise LthError(
+            f"{experiment_id} has no two masks to compare between {between} in {store.url}; commit more "
+            "of it, or choose other levels or arms"
+        )
     return rows
 
 
@@ -59,9 +67,11 @@ def _pairs(places: list[Place], between: Between) -> list[tuple[Place, Place]]:
     return [(a, b) for a, b in combinations(places, 2) if same(a, b)]
 
 
-def _compared(store: Store, experiment_id: str, a: Place, b: Place, where: dict[Place, dict[int, str]],
-              weights: int) -> list[pa.Table]:
+def _compared(
+    store: Store, experiment_id: str, a: Place, b: Place, where: dict[Place, dict[int, str]], weights: int
+) -> list[pa.Table]:
     """Blocks of seeds against blocks of seeds, or, where every seed is compared with itself, one block at a time."""
+
     def masks(place: Place, seeds: tuple[int, ...]) -> dict[str, torch.Tensor]:
         read = store.read_masks(experiment_id, {seed: where[place][seed] for seed in seeds})
         return {name: torch.from_numpy(mask) for name, mask in read.items()}
@@ -78,4 +88,4 @@ def _compared(store: Store, experiment_id: str, a: Place, b: Place, where: dict[
 
 def _blocks(seeds: list[int], weights: int) -> list[tuple[int, ...]]:
     size = max(1, WEIGHTS_AT_ONCE // weights)
-    return [tuple(seeds[start: start + size]) for start in range(0, len(seeds), size)]
+    return [tuple(seeds[start : start + size]) for start in range(0, len(seeds), size)]

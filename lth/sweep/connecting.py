@@ -44,8 +44,9 @@ class Measure:
 
     def __post_init__(self) -> None:
         if self.copies < 2 or self.points < 3:
-            raise InvalidExperiment("a path needs two copies and three points at least; got "
-                                    f"copies {self.copies}, points {self.points}")
+            raise InvalidExperiment(
+                f"a path needs two copies and three points at least; got copies {self.copies}, points {self.points}"
+            )
         if unknown := [split for split in self.splits if split not in ("train", "test")]:
             raise InvalidExperiment(f"split {unknown[0]!r} is unknown; choose train, test or train,test")
 
@@ -60,8 +61,13 @@ class Connection:
 
 
 def missing(
-    job: Job, seeds: Sequence[int], levels: Sequence[int], arms: Sequence[str], steps: Sequence[str],
-    measure: Measure, cohort_size: int,
+    job: Job,
+    seeds: Sequence[int],
+    levels: Sequence[int],
+    arms: Sequence[str],
+    steps: Sequence[str],
+    measure: Measure,
+    cohort_size: int,
 ) -> list[Connection]:
     """What the store lacks of what is asked for; `steps` as `500it` or `3ep`.
 
@@ -69,12 +75,16 @@ def missing(
     """
     experiment, recipe = job.experiment, job.setup.recipe
     if experiment.transfer is not None:
-        raise InvalidExperiment("connectivity is measured where tickets were found: ask for that of "
-                                f"{experiment.transfer.experiment or 'the experiment that the ticket is from'}")
+        raise InvalidExperiment(
+            "connectivity is measured where tickets were found: ask for that of "
+            f"{experiment.transfer.experiment or 'the experiment that the ticket is from'}"
+        )
     known = sorted({name for name, _ in experiment.draws()})
     if unknown := [arm for arm in arms if arm not in known]:
-        raise InvalidExperiment(f"arm {unknown[0]!r} is not one of the experiment's: {', '.join(known)}; add it to "
-                                "arms, or choose one of these")
+        raise InvalidExperiment(
+            f"arm {unknown[0]!r} is not one of the experiment's: {', '.join(known)}; add it to "
+            "arms, or choose one of these"
+        )
     if unreadable := [step for step in steps if not re.fullmatch(PATTERN, step)]:
         raise InvalidExperiment(f"step {unreadable[0]!r} cannot be read; write steps as 500it or epochs as 3ep")
     per_epoch = (job.facts.examples - experiment.dataset.validation) // recipe.batch_size
@@ -85,16 +95,24 @@ def missing(
     pruning = experiment.pruning.model_copy(update={"levels": max(levels, default=0)})
     done = done_of(experiment.model_copy(update={"pruning": pruning}), seeds, job.store.committed(experiment.id))
     if bare := [level for level in levels if level and not any(("ticket", 0, level, seed) in done for seed in seeds)]:
-        raise LthError(f"level {bare[0]} of {experiment.id} has no masks in {job.store.url} for these seeds; run the "
-                       "sweep first, or choose other levels")
+        raise LthError(
+            f"level {bare[0]} of {experiment.id} has no masks in {job.store.url} for these seeds; run the "
+            "sweep first, or choose other levels"
+        )
     draws = [(arm, draw) for arm, draw in experiment.draws() if arm in arms]
     table, _ = job.store.read_analysis("connectivity", experiment.id)
     return connections(draws, levels, at, seeds, cohort_size, done, measure, table)
 
 
 def connections(
-    arms: Sequence[tuple[str, int]], levels: Sequence[int], steps: Sequence[int], seeds: Sequence[int],
-    cohort_size: int, done: Mapping[Key, Done], measure: Measure, known: pa.Table,
+    arms: Sequence[tuple[str, int]],
+    levels: Sequence[int],
+    steps: Sequence[int],
+    seeds: Sequence[int],
+    cohort_size: int,
+    done: Mapping[Key, Done],
+    measure: Measure,
+    known: pa.Table,
 ) -> list[Connection]:
     """What is still to be measured, of seeds that have a mask. Arms that start afresh have no other step than 0."""
     found = []
@@ -104,10 +122,14 @@ def connections(
             for step in steps:
                 if (level == 0 and arm != "ticket") or (step and ARMS[arm].fresh):
                     continue
-                todo = [seed for seed in seeds if (arm, draw, level, step, seed) not in have and (
-                    level == 0 or (("ticket", 0, level, seed) in done and done["ticket", 0, level, seed].has_mask))]
+                todo = [
+                    seed
+                    for seed in seeds
+                    if (arm, draw, level, step, seed) not in have
+                    and (level == 0 or (("ticket", 0, level, seed) in done and done["ticket", 0, level, seed].has_mask))
+                ]
                 for start in range(0, len(todo), cohort_size):
-                    some = tuple(todo[start: start + cohort_size])
+                    some = tuple(todo[start : start + cohort_size])
                     masks = {seed: done["ticket", 0, level, seed].unit for seed in some} if level else {}
                     found.append(Connection(Unit(arm, draw, level, some), step, masks))
     return found
@@ -146,8 +168,11 @@ def _connected(
 ) -> list[pa.Table]:
     concrete, network = job.setup, job.setup.network
     feed = feed_of(job, data, unit.seeds, device)
-    masks = masks_of(job, Work(unit, unit.seeds, ()),
-                     {seed: connection.masks_from[seed] for seed in unit.seeds} if unit.level else {})
+    masks = masks_of(
+        job,
+        Work(unit, unit.seeds, ()),
+        {seed: connection.masks_from[seed] for seed in unit.seeds} if unit.level else {},
+    )
     # As fresh weights are trained, whatever the rewinding: the recipe of level 0.
     recipe = concrete.recipe_of(unit.arm, 0, trainings_behind(job.experiment, unit.level))
     recipe = replace(recipe, evaluate_every=10**9, rewind_step=None, movement=False)
@@ -169,9 +194,27 @@ def _connected(
     tables = []
     for a, b in combinations(copies, 2):
         for split in measure.splits:
-            errors, losses = path_errors(network, program, feed, copies[a], copies[b], points=measure.points,
-                                         batch_norm=measure.batch_norm, split=split)
-            tables.append(connectivity_rows(errors, losses, job.experiment.id, unit, step=connection.step,
-                                            copies=(a, b), split=split, batch_norm=measure.batch_norm,
-                                            diverged=lost[a] | lost[b]))
+            errors, losses = path_errors(
+                network,
+                program,
+                feed,
+                copies[a],
+                copies[b],
+                points=measure.points,
+                batch_norm=measure.batch_norm,
+                split=split,
+            )
+            tables.append(
+                connectivity_rows(
+                    errors,
+                    losses,
+                    job.experiment.id,
+                    unit,
+                    step=connection.step,
+                    copies=(a, b),
+                    split=split,
+                    batch_norm=measure.batch_norm,
+                    diverged=lost[a] | lost[b],
+                )
+            )
     return tables

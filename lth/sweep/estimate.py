@@ -27,8 +27,9 @@ from lth.sweep.setup import Setup
 from lth.sweep.stages import blocks
 
 
-def time_a_step(concrete: Setup, experiment: Experiment, data: ImageData, seconds: float = 1.0
-                ) -> tuple[float, float, float]:
+def time_a_step(
+    concrete: Setup, experiment: Experiment, data: ImageData, seconds: float = 1.0
+) -> tuple[float, float, float]:
     """Seconds per seed of one training step, of one validation, and of the last evaluation, on one core of this CPU.
 
     Trains a cohort of the size that a core would for about `seconds`; nothing is kept.
@@ -76,8 +77,10 @@ def estimate_storage(concrete: Setup, experiment: Experiment, trainings: int) ->
     recipe, levels = concrete.recipe, len(concrete.counts)
     curve = 2 * (recipe.steps // recipe.evaluate_every + 2) * 14 + 1500
     full = sum(concrete.counts[0].values())
-    masks = sum(1.1 * entropy(sum(counts.values()) / full) * concrete.weights_total / 8
-                for counts in concrete.counts) / levels
+    masks = (
+        sum(1.1 * entropy(sum(counts.values()) / full) * concrete.weights_total / 8 for counts in concrete.counts)
+        / levels
+    )
     seeds = trainings / (1 + experiment.pruning.levels * len(experiment.draws()))
     kept_levels = sum(read_later(experiment, level) for level in range(experiment.pruning.levels + 1))
     if not keeps_weights(experiment):  # a level's weights go when the next is there

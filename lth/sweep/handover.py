@@ -55,8 +55,10 @@ def gathered(store: Store, experiment_id: str, names: Mapping[int, str], prefix:
     Raises DamagedObject naming the first checkpoint that is gone or damaged. It can be gone because a deeper level
     needed it no more when this one was set aside.
     """
-    loaded = {name: (store.seeds_of(experiment_id, name), store.read_checkpoint(experiment_id, name))
-              for name in dict.fromkeys(names.values())}
+    loaded = {
+        name: (store.seeds_of(experiment_id, name), store.read_checkpoint(experiment_id, name))
+        for name in dict.fromkeys(names.values())
+    }
     gathered: dict[str, list[torch.Tensor]] = {}
     for seed, name in names.items():
         seeds, tensors = loaded[name]
@@ -85,13 +87,19 @@ def kept_for_later(
         if f"{key}weights" in trained:
             views = network.layout.views(torch.from_numpy(trained[f"{key}weights"].copy()))
             saved.update({prefix + name: every_seed(view).contiguous() for name, view in views.items()})
-            saved.update({f"{prefix}buffers/{name}": every_seed(buffer) for name, buffer in
-                          named({k: torch.from_numpy(v.copy()) for k, v in trained.items()},
-                                 f"{key}buffers/").items()})
+            saved.update(
+                {
+                    f"{prefix}buffers/{name}": every_seed(buffer)
+                    for name, buffer in named(
+                        {k: torch.from_numpy(v.copy()) for k, v in trained.items()}, f"{key}buffers/"
+                    ).items()
+                }
+            )
     if "movement" in trained:
         views = network.layout.views(torch.from_numpy(trained["movement"].copy()))
-        saved.update({f"movement/{tensor.name}": every_seed(views[tensor.name]).contiguous()
-                      for tensor in network.prunable})
+        saved.update(
+            {f"movement/{tensor.name}": every_seed(views[tensor.name]).contiguous() for tensor in network.prunable}
+        )
     return saved
 
 

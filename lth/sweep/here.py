@@ -16,8 +16,14 @@ from lth.sweep.transferring import found_tickets
 
 
 def run_here(
-    experiment: Experiment, seeds: Sequence[int], store: Store, data: ImageData, *, device: str = "auto",
-    cohort_size: int | None = None, threads: int = 1,
+    experiment: Experiment,
+    seeds: Sequence[int],
+    store: Store,
+    data: ImageData,
+    *,
+    device: str = "auto",
+    cohort_size: int | None = None,
+    threads: int = 1,
 ) -> dict[Key, Done]:
     """Run what is missing of a sweep, unit after unit, and return everything that is committed.
 

@@ -28,8 +28,13 @@ class Done:
     @classmethod
     def of(cls, unit: str, row: Mapping[str, Any]) -> Done:
         """What a row of `levels` in that unit says; it needs DONE_COLUMNS."""
-        return cls(unit, row["status"] == "diverged", row["mask_sha256"] is not None, row["density"],
-                   row["test_accuracy_at_early_stop"])
+        return cls(
+            unit,
+            row["status"] == "diverged",
+            row["mask_sha256"] is not None,
+            row["density"],
+            row["test_accuracy_at_early_stop"],
+        )
 
 
 DONE_COLUMNS = ["arm", "draw", "level", "seed", "status", "mask_sha256", "density", "test_accuracy_at_early_stop"]
@@ -40,9 +45,11 @@ def done_of(experiment: Experiment, seeds: Sequence[int], committed: Committed) 
     wanted, arms = set(seeds), set(experiment.draws())
     rows = committed.rows.select(DONE_COLUMNS).to_pylist()
     keys = (((row["arm"], row["draw"], row["level"], row["seed"]), row) for row in rows)
-    return {key: Done.of(committed.where[key], row)
-            for key, row in keys
-            if key[:2] in arms and key[2] <= experiment.pruning.levels and key[3] in wanted}
+    return {
+        key: Done.of(committed.where[key], row)
+        for key, row in keys
+        if key[:2] in arms and key[2] <= experiment.pruning.levels and key[3] in wanted
+    }
 
 
 @dataclass(frozen=True)
@@ -81,7 +88,7 @@ def plan(experiment: Experiment, seeds: Sequence[int], done: Iterable[Key], coho
     blocks of `cohort_size`; a block from which some seeds are committed already trains only the others.
     """
     finished = set(done)
-    blocks = [tuple(seeds[start: start + cohort_size]) for start in range(0, len(seeds), cohort_size)]
+    blocks = [tuple(seeds[start : start + cohort_size]) for start in range(0, len(seeds), cohort_size)]
     units = []
     for level in range(experiment.pruning.levels + 1):
         for arm, draw in experiment.draws():
@@ -144,30 +151,47 @@ def work(experiment: Experiment, unit: Unit, done: Mapping[Key, Done], found: Fo
     if unit.level == 0:
         return Work(unit, unit.seeds, ())
     if found is not None and not found.tickets:
-        return Work(unit, unit.seeds, (), {} if unit.arm == "ticket" else {
-            seed: done["ticket", 0, unit.level, seed].unit for seed in unit.seeds})
+        return Work(
+            unit,
+            unit.seeds,
+            (),
+            {} if unit.arm == "ticket" else {seed: done["ticket", 0, unit.level, seed].unit for seed in unit.seeds},
+        )
     if found is not None and unit.arm == "ticket":
         lost = tuple(seed for seed in unit.seeds if not found.tickets["ticket", 0, unit.level, seed].has_mask)
         live = tuple(seed for seed in unit.seeds if seed not in lost)
-        return Work(unit, live, lost, begun_by=_begun_by(found, live),
-                    found_by={seed: found.tickets["ticket", 0, unit.level, seed].unit for seed in live})
+        return Work(
+            unit,
+            live,
+            lost,
+            begun_by=_begun_by(found, live),
+            found_by={seed: found.tickets["ticket", 0, unit.level, seed].unit for seed in live},
+        )
     before = parent_level(experiment, unit.level)
     level = unit.level if unit.arm != "ticket" else before
     if level is None:  # the mask comes from nothing but the seed
         return Work(unit, unit.seeds, ())
     scored = {seed: done["ticket", 0, level, seed] for seed in unit.seeds}
     trained = not experiment.masks_come_first
-    lost = tuple(seed for seed, parent in scored.items()
-                 if not parent.has_mask or (parent.diverged and unit.arm == "ticket" and trained))
+    lost = tuple(
+        seed
+        for seed, parent in scored.items()
+        if not parent.has_mask or (parent.diverged and unit.arm == "ticket" and trained)
+    )
     live = tuple(seed for seed in unit.seeds if seed not in lost)
     late = isinstance(experiment.rewinding, RewindToStep)
     reads_trained = trained and (unit.arm == "ticket" or keeps_weights(experiment))
     return Work(
-        unit, live, lost, masks_from={seed: scored[seed].unit for seed in live},
+        unit,
+        live,
+        lost,
+        masks_from={seed: scored[seed].unit for seed in live},
         trained_from={seed: done["ticket", 0, before, seed].unit for seed in live}
-        if reads_trained and before is not None else {},
+        if reads_trained and before is not None
+        else {},
         rewind_from={seed: done["ticket", 0, 0, seed].unit for seed in live} if late else {},
-        begun_by=_begun_by(found, live) if found is not None else {})
+        begun_by=_begun_by(found, live) if found is not None else {},
+    )
 
 
 def _begun_by(found: Found, seeds: Sequence[int]) -> dict[int, str]:

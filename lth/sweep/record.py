@@ -25,8 +25,14 @@ def code_version() -> str:
     if not (root / ".git").exists():
         return lth.__version__
     try:
-        commit = subprocess.run(["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True,
-                                text=True, timeout=10, check=True, env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"})
+        commit = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
+        )
     except (OSError, subprocess.SubprocessError):
         return lth.__version__
     return f"{lth.__version__}+{commit.stdout.strip()}"
@@ -42,18 +48,35 @@ def record(
     import numpy
     import torch
 
-    first = {"experiment": experiment.model_dump(mode="json"), "id": experiment.id, "margin": experiment.margin,
-             "data": {**asdict(facts), "input_shape": list(facts.input_shape)}, "data_sha256": fingerprint,
-             "first_run": {"at": datetime.now(UTC).isoformat(timespec="seconds"), "code_version": code_version(),
-                           "python": platform.python_version(), "torch": str(torch.__version__),
-                           "numpy": numpy.__version__, "platform": platform.platform()}}
+    first = {
+        "experiment": experiment.model_dump(mode="json"),
+        "id": experiment.id,
+        "margin": experiment.margin,
+        "data": {**asdict(facts), "input_shape": list(facts.input_shape)},
+        "data_sha256": fingerprint,
+        "first_run": {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "code_version": code_version(),
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "numpy": numpy.__version__,
+            "platform": platform.platform(),
+        },
+    }
     store.put_experiment(experiment.id, yaml.safe_dump(first, sort_keys=False))
     began = str(store.describe(experiment.id).get("data_sha256"))
     if began != fingerprint:
         raise LthError(
             f"the data set {experiment.dataset.name!r} is not the one that {experiment.id} began with (SHA-256 "
-            f"{fingerprint[:12]}, then {began[:12]}); put the old data back, or use another store or experiment name")
+            f"{fingerprint[:12]}, then {began[:12]}); put the old data back, or use another store or experiment name"
+        )
     if seeds is not None:
-        store.put_sweep(experiment.id, {
-            "seeds": format_seeds(seeds), "levels": experiment.pruning.levels,
-            "arms": [f"{arm.name}:{arm.draws}" for arm in experiment.arms], "margin": experiment.margin})
+        store.put_sweep(
+            experiment.id,
+            {
+                "seeds": format_seeds(seeds),
+                "levels": experiment.pruning.levels,
+                "arms": [f"{arm.name}:{arm.draws}" for arm in experiment.arms],
+                "margin": experiment.margin,
+            },
+        )

@@ -60,28 +60,42 @@ def tables(
     mask_of = mask_sha256(mask_table)
     dataset = experiment.dataset
     description = {
-        **common, "weights_total": total,
+        **common,
+        "weights_total": total,
         "criterion": "transfer" if experiment.transfer else experiment.pruning.criterion,
         "model": experiment.model.name,
         "dataset": dataset.name + (f":{dataset.path}" if dataset.path else ""),
-        "device": device, "cohort_size": len(unit.seeds), "threads": threads,
-        "precision": experiment.training.precision, "code_version": code_version,
+        "device": device,
+        "cohort_size": len(unit.seeds),
+        "threads": threads,
+        "precision": experiment.training.precision,
+        "code_version": code_version,
         "finished_at": datetime.datetime.now(datetime.UTC),
     }
     level_rows, metric_rows = [], []
     for seed in unit.seeds:
         remaining, parameters, flops = sizes.get(seed, (None, None, None))
         density = None if remaining is None else remaining / total
-        row: dict[str, Any] = {**description, "seed": seed, "weights_remaining": remaining, "density": density,
-                               "parameters": parameters, "flops": flops,
-                               "status": "diverged", "steps": 0, "mask_sha256": None}
+        row: dict[str, Any] = {
+            **description,
+            "seed": seed,
+            "weights_remaining": remaining,
+            "density": density,
+            "parameters": parameters,
+            "flops": flops,
+            "status": "diverged",
+            "steps": 0,
+            "mask_sha256": None,
+        }
         if trained is not None and figures is not None and seed in work.seeds:
             position = work.seeds.index(seed)
             row.update(_level_row(trained, figures, position, setup))
             row["mask_sha256"] = mask_of[seed]
             row["latency_seconds"] = None if latency is None else float(latency[position])
-            metric_rows += [{**common, "seed": seed, "density": density, **metric}
-                            for metric in _metric_rows(trained, figures, position)]
+            metric_rows += [
+                {**common, "seed": seed, "density": density, **metric}
+                for metric in _metric_rows(trained, figures, position)
+            ]
         level_rows.append(row)
     return (
         pa.Table.from_pylist([{name: row.get(name) for name in LEVELS.names} for row in level_rows], LEVELS),
@@ -101,12 +115,16 @@ def _sizes(setup: Setup, masks: Mapping[str, np.ndarray], seeds: Sequence[int]) 
     if setup.groups:  # with removed units go their biases and norms, and what reads them in layers never pruned
         bits = {name: torch.from_numpy(mask) for name, mask in masks.items()}
         others = {slot.name: slot.shape for slot in network.layout.slots if slot.name not in masks}
-        gone = {name: (~mask).flatten(1).sum(1).numpy() for name, mask in
-                unit_masks(setup.groups, alive_units(setup.groups, bits), others).items()}
-    parameters = remaining + sum(slot.size - gone.get(slot.name, 0) for slot in network.layout.slots
-                                 if slot.name not in masks)
-    flops = sum((2 * kept[tensor.name] * tensor.positions for tensor in network.prunable),
-                np.zeros(len(seeds), np.int64))
+        gone = {
+            name: (~mask).flatten(1).sum(1).numpy()
+            for name, mask in unit_masks(setup.groups, alive_units(setup.groups, bits), others).items()
+        }
+    parameters = remaining + sum(
+        slot.size - gone.get(slot.name, 0) for slot in network.layout.slots if slot.name not in masks
+    )
+    flops = sum(
+        (2 * kept[tensor.name] * tensor.positions for tensor in network.prunable), np.zeros(len(seeds), np.int64)
+    )
     flops += sum(2 * (tensor.size - gone.get(tensor.name, 0)) * tensor.positions for tensor in setup.elsewhere)
     return {seed: (int(remaining[row]), int(parameters[row]), int(flops[row])) for row, seed in enumerate(seeds)}
 
@@ -118,8 +136,12 @@ def _level_row(trained: Mapping[str, np.ndarray], figures: Figures, position: in
     seconds = float(trained["seconds"][position])
     done = int(steps[-1]) - int(steps[0])
     if bool(trained["diverged"][position]):  # its curve is in `metrics`; a figure of it here would mislead
-        return {"steps": int(steps[-1]), "status": "diverged", "train_seconds": seconds,
-                "examples_per_second": done * setup.recipe.batch_size / seconds if seconds else None}
+        return {
+            "steps": int(steps[-1]),
+            "status": "diverged",
+            "train_seconds": seconds,
+            "examples_per_second": done * setup.recipe.batch_size / seconds if seconds else None,
+        }
     return {
         "steps": int(steps[-1]),
         "early_stop_step": early,
@@ -142,13 +164,19 @@ def _metric_rows(trained: Mapping[str, np.ndarray], figures: Figures, position: 
     for split, name in (("train", "train"), ("val", "validation")):
         losses, accuracies = trained[f"curves/{name}_loss"][position], trained[f"curves/{name}_accuracy"][position]
         begin = 1 if split == "train" else 0  # before the first step there is no training batch
-        found += [{"step": step, "split": split, "loss": number(loss), "accuracy": number(accuracy)}
-                  for step, loss, accuracy in zip(steps[begin:], losses[begin:], accuracies[begin:], strict=True)]
+        found += [
+            {"step": step, "split": split, "loss": number(loss), "accuracy": number(accuracy)}
+            for step, loss, accuracy in zip(steps[begin:], losses[begin:], accuracies[begin:], strict=True)
+        ]
     early = int(trained["early_stop/step"][position])
-    tests = {early: (figures.early_test_loss, figures.early_test_accuracy),
-             steps[-1]: (figures.test_loss, figures.test_accuracy)}
-    return found + [{"step": step, "split": "test", "loss": number(loss[position]),
-                     "accuracy": number(accuracy[position])} for step, (loss, accuracy) in tests.items()]
+    tests = {
+        early: (figures.early_test_loss, figures.early_test_accuracy),
+        steps[-1]: (figures.test_loss, figures.test_accuracy),
+    }
+    return found + [
+        {"step": step, "split": "test", "loss": number(loss[position]), "accuracy": number(accuracy[position])}
+        for step, (loss, accuracy) in tests.items()
+    ]
 
 
 def number(value: Any) -> float | None:

@@ -121,12 +121,22 @@ class _Part:
     def origin(self) -> str:
         """SHA-256 (hex) of what the training begins from and on what."""
         start = self.start
-        tensors = {"weights": start.weights, "mask": start.mask,
-                   **{f"buffers/{name}": buffer for name, buffer in start.buffers.items()}}
+        tensors = {
+            "weights": start.weights,
+            "mask": start.mask,
+            **{f"buffers/{name}": buffer for name, buffer in start.buffers.items()},
+        }
         device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else _processor()
         model, _, _ = self.job.experiment.model.name.rpartition(":")
-        said = [self.job.code_version, _sources((*self.job.experiment.imports, model)), str(torch.__version__), device,
-                self.job.threads, start.step, content_of(tensors)]
+        said = [
+            self.job.code_version,
+            _sources((*self.job.experiment.imports, model)),
+            str(torch.__version__),
+            device,
+            self.job.threads,
+            start.step,
+            content_of(tensors),
+        ]
         return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 

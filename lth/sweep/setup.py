@@ -77,8 +77,11 @@ class Setup:
             recipe = stretched(self.recipe, self.recipe.steps + again) if how.whole_budget else self.recipe
         else:
             recipe = self.retraining.recipe
-        return replace(recipe, rewind_step=self.recipe.rewind_step if level == 0 else None,
-                       movement=self.recipe.movement and arm == "ticket")
+        return replace(
+            recipe,
+            rewind_step=self.recipe.rewind_step if level == 0 else None,
+            movement=self.recipe.movement and arm == "ticket",
+        )
 
 
 def setup(experiment: Experiment, facts: DataFacts) -> Setup:
@@ -90,32 +93,49 @@ def setup(experiment: Experiment, facts: DataFacts) -> Setup:
 def _setup(text: str, facts: DataFacts) -> Setup:
     experiment = Experiment.model_validate_json(text)
     build = partial(build_model, experiment.model.name, facts.input_shape, facts.classes, experiment.model.arguments)
-    tensors = prunable_tensors(build(), facts.input_shape, facts.classes, experiment.model.prunable,
-                               experiment.model.output_layer)
+    tensors = prunable_tensors(
+        build(), facts.input_shape, facts.classes, experiment.model.prunable, experiment.model.output_layer
+    )
     network = describe(build, facts.input_shape, facts.classes, tensors, experiment.model.initialisation)
     recipe = resolve_recipe(experiment, facts.examples)
     per_epoch = (facts.examples - experiment.dataset.validation) // experiment.training.batch_size
     retraining = resolve_rewinding(experiment.rewinding, recipe, per_epoch)
     pruning = experiment.pruning
-    fractions = [layer_fraction(tensor, pruning.fraction.dense, pruning.fraction.conv, pruning.output_factor)
-                 for tensor in tensors]
+    fractions = [
+        layer_fraction(tensor, pruning.fraction.dense, pruning.fraction.conv, pruning.output_factor)
+        for tensor in tensors
+    ]
     if pruning.levels and not any(fractions):
-        raise InvalidExperiment("pruning.fraction prunes nothing in this network: its layers are "
-                                f"{', '.join(sorted({tensor.kind for tensor in tensors}))}; set their fraction")
-    elsewhere = tuple(tensor for tensor in prunable_tensors(build(), facts.input_shape, facts.classes)
-                      if tensor.name not in {chosen.name for chosen in tensors})
+        raise InvalidExperiment(
+            "pruning.fraction prunes nothing in this network: its layers are "
+            f"{', '.join(sorted({tensor.kind for tensor in tensors}))}; set their fraction"
+        )
+    elsewhere = tuple(
+        tensor
+        for tensor in prunable_tensors(build(), facts.input_shape, facts.classes)
+        if tensor.name not in {chosen.name for chosen in tensors}
+    )
     if pruning.remove == "units":
         groups, counts = _units(experiment, network, facts.input_shape)
-        return Setup(network, recipe, retraining, tuple(counts), 1, Sample(), facts.input_shape, groups,
-                     elsewhere)
+        return Setup(network, recipe, retraining, tuple(counts), 1, Sample(), facts.input_shape, groups, elsewhere)
     if experiment.transfer is not None:  # the ladder is that of the tickets
         counts = [{tensor.name: tensor.size for tensor in tensors}] * (pruning.levels + 1)
     else:
-        counts = ladder(tensors, fractions, pruning.levels, pruning.scope, pruning.densities,
-                        pruning.allow_empty_layers)
+        counts = ladder(
+            tensors, fractions, pruning.levels, pruning.scope, pruning.densities, pruning.allow_empty_layers
+        )
     criterion = CRITERIA[pruning.criterion]
-    return Setup(network, recipe, retraining, tuple(counts), pruning.rounds or criterion.rounds,
-                 _sample(experiment, criterion, facts), facts.input_shape, (), elsewhere)
+    return Setup(
+        network,
+        recipe,
+        retraining,
+        tuple(counts),
+        pruning.rounds or criterion.rounds,
+        _sample(experiment, criterion, facts),
+        facts.input_shape,
+        (),
+        elsewhere,
+    )
 
 
 def _units(
@@ -131,20 +151,28 @@ def _units(
     if pruning.levels and not groups:
         raise InvalidExperiment("pruning.fraction removes no unit of this network; set the fraction of its layers")
     if pruning.scope == "global" and len({fraction for fraction in fractions if fraction}) > 1:
-        raise InvalidExperiment("pruning.scope 'global' lets the units of all layers compete, so they need one "
-                                "fraction: give dense and conv the same one, or leave one empty")
+        raise InvalidExperiment(
+            "pruning.scope 'global' lets the units of all layers compete, so they need one "
+            "fraction: give dense and conv the same one, or leave one empty"
+        )
     chosen = [tensor for tensor, fraction in zip(as_tensors, fractions, strict=True) if fraction]
-    counts = ladder(chosen, [fraction for fraction in fractions if fraction], pruning.levels, pruning.scope,
-                    allow_empty=True)
+    counts = ladder(
+        chosen, [fraction for fraction in fractions if fraction], pruning.levels, pruning.scope, allow_empty=True
+    )
     for level, kept in enumerate(counts):
         for name, count in kept.items():
             if count < (1 if name else len(groups)):
                 left = f"no unit of {name!r}" if name else f"{count} units for {len(groups)} groups, each needing one"
-                raise InvalidExperiment(f"level {level} would leave {left}; use at most {level - 1} levels or a "
-                                        "smaller pruning.fraction")
+                raise InvalidExperiment(
+                    f"level {level} would leave {left}; use at most {level - 1} levels or a smaller pruning.fraction"
+                )
     if pruning.criterion == "bn_scale":
-        unit_scores(groups, [torch.ones(1, group.units, dtype=torch.bool) for group in groups],
-                    network.layout.views(torch.zeros(1, network.layout.width)), "bn_scale")
+        unit_scores(
+            groups,
+            [torch.ones(1, group.units, dtype=torch.bool) for group in groups],
+            network.layout.views(torch.zeros(1, network.layout.width)),
+            "bn_scale",
+        )
     return groups, counts
 
 
@@ -159,8 +187,11 @@ def _sample(experiment: Experiment, criterion: Criterion, facts: DataFacts) -> S
         if scoring.examples is not None:
             raise InvalidExperiment(f"pruning.scoring.examples is {sample.examples}, but the training split has {left}")
         sample = replace(sample, examples=left)
-    return replace(sample, temperature=scoring.temperature or sample.temperature,
-                   batch_size=scoring.batch_size or sample.batch_size)
+    return replace(
+        sample,
+        temperature=scoring.temperature or sample.temperature,
+        batch_size=scoring.batch_size or sample.batch_size,
+    )
 
 
 def resolve_recipe(experiment: Experiment, examples: int) -> Recipe:
@@ -168,11 +199,15 @@ def resolve_recipe(experiment: Experiment, examples: int) -> Recipe:
     training, dataset = experiment.training, experiment.dataset
     left = examples - dataset.validation
     if left < 1:
-        raise InvalidExperiment(f"dataset.validation is {dataset.validation}, but the training set has only {examples} "
-                                "examples; hold out fewer")
+        raise InvalidExperiment(
+            f"dataset.validation is {dataset.validation}, but the training set has only {examples} "
+            "examples; hold out fewer"
+        )
     if training.batch_size > left:
-        raise InvalidExperiment(f"training.batch_size is {training.batch_size}, larger than the {left} training "
-                                "examples that the validation split leaves; use a smaller batch")
+        raise InvalidExperiment(
+            f"training.batch_size is {training.batch_size}, larger than the {left} training "
+            "examples that the validation split leaves; use a smaller batch"
+        )
     per_epoch = left // training.batch_size
     steps = to_steps(training.duration, per_epoch)
     schedule, settings = training.schedule, training.optimizer.model_dump()
@@ -180,11 +215,18 @@ def resolve_recipe(experiment: Experiment, examples: int) -> Recipe:
     milestones = tuple(to_steps(milestone, per_epoch) for milestone in getattr(schedule, "milestones", ()))
     recipe = Recipe(
         optimizer=Optimizer(**settings),
-        schedule=Schedule(schedule.kind, to_steps(schedule.warmup, per_epoch), milestones,
-                          getattr(schedule, "factor", 0.1)),
-        batch_size=training.batch_size, steps=steps, evaluate_every=to_steps(training.evaluate_every, per_epoch),
-        precision=training.precision, crop_padding=dataset.crop_padding, flip=dataset.flip, rewind_step=rewind,
-        movement=experiment.pruning.remove == "weights" and "movement" in CRITERIA[experiment.pruning.criterion].needs)
+        schedule=Schedule(
+            schedule.kind, to_steps(schedule.warmup, per_epoch), milestones, getattr(schedule, "factor", 0.1)
+        ),
+        batch_size=training.batch_size,
+        steps=steps,
+        evaluate_every=to_steps(training.evaluate_every, per_epoch),
+        precision=training.precision,
+        crop_padding=dataset.crop_padding,
+        flip=dataset.flip,
+        rewind_step=rewind,
+        movement=experiment.pruning.remove == "weights" and "movement" in CRITERIA[experiment.pruning.criterion].needs,
+    )
     _check_order("training.evaluate_every", recipe.evaluate_every, steps)
     _check_order("training.schedule.warmup", recipe.schedule.warmup, steps)
     if list(milestones) != sorted(set(milestones)):
@@ -196,7 +238,6 @@ def resolve_recipe(experiment: Experiment, examples: int) -> Recipe:
 
 def _check_order(field: str, value: int, limit: int) -> None:
     if value > limit:
-        raise InvalidExperiment(f"{field} is step {value}, past step {limit}, the last one possible in this training; "
-                                "make it smaller")
-
-
+        raise InvalidExperiment(
+            f"{field} is step {value}, past step {limit}, the last one possible in this training; make it smaller"
+        )

@@ -56,5 +56,6 @@ def refuse_slip(experiment: Experiment, seeds: tuple[int, ...], cohort_size: int
     trainings = planned_count(experiment, len(seeds))
     if trainings > LARGE_SWEEP:
         units = -(-len(seeds) // (cohort_size or LARGEST_COHORT)) * planned_count(experiment, 1)
-        raise InvalidExperiment(f"{len(seeds):,} seeds are {trainings:,} trainings in at least {units:,} units; "
-                                f"{if_meant} if that is meant")
+        raise InvalidExperiment(
+            f"{len(seeds):,} seeds are {trainings:,} trainings in at least {units:,} units; {if_meant} if that is meant"
+        )

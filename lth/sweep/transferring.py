@@ -51,8 +51,12 @@ def found_tickets(
 def taken_masks(job: Job, work: Work) -> dict[str, torch.Tensor]:
     """Masks [seeds, *shape] of the tickets that are taken over; the output layer's is dense."""
     masks = _of_job(job).masks(job.store, work)
-    return {tensor.name: torch.ones(len(work.seeds), *tensor.shape, dtype=torch.bool) if tensor.output
-            else masks[tensor.name] for tensor in job.setup.network.prunable}
+    return {
+        tensor.name: torch.ones(len(work.seeds), *tensor.shape, dtype=torch.bool)
+        if tensor.output
+        else masks[tensor.name]
+        for tensor in job.setup.network.prunable
+    }
 
 
 def taken_weights(job: Job, work: Work) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -73,8 +77,13 @@ def taking_over_experiment(store: Store, name: str) -> dict[str, Any]:
     """What an experiment says instead of its own, to train the tickets of the experiment of that id in the store."""
     found = _described(store, name)
     theirs = found.model_dump(mode="json")
-    return {"transfer": {"experiment": name}, "model": theirs["model"], "imports": theirs["imports"],
-            "pruning": {"levels": found.pruning.levels}, "from": found.name}
+    return {
+        "transfer": {"experiment": name},
+        "model": theirs["model"],
+        "imports": theirs["imports"],
+        "pruning": {"levels": found.pruning.levels},
+        "from": found.name,
+    }
 
 
 def taking_over_file(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -86,13 +95,25 @@ def taking_over_file(path: Path) -> tuple[dict[str, Any], bytes]:
     ticket = read_ticket(data, file)
     card = ticket.card
     if card.removes != "weights" or card.rewinding not in ("init", "step"):
-        raise InvalidExperiment(f"{file} cannot be taken over: those are masks of weights, with the weights of the "
-                                f"initialisation or of an early step; it removes {card.removes} and was rewound by "
-                                f"{card.rewinding!r}")
-    model = {"name": card.model, "arguments": card.model_arguments, "initialisation": card.initialisation,
-             "prunable": sorted(ticket.masks), "output_layer": card.output_layer}
-    return {"transfer": {"ticket": hashlib.sha256(data).hexdigest()}, "model": model, "imports": list(card.imports),
-            "pruning": {"levels": 1}, "from": card.experiment_id.rpartition("-")[0]}, data
+        raise InvalidExperiment(
+            f"{file} cannot be taken over: those are masks of weights, with the weights of the "
+            f"initialisation or of an early step; it removes {card.removes} and was rewound by "
+            f"{card.rewinding!r}"
+        )
+    model = {
+        "name": card.model,
+        "arguments": card.model_arguments,
+        "initialisation": card.initialisation,
+        "prunable": sorted(ticket.masks),
+        "output_layer": card.output_layer,
+    }
+    return {
+        "transfer": {"ticket": hashlib.sha256(data).hexdigest()},
+        "model": model,
+        "imports": list(card.imports),
+        "pruning": {"levels": 1},
+        "from": card.experiment_id.rpartition("-")[0],
+    }, data
 
 
 @dataclass(frozen=True)
@@ -113,16 +134,21 @@ class _OfExperiment:
         return {tensor.name for tensor in self.network.prunable}
 
     def found(self, store: Store, seeds: Sequence[int], levels: int) -> Found:
-        wanted = self.experiment.model_copy(update={
-            "pruning": self.experiment.pruning.model_copy(update={"levels": levels})})
+        wanted = self.experiment.model_copy(
+            update={"pruning": self.experiment.pruning.model_copy(update={"levels": levels})}
+        )
         done = done_of(wanted, seeds, store.committed(self.name))
-        missing = sorted({(level, seed) for level in range(levels + 1) for seed in seeds}
-                         - {(level, seed) for arm, _, level, seed in done if arm == "ticket"})
+        missing = sorted(
+            {(level, seed) for level in range(levels + 1) for seed in seeds}
+            - {(level, seed) for arm, _, level, seed in done if arm == "ticket"}
+        )
         if missing:
             level, _ = missing[0]
             lacking = format_seeds([seed for at, seed in missing if at == level])
-            raise InvalidExperiment(f"{self.name} has no tickets of level {level} for seeds {lacking}; run it for them "
-                                    "first, or ask for fewer seeds or levels")
+            raise InvalidExperiment(
+                f"{self.name} has no tickets of level {level} for seeds {lacking}; run it for them "
+                "first, or ask for fewer seeds or levels"
+            )
         return Found(done, isinstance(self.experiment.rewinding, RewindToStep))
 
     def masks(self, store: Store, work: Work) -> Tensors:
@@ -139,12 +165,16 @@ class _OfExperiment:
             except DamagedObject as error:
                 raise self._gone(error) from None
             return late, {name: late[f"buffers/{name}"] for name in self.network.buffers}
-        return (self.network.layout.views(initialise(self.network, work.seeds)),
-                initial_buffers(self.network, work.seeds))
+        return (
+            self.network.layout.views(initialise(self.network, work.seeds)),
+            initial_buffers(self.network, work.seeds),
+        )
 
     def _gone(self, error: DamagedObject) -> LthError:
-        return LthError(f"the tickets of {self.name} cannot be read: {error}; `lth verify {self.name} "
-                        "--set-aside` and its next run do damaged units anew")
+        return LthError(
+            f"the tickets of {self.name} cannot be read: {error}; `lth verify {self.name} "
+            "--set-aside` and its next run do damaged units anew"
+        )
 
 
 @dataclass(frozen=True)
@@ -174,10 +204,13 @@ class _OfFile:
         return {name: mask.expand(len(work.seeds), *mask.shape).clone() for name, mask in self.ticket.masks.items()}
 
     def weights(self, store: Store, work: Work, network: Network) -> tuple[Tensors, Tensors]:
-        every = {name: tensor.expand(len(work.seeds), *tensor.shape).clone()
-                 for name, tensor in self.ticket.initial.items()}
-        return every, {**initial_buffers(network, work.seeds), **{name: every[name] for name in network.buffers
-                                                                  if name in every}}
+        every = {
+            name: tensor.expand(len(work.seeds), *tensor.shape).clone() for name, tensor in self.ticket.initial.items()
+        }
+        return every, {
+            **initial_buffers(network, work.seeds),
+            **{name: every[name] for name in network.buffers if name in every},
+        }
 
 
 def _of_job(job: Job) -> _OfExperiment | _OfFile:
@@ -201,8 +234,9 @@ def _source_of(store: Store, transfer: Transfer) -> _OfExperiment | _OfFile:
     if transfer.ticket is not None:
         data = store.read_ticket(transfer.ticket)
         if data is None:
-            raise InvalidExperiment(f"there is no ticket {transfer.ticket[:12]}… in {store.url}; `lth run --ticket "
-                                    "FILE` puts it there")
+            raise InvalidExperiment(
+                f"there is no ticket {transfer.ticket[:12]}… in {store.url}; `lth run --ticket FILE` puts it there"
+            )
         return _of_file(transfer, data)
     name = str(transfer.experiment)
     found, data_facts = _described(store, name), store.describe(name)["data"]
@@ -214,37 +248,50 @@ def _described(store: Store, name: str) -> Experiment:
     """The experiment of that id as the store describes it, if it has tickets that can be taken over."""
     content = store.describe(name)
     if not content:
-        raise InvalidExperiment(f"there is no experiment {name!r} in {store.url} to take tickets from; `lth status` "
-                                "lists those that there are")
+        raise InvalidExperiment(
+            f"there is no experiment {name!r} in {store.url} to take tickets from; `lth status` "
+            "lists those that there are"
+        )
     if "data" not in content:
-        raise InvalidExperiment(f"{name} was first run by a version that did not note the shape of its data; remove "
-                                f"experiments/{name}/experiment.yaml and run it again: it trains nothing anew")
+        raise InvalidExperiment(
+            f"{name} was first run by a version that did not note the shape of its data; remove "
+            f"experiments/{name}/experiment.yaml and run it again: it trains nothing anew"
+        )
     found = build_experiment(content["experiment"])
     if found.transfer is not None:
-        raise InvalidExperiment(f"{name} found no tickets of its own, it took over those of "
-                                f"{found.transfer.experiment or 'a file'}; take them from there")
+        raise InvalidExperiment(
+            f"{name} found no tickets of its own, it took over those of "
+            f"{found.transfer.experiment or 'a file'}; take them from there"
+        )
     if found.pruning.remove != "weights" or not isinstance(found.rewinding, RewindToInit | RewindToStep):
-        raise InvalidExperiment(f"{name} has no tickets to take over: those are masks of weights, with the weights of "
-                                f"the initialisation or of an early step; it removes {found.pruning.remove} and "
-                                f"rewinds by {found.rewinding.kind!r}")
+        raise InvalidExperiment(
+            f"{name} has no tickets to take over: those are masks of weights, with the weights of "
+            f"the initialisation or of an early step; it removes {found.pruning.remove} and "
+            f"rewinds by {found.rewinding.kind!r}"
+        )
     return found
 
 
 def _check_fit(source: _OfExperiment | _OfFile, ours: Setup) -> None:
     """Refuse a network that differs in more than its output layer."""
     head = _head(ours) | source.head
-    theirs, here = ({name: shape for name, shape in shapes.items() if name not in head} for shapes in (
-        source.shapes, {slot.name: slot.shape for slot in ours.network.layout.slots}))
+    theirs, here = (
+        {name: shape for name, shape in shapes.items() if name not in head}
+        for shapes in (source.shapes, {slot.name: slot.shape for slot in ours.network.layout.slots})
+    )
     differing = sorted(name for name in {*theirs, *here} if theirs.get(name) != here.get(name))
     if differing:
         raise InvalidExperiment(
             f"the tickets of {source.name} do not fit this network: {differing[0]} is "
             f"{_shape(theirs.get(differing[0]))} there and {_shape(here.get(differing[0]))} here; use its model, and "
-            "images of its size")
+            "images of its size"
+        )
     pruned = sorted((source.prunable ^ {tensor.name for tensor in ours.network.prunable}) - head)
     if pruned:
-        raise InvalidExperiment(f"the tickets of {source.name} do not fit this network: {pruned[0]} is pruned in one "
-                                "of them only; set model.prunable as it was there")
+        raise InvalidExperiment(
+            f"the tickets of {source.name} do not fit this network: {pruned[0]} is pruned in one "
+            "of them only; set model.prunable as it was there"
+        )
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
@@ -253,6 +300,7 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 def _head(concrete: Setup) -> set[str]:
     """Parameters of the output layer."""
-    outputs = {tensor.name.rpartition(".")[0] for tensor in (*concrete.network.prunable, *concrete.elsewhere)
-               if tensor.output}
+    outputs = {
+        tensor.name.rpartition(".")[0] for tensor in (*concrete.network.prunable, *concrete.elsewhere) if tensor.output
+    }
     return {slot.name for slot in concrete.network.layout.slots if slot.name.rpartition(".")[0] in outputs}

@@ -41,8 +41,11 @@ def _once(network: nn.Module, groups: tuple[UnitGroup, ...], images: torch.Tenso
     inputs = _inputs_of_readers(network, images)
     alive = []
     for group in groups:
-        read = torch.cat([per_unit(weights[reader.tensor][None], reader)[0] for reader in group.readers], 1).any(1) \
-            if group.readers else torch.ones(group.units, dtype=torch.bool)
+        read = (
+            torch.cat([per_unit(weights[reader.tensor][None], reader)[0] for reader in group.readers], 1).any(1)
+            if group.readers
+            else torch.ones(group.units, dtype=torch.bool)
+        )
         written = torch.cat([per_unit(weights[writer.tensor][None], writer)[0] for writer in group.writers], 1).any(1)
         kept = read.clone()
         if not kept.any():
@@ -62,8 +65,11 @@ def _inputs_of_readers(network: nn.Module, images: torch.Tensor) -> dict[str, to
     def note(name: str, _layer: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         found[name] = arguments[0].detach()
 
-    hooks = [layer.register_forward_pre_hook(partial(note, f"{path}.weight".lstrip(".")))
-             for path, layer in network.named_modules() if isinstance(getattr(layer, "weight", None), nn.Parameter)]
+    hooks = [
+        layer.register_forward_pre_hook(partial(note, f"{path}.weight".lstrip(".")))
+        for path, layer in network.named_modules()
+        if isinstance(getattr(layer, "weight", None), nn.Parameter)
+    ]
     with torch.no_grad():
         network(images)
     for hook in hooks:

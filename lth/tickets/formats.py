@@ -74,8 +74,16 @@ def to_onnx(ticket: PortableTicket) -> bytes:
     module, pixels = ticket.deployed(), _pixels(ticket)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(module, (pixels,), input_names=["pixels"], output_names=["logits"], dynamo=True,
-                                    dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False, optimize=True)
+        program = torch.onnx.export(
+            module,
+            (pixels,),
+            input_names=["pixels"],
+            output_names=["logits"],
+            dynamo=True,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            verbose=False,
+            optimize=True,
+        )
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
@@ -131,10 +139,12 @@ def _agree(found: torch.Tensor, expected: torch.Tensor, what: str) -> None:
 
 
 FORMATS = {
-    "safetensors": Format("ticket.safetensors", "masks, initial and trained weights, for `lth.tickets.load_ticket`",
-                          to_safetensors),
-    "torch": Format("ticket.pt2", "the trained network, for `torch.export.load(...).module()` without our code",
-                    to_torch),
+    "safetensors": Format(
+        "ticket.safetensors", "masks, initial and trained weights, for `lth.tickets.load_ticket`", to_safetensors
+    ),
+    "torch": Format(
+        "ticket.pt2", "the trained network, for `torch.export.load(...).module()` without our code", to_torch
+    ),
     "onnx": Format("ticket.onnx", "the trained network for ONNX runtimes", to_onnx),
     "csr": Format("ticket-csr.safetensors", "the trained weights, pruned tensors as sparse CSR matrices", to_csr),
     "dense": Format("ticket-dense.pt2", "as ticket.pt2, without the units that pruning has left dead", to_dense),

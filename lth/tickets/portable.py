@@ -137,8 +137,12 @@ def to_safetensors(ticket: PortableTicket) -> bytes:
         tensors.update({f"{part}/{name}": tensor for name, tensor in named.items()})
     # One entry: with several the format does not fix their order, nor so the file's bytes.
     header = {"format": FORMAT, "card": asdict(ticket.card), "content_sha256": content_of(tensors)}
-    return bytes(save({name: tensor.contiguous().clone() for name, tensor in tensors.items()},
-                      {"lth": json.dumps(header, sort_keys=True)}))
+    return bytes(
+        save(
+            {name: tensor.contiguous().clone() for name, tensor in tensors.items()},
+            {"lth": json.dumps(header, sort_keys=True)},
+        )
+    )
 
 
 def load_ticket(path: str | Path) -> PortableTicket:
@@ -168,22 +172,30 @@ def read_ticket(data: bytes, where: str) -> PortableTicket:
 
     try:
         tensors = load(data)
-        metadata = json.loads(data[8:8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
         header = json.loads(metadata.get("lth", "{}"))
     except (SafetensorError, ValueError) as error:
         raise LthError(f"{where} cannot be read as a ticket: {str(error).splitlines()[0]}") from None
     if header.get("format") != FORMAT:
-        raise LthError(f"{where} is no exported ticket (its header says {header.get('format')!r}); write one with "
-                       "lth export --format safetensors")
+        raise LthError(
+            f"{where} is no exported ticket (its header says {header.get('format')!r}); write one with "
+            "lth export --format safetensors"
+        )
     try:
         content = header["card"]
         if content_of(tensors) != header["content_sha256"]:
             raise LthError(f"{where} is damaged: its tensors are not those that were written")
-        card = Card(**{**content, "input_shape": tuple(content["input_shape"]),
-                       "imports": tuple(content.get("imports", ()))})
-        named = {part: {name.removeprefix(f"{part}/"): tensor for name, tensor in tensors.items()
-                        if name.startswith(f"{part}/")} for part in ("masks", "initial", "trained")}
-        return PortableTicket(card, named["masks"], named["initial"], named["trained"], tensors["mean"],
-                              tensors["scale"])
+        card = Card(
+            **{**content, "input_shape": tuple(content["input_shape"]), "imports": tuple(content.get("imports", ()))}
+        )
+        named = {
+            part: {
+                name.removeprefix(f"{part}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{part}/")
+            }
+            for part in ("masks", "initial", "trained")
+        }
+        return PortableTicket(
+            card, named["masks"], named["initial"], named["trained"], tensors["mean"], tensors["scale"]
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise LthError(f"{where} is damaged, or of another version: {type(error).__name__}: {error}") from None

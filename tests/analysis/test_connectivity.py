@@ -58,8 +58,9 @@ def network_of(build: Callable[[], nn.Module], data: ImageData) -> Network:
 
 
 def with_batch_norm() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(),
-                         nn.Linear(144, 10))
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(144, 10)
+    )
 
 
 def program_of(network: Network, feed: Feed) -> Program:
@@ -69,9 +70,12 @@ def program_of(network: Network, feed: Feed) -> Program:
 def random_copy(network: Network, seeds: int, name: str) -> Cohort:
     """Weights and running statistics out of the air."""
     weights = torch.randn(seeds, network.layout.width, generator=stream(1, name)) * 0.2
-    buffers = {key: torch.rand(seeds, *buffer.shape, generator=stream(2, name + key)) + 0.5
-               if buffer.is_floating_point() else torch.full((seeds, *buffer.shape), 7, dtype=buffer.dtype)
-               for key, buffer in network.buffers.items()}
+    buffers = {
+        key: torch.rand(seeds, *buffer.shape, generator=stream(2, name + key)) + 0.5
+        if buffer.is_floating_point()
+        else torch.full((seeds, *buffer.shape), 7, dtype=buffer.dtype)
+        for key, buffer in network.buffers.items()
+    }
     return weights, buffers
 
 
@@ -103,8 +107,9 @@ def test_barriers_by_hand() -> None:
     height, alpha = barrier(torch.tensor([0.10, 0.20, 0.50, 0.40, 0.30], dtype=torch.float64))
     assert float(height) == pytest.approx(0.50 - 0.20) and float(alpha) == 0.5
     # seeds side by side: flat; falling (half the difference of the ends); a valley; the first of two equal peaks
-    errors = torch.tensor([[0.1, 0.4, 0.2, 0.0], [0.1, 0.3, 0.1, 1.0], [0.1, 0.3, 0.1, 1.0], [0.1, 0.2, 0.2, 0.0]],
-                          dtype=torch.float64)
+    errors = torch.tensor(
+        [[0.1, 0.4, 0.2, 0.0], [0.1, 0.3, 0.1, 1.0], [0.1, 0.3, 0.1, 1.0], [0.1, 0.2, 0.2, 0.0]], dtype=torch.float64
+    )
     height, alpha = barrier(errors)
     assert height.tolist() == pytest.approx([0.0, 0.1, 0.0, 1.0], abs=1e-15)
     assert alpha.tolist() == pytest.approx([0.0, 0.0, 0.0, 1 / 3])
@@ -130,8 +135,7 @@ def test_interpolation_is_exact_at_the_ends_and_between_equal_copies(convolution
 @pytest.mark.parametrize("batch_norm", ["recompute", "interpolate"])
 def test_a_copy_has_no_barrier_to_itself(convolutional: Setting, batch_norm: str) -> None:
     network, feed, a, _ = convolutional
-    errors, losses = path_errors(network, program_of(network, feed), feed, a, a, points=7,
-                                 batch_norm=batch_norm)  # type: ignore[arg-type]
+    errors, losses = path_errors(network, program_of(network, feed), feed, a, a, points=7, batch_norm=batch_norm)  # type: ignore[arg-type]
     assert errors.shape == losses.shape == (7, 2) and errors.dtype == losses.dtype == torch.float64
     assert barrier(errors).height.tolist() == [0.0, 0.0]
     assert barrier(losses).height.tolist() == [0.0, 0.0]
@@ -171,7 +175,7 @@ def test_recomputed_statistics_are_those_of_numpy(convolutional: Setting) -> Non
         bias = views["0.bias"][row].double().numpy()
         means, variances = [], []
         for batch in range(3):  # of 300 // 80; the last 60 images do not fill one
-            chosen = feed.train[row, batch * 80: (batch + 1) * 80]
+            chosen = feed.train[row, batch * 80 : (batch + 1) * 80]
             mean, scale = float(feed.mean[row].item()), float(feed.scale[row].item())
             images = (feed.inputs[chosen, 0].double().numpy() - mean) * scale
             windows = np.lib.stride_tricks.sliding_window_view(images, (3, 3), axis=(1, 2))
@@ -203,13 +207,20 @@ def test_recomputing_draws_nothing_and_leaves_everything_else_as_it_was(convolut
 def make_feed_of(feed: Feed, row: int) -> Feed:
     """The feed of one of its seeds."""
     one = slice(row, row + 1)
-    return replace(feed, seeds=feed.seeds[one], train=feed.train[one], validation=feed.validation[one],
-                   mean=feed.mean[one], scale=feed.scale[one])
+    return replace(
+        feed,
+        seeds=feed.seeds[one],
+        train=feed.train[one],
+        validation=feed.validation[one],
+        mean=feed.mean[one],
+        scale=feed.scale[one],
+    )
 
 
 def perceptron_training(network: Network, feed: Feed, steps: int, start: Start, copy: int = 0) -> CohortTraining:
-    plan = Recipe(Optimizer(learning_rate=2e-3), Schedule(), batch_size=60, steps=steps, evaluate_every=steps,
-                  copy=copy)
+    plan = Recipe(
+        Optimizer(learning_rate=2e-3), Schedule(), batch_size=60, steps=steps, evaluate_every=steps, copy=copy
+    )
     return CohortTraining(network, plan, feed, start).advance()
 
 
@@ -226,8 +237,9 @@ def test_inits_are_parted_by_a_barrier_and_copies_of_a_late_start_are_not(digits
     assert float(barrier(errors).height) > 0.2
     assert float(barrier(losses).height) > 0.3
     assert 0.2 < float(barrier(errors).alpha) < 0.8
-    same, _ = path_errors(network, program, alone, (trained[:1], {}), (trained[1:], {}), points=11,
-                          batch_norm="interpolate")
+    same, _ = path_errors(
+        network, program, alone, (trained[:1], {}), (trained[1:], {}), points=11, batch_norm="interpolate"
+    )
     assert torch.equal(same, errors)  # no batch norm, nothing to choose
 
     start = Start(trained[:1], {}, everything[:1])
@@ -240,12 +252,30 @@ def test_inits_are_parted_by_a_barrier_and_copies_of_a_late_start_are_not(digits
 def test_rows_of_two_seeds_by_hand() -> None:
     errors = torch.tensor([[0.1, 0.0], [0.5, 0.25], [0.3, 0.5]], dtype=torch.float64)
     losses = torch.tensor([[1.0, 1.0], [3.0, math.inf], [2.0, 1.0]], dtype=torch.float64)
-    table = connectivity_rows(errors, losses, "toy-0123456789", Unit("ticket", 0, 3, (4, 6)), step=500, copies=(2, 1),
-                              split="test", batch_norm="recompute")
+    table = connectivity_rows(
+        errors,
+        losses,
+        "toy-0123456789",
+        Unit("ticket", 0, 3, (4, 6)),
+        step=500,
+        copies=(2, 1),
+        split="test",
+        batch_norm="recompute",
+    )
     assert table.schema.equals(CONNECTIVITY, check_metadata=True)
     first, second = table.to_pylist()
-    same = {"experiment_id": "toy-0123456789", "arm": "ticket", "draw": 0, "level": 3, "step": 500, "copy_a": 2,
-            "copy_b": 1, "split": "test", "batch_norm": "recompute", "points": 3}
+    same = {
+        "experiment_id": "toy-0123456789",
+        "arm": "ticket",
+        "draw": 0,
+        "level": 3,
+        "step": 500,
+        "copy_a": 2,
+        "copy_b": 1,
+        "split": "test",
+        "batch_norm": "recompute",
+        "points": 3,
+    }
     assert {name: first[name] for name in same} == {name: second[name] for name in same} == same
     assert (first["seed"], first["error_a"], first["error_b"], first["alpha"]) == (4, 0.3, 0.1, 0.5)
     assert first["barrier"] == pytest.approx(0.3) and first["loss_barrier"] == 1.5
@@ -259,5 +289,13 @@ def test_mistakes_are_refused_in_one_line(convolutional: Setting) -> None:
     with pytest.raises(LthError, match="unknown batch_norm 'keep'"):
         path_errors(network, program_of(network, feed), feed, a, b, batch_norm="keep")  # type: ignore[arg-type]
     with pytest.raises(LthError, match=r"errors \[3, 2\] .* for the 1 seeds"):
-        connectivity_rows(torch.zeros(3, 2), torch.zeros(3, 2), "x", Unit("ticket", 0, 3, (4,)), step=0, copies=(0, 1),
-                          split="test", batch_norm="recompute")
+        connectivity_rows(
+            torch.zeros(3, 2),
+            torch.zeros(3, 2),
+            "x",
+            Unit("ticket", 0, 3, (4,)),
+            step=0,
+            copies=(0, 1),
+            split="test",
+            batch_norm="recompute",
+        )

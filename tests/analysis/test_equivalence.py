@@ -24,8 +24,10 @@ def test_by_hand() -> None:
     assert found.equivalent == pytest.approx(0.00662, abs=1e-5)
 
 
-@given(st.lists(st.integers(-30, 30), min_size=2, max_size=12).filter(lambda values: len(set(values)) > 1),
-       st.integers(1, 20))
+@given(
+    st.lists(st.integers(-30, 30), min_size=2, max_size=12).filter(lambda values: len(set(values)) > 1),
+    st.integers(1, 20),
+)
 def test_as_scipy_has_it(thousandths: list[int], margin: int) -> None:
     differences, bound = np.array(thousandths) / 1000, margin / 1000
     found = margin_test(differences, bound)
@@ -33,7 +35,8 @@ def test_as_scipy_has_it(thousandths: list[int], margin: int) -> None:
     assert found.not_worse == pytest.approx(above, abs=1e-9)
     assert found.worse == pytest.approx(stats.ttest_1samp(differences, -bound, alternative="less").pvalue, abs=1e-9)
     assert found.equivalent == pytest.approx(
-        max(above, stats.ttest_1samp(differences, bound, alternative="less").pvalue), abs=1e-9)
+        max(above, stats.ttest_1samp(differences, bound, alternative="less").pvalue), abs=1e-9
+    )
 
 
 def test_without_spread_and_without_pairs() -> None:

@@ -55,8 +55,11 @@ def perceptron(*widths: int) -> nn.Sequential:
 
 def random_masks(module: nn.Module, density: float, seed: int) -> dict[str, torch.Tensor]:
     generator = stream(seed, "test")
-    return {name: torch.rand(parameter.shape, generator=generator) < density
-            for name, parameter in module.named_parameters() if parameter.ndim > 1}
+    return {
+        name: torch.rand(parameter.shape, generator=generator) < density
+        for name, parameter in module.named_parameters()
+        if parameter.ndim > 1
+    }
 
 
 # Hidden unit 0 has an input and an output, unit 1 no input, unit 2 no output.
@@ -71,19 +74,24 @@ def test_a_2_3_2_network_by_hand() -> None:
 
 def test_the_table_of_a_2_3_2_network_by_hand() -> None:
     network = network_of(lambda: perceptron(2, 3, 2), (1, 1, 2), 2)
-    masks = {"1.weight": torch.stack([FIRST, torch.ones(3, 2, dtype=torch.bool)]),
-             "3.weight": torch.stack([SECOND, torch.ones(2, 3, dtype=torch.bool)])}
+    masks = {
+        "1.weight": torch.stack([FIRST, torch.ones(3, 2, dtype=torch.bool)]),
+        "3.weight": torch.stack([SECOND, torch.ones(2, 3, dtype=torch.bool)]),
+    }
     table = layer_table(network, masks, (1, 1, 2), "toy-0123456789", Unit("ticket", 0, 4, (3, 7)))
 
     assert table.schema.equals(LAYERS, check_metadata=True)
     same = {"experiment_id": "toy-0123456789", "arm": "ticket", "draw": 0, "level": 4, "total": 6}
     names = ("seed", "tensor", "remaining", "density", "effective", "effective_density", "units", "dead_units", "flops")
-    assert table.to_pylist() == [{**same, **dict(zip(names, row, strict=True))} for row in (
-        (3, "1.weight", 3, 1 / 2, 1, 1 / 6, 3, 2, 6),
-        (3, "3.weight", 3, 1 / 2, 1, 1 / 6, 2, 1, 6),
-        (7, "1.weight", 6, 1.0, 6, 1.0, 3, 0, 12),
-        (7, "3.weight", 6, 1.0, 6, 1.0, 2, 0, 12),
-    )]
+    assert table.to_pylist() == [
+        {**same, **dict(zip(names, row, strict=True))}
+        for row in (
+            (3, "1.weight", 3, 1 / 2, 1, 1 / 6, 3, 2, 6),
+            (3, "3.weight", 3, 1 / 2, 1, 1 / 6, 2, 1, 6),
+            (7, "1.weight", 6, 1.0, 6, 1.0, 3, 0, 12),
+            (7, "3.weight", 6, 1.0, 6, 1.0, 2, 0, 12),
+        )
+    ]
 
 
 @given(st.lists(st.integers(1, 6), min_size=2, max_size=6), st.sampled_from([0.1, 0.3, 0.6]), st.integers(0, 10**6))
@@ -98,7 +106,7 @@ def test_perceptrons_agree_with_counted_paths(widths: list[int], density: float,
         for matrix in counts[:position]:
             into = matrix @ into
         onward = np.ones(widths[-1], dtype=np.int64)  # paths from each unit to any output
-        for matrix in reversed(counts[position + 1:]):
+        for matrix in reversed(counts[position + 1 :]):
             onward = matrix.T @ onward
         assert np.array_equal(live[name].numpy(), mask.numpy() & (np.outer(onward, into) > 0))
 
@@ -113,8 +121,11 @@ def test_dead_weights_change_no_output_and_live_ones_do(seed: int) -> None:
     images = torch.rand(8, 4, generator=generator, dtype=torch.float64)
 
     def outputs(kept: dict[str, torch.Tensor]) -> torch.Tensor:
-        zeros = {name: torch.zeros_like(parameter, dtype=torch.float64)
-                 for name, parameter in module.named_parameters() if parameter.ndim == 1}
+        zeros = {
+            name: torch.zeros_like(parameter, dtype=torch.float64)
+            for name, parameter in module.named_parameters()
+            if parameter.ndim == 1
+        }
         return functional_call(module, {**zeros, **{name: weights[name] * kept[name] for name in kept}}, (images,))
 
     everything = outputs(masks)
@@ -131,12 +142,18 @@ def test_a_filter_whose_readers_are_all_pruned_is_dead_with_all_that_feeds_it() 
     masks = dense(module, "0.weight", "2.weight", "5.weight")
     masks["2.weight"][:, 1] = False  # nobody reads filter 1 of the first layer
     masks["5.weight"][:, :16] = False  # nobody reads filter 0 of the second layer, 4x4 positions of it
-    table = layer_table(network_of(lambda: module, (1, 8, 8), 2), cohort_of_one(masks), (1, 8, 8), "x",
-                        Unit("ticket", 0, 1, (0,)))
-    found = {row["tensor"]: (row["remaining"], row["effective"], row["units"], row["dead_units"], row["flops"])
-             for row in table.to_pylist()}
-    assert found == {"0.weight": (27, 18, 3, 1, 2 * 27 * 6 * 6), "2.weight": (36, 18, 2, 1, 2 * 36 * 4 * 4),
-                     "5.weight": (32, 32, 2, 0, 2 * 32)}
+    table = layer_table(
+        network_of(lambda: module, (1, 8, 8), 2), cohort_of_one(masks), (1, 8, 8), "x", Unit("ticket", 0, 1, (0,))
+    )
+    found = {
+        row["tensor"]: (row["remaining"], row["effective"], row["units"], row["dead_units"], row["flops"])
+        for row in table.to_pylist()
+    }
+    assert found == {
+        "0.weight": (27, 18, 3, 1, 2 * 27 * 6 * 6),
+        "2.weight": (36, 18, 2, 1, 2 * 36 * 4 * 4),
+        "5.weight": (32, 32, 2, 0, 2 * 32),
+    }
 
 
 def test_taps_that_see_only_padding_are_dead() -> None:
@@ -189,7 +206,11 @@ def test_a_path_survives_through_the_shortcut() -> None:
     masks["second.weight"][:] = False
     live = live_weights(module, masks, (1, 1, 2))
     assert {name: int(mask.sum()) for name, mask in live.items()} == {
-        "stem.weight": 4, "first.weight": 0, "second.weight": 0, "head.weight": 4}
+        "stem.weight": 4,
+        "first.weight": 0,
+        "second.weight": 0,
+        "head.weight": 4,
+    }
 
     masks["stem.weight"][1] = False  # now unit 1 lives by the branch, or not at all
     masks["second.weight"] = bits("00", "01")
@@ -246,9 +267,14 @@ def test_deep_networks_neither_overflow_nor_vanish(width: int, depth: int, densi
 
 
 NORMS: list[Callable[[], nn.Module]] = [
-    nn.Identity, lambda: nn.BatchNorm2d(6), lambda: nn.BatchNorm2d(6, affine=False, track_running_stats=False),
-    lambda: nn.GroupNorm(2, 6), lambda: nn.LayerNorm([6, 4, 4]), lambda: nn.InstanceNorm2d(6, affine=True),
-    lambda: nn.LocalResponseNorm(3), lambda: nn.RMSNorm([6, 4, 4]),
+    nn.Identity,
+    lambda: nn.BatchNorm2d(6),
+    lambda: nn.BatchNorm2d(6, affine=False, track_running_stats=False),
+    lambda: nn.GroupNorm(2, 6),
+    lambda: nn.LayerNorm([6, 4, 4]),
+    lambda: nn.InstanceNorm2d(6, affine=True),
+    lambda: nn.LocalResponseNorm(3),
+    lambda: nn.RMSNorm([6, 4, 4]),
 ]
 
 
@@ -258,8 +284,18 @@ def test_norms_activations_and_dropout_close_no_path(
     norm: Callable[[], nn.Module], activation: Callable[[], nn.Module]
 ) -> None:
     def build(norm: Callable[[], nn.Module], activation: Callable[[], nn.Module]) -> nn.Sequential:
-        return nn.Sequential(nn.Conv2d(2, 6, 3), norm(), activation(), nn.Dropout(0.5), nn.AvgPool2d(2), nn.Flatten(),
-                             nn.Linear(24, 12), nn.Softmax(1), nn.Linear(12, 3), activation())
+        return nn.Sequential(
+            nn.Conv2d(2, 6, 3),
+            norm(),
+            activation(),
+            nn.Dropout(0.5),
+            nn.AvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(24, 12),
+            nn.Softmax(1),
+            nn.Linear(12, 3),
+            activation(),
+        )
 
     plain, module = build(nn.Identity, nn.Identity), build(norm, activation)
     dead = 0
@@ -267,10 +303,14 @@ def test_norms_activations_and_dropout_close_no_path(
         masks = random_masks(plain, 0.2, seed)
         # Independent of the cuts to 0 and 1: SynFlow's |dR/dw w|, in a network shallow enough for float64.
         parameters = {name: mask.double().requires_grad_() for name, mask in masks.items()}
-        biases = {name: torch.zeros_like(parameter, dtype=torch.float64)
-                  for name, parameter in plain.named_parameters() if parameter.ndim == 1}
-        plain_linear = nn.Sequential(*[nn.Identity() if isinstance(layer, (nn.Dropout, nn.Softmax)) else layer
-                                       for layer in plain])
+        biases = {
+            name: torch.zeros_like(parameter, dtype=torch.float64)
+            for name, parameter in plain.named_parameters()
+            if parameter.ndim == 1
+        }
+        plain_linear = nn.Sequential(
+            *[nn.Identity() if isinstance(layer, (nn.Dropout, nn.Softmax)) else layer for layer in plain]
+        )
         flow = functional_call(plain_linear, {**parameters, **biases}, (torch.ones(1, 2, 6, 6, dtype=torch.float64),))
         gradients = torch.autograd.grad(flow.sum(), list(parameters.values()))
         expected = {name: gradient * parameters[name] > 0 for name, gradient in zip(masks, gradients, strict=True)}
@@ -297,8 +337,9 @@ def test_the_units_of_a_transposed_convolution_are_its_outputs() -> None:
 
     masks = dense(build(), "0.weight", "2.weight")  # [4, 6 / 2, 2, 2] and [2, 6 * 2 * 2]
     masks["0.weight"][2:, 1] = False  # output 1 of the second group
-    table = layer_table(network_of(build, (4, 1, 1), 2), cohort_of_one(masks), (4, 1, 1), "x",
-                        Unit("ticket", 0, 1, (0,)))
+    table = layer_table(
+        network_of(build, (4, 1, 1), 2), cohort_of_one(masks), (4, 1, 1), "x", Unit("ticket", 0, 1, (0,))
+    )
     assert table["units"].to_pylist() == [6, 2]
     assert table["dead_units"].to_pylist() == [1, 0]
     assert table["effective"].to_pylist() == [40, 40]  # 48 less 2 x 4, and 48 less the 2 x 4 that read output 4

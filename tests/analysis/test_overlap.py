@@ -55,18 +55,24 @@ def test_empty_and_dense_masks() -> None:
 @given(st.integers(1, 4), st.integers(1, 4), st.integers(1, 30), st.integers(0, 10**6), st.sampled_from([1, 7, 2**24]))
 def test_every_pair_agrees_with_scikit_learn(a: int, b: int, weights: int, seed: int, floats: int) -> None:
     generator = torch.Generator().manual_seed(seed)
-    masks_a = {"one": torch.rand(a, weights, generator=generator) < 0.6,
-               "two": torch.rand(a, 2, 3, generator=generator) < 0.3}
-    masks_b = {"one": torch.rand(b, weights, generator=generator) < 0.4,
-               "two": torch.rand(b, 2, 3, generator=generator) < 0.7}
+    masks_a = {
+        "one": torch.rand(a, weights, generator=generator) < 0.6,
+        "two": torch.rand(a, 2, 3, generator=generator) < 0.3,
+    }
+    masks_b = {
+        "one": torch.rand(b, weights, generator=generator) < 0.4,
+        "two": torch.rand(b, 2, 3, generator=generator) < 0.7,
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(overlap_module, "_FLOATS_AT_ONCE", floats)  # however it is cut into pieces
         found = overlaps(masks_a, masks_b)
 
     whole_a = torch.cat([part.flatten(1) for part in masks_a.values()], 1).numpy()
     whole_b = torch.cat([part.flatten(1) for part in masks_b.values()], 1).numpy()
-    for agreement, left, right in ((found.tensors["one"], masks_a["one"].numpy(), masks_b["one"].numpy()),
-                                   (found.network, whole_a, whole_b)):
+    for agreement, left, right in (
+        (found.tensors["one"], masks_a["one"].numpy(), masks_b["one"].numpy()),
+        (found.network, whole_a, whole_b),
+    ):
         for i in range(a):
             for j in range(b):
                 assert agreement.intersection[i, j] == np.count_nonzero(left[i] & right[j])
@@ -89,8 +95,11 @@ def test_independent_random_masks_overlap_at_chance() -> None:
     a = {name: random_masks(seeds, n, keep, 10) for name, (n, keep, _) in kept.items()}
     b = {name: random_masks(seeds, n, keep, 20) for name, (n, _, keep) in kept.items()}
     found = overlaps(a, b)
-    for agreement, names in ((found.tensors["first"], ["first"]), (found.tensors["second"], ["second"]),
-                             (found.network, ["first", "second"])):
+    for agreement, names in (
+        (found.tensors["first"], ["first"]),
+        (found.tensors["second"], ["second"]),
+        (found.network, ["first", "second"]),
+    ):
         assert np.unique(agreement.chance).size == 1  # equal counts, equal chance
         expected = sum(kept[name][1] * kept[name][2] / kept[name][0] for name in names)
         variance = sum(float(hypergeom(*kept[name]).var()) for name in names)
@@ -120,17 +129,21 @@ def test_rows_of_seeds_name_every_pair_once() -> None:
     assert table.schema.equals(OVERLAP, check_metadata=True)
     rows = table.to_pylist()
     assert [(row["tensor"], row["seed_a"], row["seed_b"]) for row in rows] == [
-        (tensor, *pair) for tensor in ("one", "two", WHOLE_NETWORK) for pair in ((2, 5), (2, 9), (5, 9))]
+        (tensor, *pair) for tensor in ("one", "two", WHOLE_NETWORK) for pair in ((2, 5), (2, 9), (5, 9))
+    ]
     assert {(row["experiment_id"], row["between"], row["arm_a"], row["draw_b"], row["level_a"]) for row in rows} == {
-        ("toy-0123456789", "seeds", "ticket", 0, 3)}
+        ("toy-0123456789", "seeds", "ticket", 0, 3)
+    }
     assert [row["jaccard"] for row in rows] == [1 / 3, 0.0, 1 / 3, None, 0.0, 0.0, 1 / 3, 0.0, 1 / 4]
     assert [row["chance"] is None for row in rows] == [False] * 3 + [True] + [False] * 5
     assert rows[8]["remaining_a"] == 2 and rows[8]["remaining_b"] == 3 and rows[8]["union"] == 4
 
     late = Unit("ticket", 0, 3, (3, 4))
     some = {name: values[:2] for name, values in masks.items()}
-    across = [overlap_rows(overlaps(left, right), "x", one, other)["seed_a"].to_pylist()
-              for left, right, one, other in ((masks, some, unit, late), (some, masks, late, unit))]
+    across = [
+        overlap_rows(overlaps(left, right), "x", one, other)["seed_a"].to_pylist()
+        for left, right, one, other in ((masks, some, unit, late), (some, masks, late, unit))
+    ]
     assert across == [[2, 2] * 3, [3, 3, 4, 4] * 3]  # together each of the six pairs once
 
 
@@ -139,12 +152,17 @@ def test_rows_of_arms_and_of_levels_pair_a_seed_with_itself() -> None:
     ticket, other = Unit("ticket", 0, 3, (2, 5, 9)), Unit("random_mask", 1, 3, (5, 9, 11))
     rows = overlap_rows(overlaps(masks, masks), "x", ticket, other).to_pylist()
     assert [(row["between"], row["seed_a"], row["seed_b"], row["intersection"]) for row in rows] == [
-        ("arms", 5, 5, 1), ("arms", 9, 9, 1)] * 2  # second against first, third against second
+        ("arms", 5, 5, 1),
+        ("arms", 9, 9, 1),
+    ] * 2  # second against first, third against second
 
     deeper = Unit("ticket", 0, 4, (2, 5, 9))
     levels = overlap_rows(overlaps(masks, masks), "x", ticket, deeper).to_pylist()
     assert [(row["between"], row["seed_a"], row["level_b"], row["jaccard"]) for row in levels[:3]] == [
-        ("levels", 2, 4, 1.0), ("levels", 5, 4, 1.0), ("levels", 9, 4, 1.0)]
+        ("levels", 2, 4, 1.0),
+        ("levels", 5, 4, 1.0),
+        ("levels", 9, 4, 1.0),
+    ]
     assert overlap_rows(overlaps(masks, masks), "x", ticket, Unit("reinit", 0, 3, (0, 1, 3))).num_rows == 0
 
 

@@ -117,8 +117,16 @@ def test_equal_arms_give_p_of_one(levels) -> None:
 
 def test_ratio_by_hand(levels) -> None:
     # ratios 2, 4 and 8: geometric mean 4; logs sd ln 2, t(2, 0.975) = 4.303, half-width 4.303 * ln 2 / sqrt 3.
-    table = levels([row for seed, ratio in enumerate((2, 4, 8)) for row in (
-        ("reinit", seed, 0, 3, 0.9, 100 * (seed + 1) * ratio), ("ticket", seed, 0, 3, 0.9, 100 * (seed + 1)))])
+    table = levels(
+        [
+            row
+            for seed, ratio in enumerate((2, 4, 8))
+            for row in (
+                ("reinit", seed, 0, 3, 0.9, 100 * (seed + 1) * ratio),
+                ("ticket", seed, 0, 3, 0.9, 100 * (seed + 1)),
+            )
+        ]
+    )
     result = paired_log_ratio(table, "reinit", 3, "ticket", 3)
     half = 4.303 * math.log(2) / math.sqrt(3)
     assert (result.n, result.zeros, result.ratio) == (3, 0, pytest.approx(4))

@@ -82,8 +82,13 @@ def test_a_training_held_by_two_units_counts_once(levels) -> None:
 
 
 def test_order_of_rows_changes_no_bit_and_rows_come_sorted(levels) -> None:
-    trainings = [(arm, seed, draw, level, 0.1 * seed + 0.07 * draw + 0.013 * level, 7 * seed)
-                 for seed in range(4) for draw in range(3) for level in (2, 1) for arm in ("ticket", "a_control")]
+    trainings = [
+        (arm, seed, draw, level, 0.1 * seed + 0.07 * draw + 0.013 * level, 7 * seed)
+        for seed in range(4)
+        for draw in range(3)
+        for level in (2, 1)
+        for arm in ("ticket", "a_control")
+    ]
     table = levels(trainings)
     expected = summarise(table)
     assert summarise(table.take([(17 * place) % 48 for place in range(48)])).equals(expected)

@@ -12,8 +12,13 @@ from lth.errors import LthError
 
 def sweep(levels, accuracies: dict[tuple[str, int], list[float | None]]) -> pa.Table:
     """Trainings of seeds 0, 1, ... by (arm, level); the ticket of level n stops early at step 1000 / (n + 1)."""
-    return levels([(arm, seed, 0, level, accuracy, None if accuracy is None else 1000 // (level + 1))
-                   for (arm, level), values in accuracies.items() for seed, accuracy in enumerate(values)])
+    return levels(
+        [
+            (arm, seed, 0, level, accuracy, None if accuracy is None else 1000 // (level + 1))
+            for (arm, level), values in accuracies.items()
+            for seed, accuracy in enumerate(values)
+        ]
+    )
 
 
 def row(table: pa.Table, **where: object) -> dict:
@@ -59,7 +64,11 @@ def test_it_agrees_with_the_paired_comparisons(levels) -> None:
     plain = paired_difference(data, "ticket", 2, "reinit", 2)
     ratio = paired_log_ratio(data, "reinit", 2, "ticket", 2)
     assert (found["difference"], found["low"], found["high"], found["p_different"]) == (
-        plain.mean, plain.low, plain.high, plain.p_value)
+        plain.mean,
+        plain.low,
+        plain.high,
+        plain.p_value,
+    )
     assert (found["speedup"], found["speedup_n"]) == (ratio.ratio, ratio.n)
 
 

@@ -24,23 +24,29 @@ def normalised() -> nn.Module:
 
 @pytest.fixture(params=["perceptron", "batch norm", "own initialisation"])
 def network(request: pytest.FixtureRequest) -> Network:
-    build = normalised if request.param == "batch norm" else partial(
-        build_model, "mlp", SHAPE, 10, {"hidden": [12, 11]})
+    build = (
+        normalised if request.param == "batch norm" else partial(build_model, "mlp", SHAPE, 10, {"hidden": [12, 11]})
+    )
     own = "own" if request.param == "own initialisation" else "glorot_normal"
     return describe(build, SHAPE, 10, prunable_tensors(build(), SHAPE, 10), own)
 
 
 def ticket_of(network: Network, seeds: tuple[int, ...]) -> Ticket:
     """A late-rewound ticket as pruning would hand it over: masks of half, weights and buffers that are not fresh."""
-    masks = {tensor.name: torch.stack([torch.rand(tensor.shape, generator=stream(seed, "mask", index)) < 0.5
-                                       for seed in seeds]) for index, tensor in enumerate(network.prunable)}
+    masks = {
+        tensor.name: torch.stack(
+            [torch.rand(tensor.shape, generator=stream(seed, "mask", index)) < 0.5 for seed in seeds]
+        )
+        for index, tensor in enumerate(network.prunable)
+    }
     weights = initialise(network, seeds) + 1
     buffers = {name: buffer + 1 for name, buffer in initial_buffers(network, seeds).items()}
     return Ticket(masks, weights, buffers)
 
 
-def applied(arm: str, network: Network, seeds: tuple[int, ...] = SEEDS, level: int = 2, draw: int = 0
-            ) -> tuple[Ticket, Ticket]:
+def applied(
+    arm: str, network: Network, seeds: tuple[int, ...] = SEEDS, level: int = 2, draw: int = 0
+) -> tuple[Ticket, Ticket]:
     """The ticket before and after an arm."""
     before = ticket_of(network, seeds)
     return before, ARMS[arm].make(before, Draw(network, seeds, level, draw))
@@ -56,8 +62,16 @@ def same_masks(first: Ticket, second: Ticket) -> bool:
 
 
 def test_the_arms_that_there_are() -> None:
-    assert list(arm_names()) == ["dense", "random_mask", "reinit", "reinit_constant_sign", "reinit_sign",
-                                 "shuffled_mask", "shuffled_weights", "ticket"]
+    assert list(arm_names()) == [
+        "dense",
+        "random_mask",
+        "reinit",
+        "reinit_constant_sign",
+        "reinit_sign",
+        "shuffled_mask",
+        "shuffled_weights",
+        "ticket",
+    ]
     assert all("\n" not in text and len(text) > 20 for text in arm_names().values())
     # What has several draws of a seed; what is trained from step 0 under late rewinding; what gets the whole budget.
     assert {name for name in ARMS if not ARMS[name].random} == {"ticket", "dense", "reinit_constant_sign"}
@@ -98,11 +112,16 @@ def test_reinit_draws_from_the_distribution_of_the_initialisation() -> None:
 
 
 def test_reinit_is_another_draw_for_every_seed_level_and_draw(network: Network) -> None:
-    drawn = [applied("reinit", network, level=level, draw=draw)[1].weights
-             for level, draw in ((1, 0), (2, 0), (2, 1), (12, 0), (1, 2))]
+    drawn = [
+        applied("reinit", network, level=level, draw=draw)[1].weights
+        for level, draw in ((1, 0), (2, 0), (2, 1), (12, 0), (1, 2))
+    ]
 
-    rows = [tuple(prunable_weights(network, weights)[network.prunable[0].name][row].flatten().tolist())
-            for weights in drawn for row in range(len(SEEDS))]
+    rows = [
+        tuple(prunable_weights(network, weights)[network.prunable[0].name][row].flatten().tolist())
+        for weights in drawn
+        for row in range(len(SEEDS))
+    ]
     assert len(set(rows)) == len(rows)
     assert torch.equal(drawn[1], applied("reinit", network, level=2, draw=0)[1].weights)
 
@@ -127,10 +146,16 @@ def test_random_mask_is_another_draw_for_every_seed_level_draw_and_layer(network
         mask.flatten(1)[:, :50] = True  # equal counts, so that equal draws would be equal masks
     ticket = Ticket(full, initialise(network, SEEDS), {})
 
-    drawn = [ARMS["random_mask"].make(ticket, Draw(network, SEEDS, level, draw)).masks
-             for level, draw in ((1, 0), (2, 0), (2, 1), (12, 0), (1, 2))]
-    rows = [tuple(masks[name][row].flatten().nonzero().flatten().tolist())
-            for masks in drawn for name in full for row in range(len(SEEDS))]
+    drawn = [
+        ARMS["random_mask"].make(ticket, Draw(network, SEEDS, level, draw)).masks
+        for level, draw in ((1, 0), (2, 0), (2, 1), (12, 0), (1, 2))
+    ]
+    rows = [
+        tuple(masks[name][row].flatten().nonzero().flatten().tolist())
+        for masks in drawn
+        for name in full
+        for row in range(len(SEEDS))
+    ]
     assert len(set(rows)) == len(rows)
     again = ARMS["random_mask"].make(ticket, Draw(network, SEEDS, 2, 0)).masks
     assert all(torch.equal(again[name], drawn[1][name]) for name in full)
@@ -159,8 +184,9 @@ def test_a_seed_gets_the_same_in_any_cohort(arm: str, network: Network) -> None:
                 place = SEEDS.index(seed)
                 assert torch.equal(other.weights[row], together.weights[place])
                 assert all(torch.equal(other.masks[name][row], together.masks[name][place]) for name in other.masks)
-                assert all(torch.equal(other.buffers[name][row], together.buffers[name][place])
-                           for name in together.buffers)
+                assert all(
+                    torch.equal(other.buffers[name][row], together.buffers[name][place]) for name in together.buffers
+                )
 
 
 @pytest.mark.parametrize("arm", sorted(ARMS))

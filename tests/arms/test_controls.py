@@ -31,8 +31,12 @@ def network() -> Network:
 @pytest.fixture(scope="module")
 def ticket(network: Network) -> Ticket:
     """A ticket rewound to weights that are not the initial ones; another count of ones in every layer and seed."""
-    masks = {tensor.name: torch.stack([torch.rand(tensor.shape, generator=stream(seed, "mask", index)) < 0.3
-                                       for seed in SEEDS]) for index, tensor in enumerate(network.prunable)}
+    masks = {
+        tensor.name: torch.stack(
+            [torch.rand(tensor.shape, generator=stream(seed, "mask", index)) < 0.3 for seed in SEEDS]
+        )
+        for index, tensor in enumerate(network.prunable)
+    }
     return Ticket(masks, initialise(network, SEEDS) * 0.5 + 0.1, initial_buffers(network, SEEDS))
 
 
@@ -101,8 +105,10 @@ def test_reinit_sign_keeps_every_initial_sign_and_draws_magnitudes_as_an_initial
         # Two samples of one distribution: the largest gap of their cumulative distributions (Kolmogorov & Smirnov),
         # whose chance to pass 1.95 sqrt(2 / n) is 1 in 1,000.
         values = torch.cat([magnitudes, known]).sort().values
-        gap = (torch.searchsorted(magnitudes.sort().values, values, right=True)
-               - torch.searchsorted(known.sort().values, values, right=True)).abs().max() / len(known)
+        gap = (
+            torch.searchsorted(magnitudes.sort().values, values, right=True)
+            - torch.searchsorted(known.sort().values, values, right=True)
+        ).abs().max() / len(known)
         assert float(gap) < 1.95 * (2 / len(known)) ** 0.5
 
 
@@ -110,8 +116,9 @@ def test_reinit_constant_sign_is_one_deviation_per_layer(ticket: Ticket, network
     constant, initial = made("reinit_constant_sign", ticket, network), initialise(network, SEEDS)
 
     assert constant.masks is ticket.masks
-    for (name, weights), fans in zip(prunable(network, constant.weights).items(), ((64, 64), (64, 50), (50, 10)),
-                                     strict=True):
+    for (name, weights), fans in zip(
+        prunable(network, constant.weights).items(), ((64, 64), (64, 50), (50, 10)), strict=True
+    ):
         first = prunable(network, initial)[name]
         assert torch.equal(torch.sign(weights), torch.sign(first))
         for row in range(len(SEEDS)):
@@ -143,8 +150,11 @@ def test_the_dense_arm_is_the_network_of_level_zero(ticket: Ticket, network: Net
 def test_every_seed_level_and_draw_of_a_random_arm_is_another(arm: str, ticket: Ticket, network: Network) -> None:
     drawn = [made(arm, ticket, network, level, draw) for level, draw in ((1, 0), (2, 0), (2, 1), (12, 0), (1, 2))]
     name = network.prunable[0].name
-    effective = [(prunable(network, one.weights)[name] * one.masks[name])[row].flatten().tolist()
-                 for one in drawn for row in range(len(SEEDS))]
+    effective = [
+        (prunable(network, one.weights)[name] * one.masks[name])[row].flatten().tolist()
+        for one in drawn
+        for row in range(len(SEEDS))
+    ]
 
     assert len({tuple(weights) for weights in effective}) == 5 * len(SEEDS)
     again = made(arm, ticket, network, 2, 1)

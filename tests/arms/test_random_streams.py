@@ -23,10 +23,26 @@ def test_a_stream_starts_from_the_digest_of_its_name() -> None:
 
 
 def test_seeds_names_and_counters_tell_streams_apart() -> None:
-    names = ["init", "order", "augment", "split", "reinit/level 1", "reinit/level 1/own", "random_mask/1.weight",
-             "shuffled_mask/1.weight", "shuffled_weights/1.weight", "noise/1.weight", "scoring", "scoring/dropout"]
-    started = [stream_seed(seed, name, *counters)
-               for seed in range(20) for name in names for counters in ((), (0,), (1,), (0, 1), (1, 0), (10,))]
+    names = [
+        "init",
+        "order",
+        "augment",
+        "split",
+        "reinit/level 1",
+        "reinit/level 1/own",
+        "random_mask/1.weight",
+        "shuffled_mask/1.weight",
+        "shuffled_weights/1.weight",
+        "noise/1.weight",
+        "scoring",
+        "scoring/dropout",
+    ]
+    started = [
+        stream_seed(seed, name, *counters)
+        for seed in range(20)
+        for name in names
+        for counters in ((), (0,), (1,), (0, 1), (1, 0), (10,))
+    ]
 
     assert len(set(started)) == len(started)
     assert all(0 <= start < 2**63 for start in started)
@@ -36,8 +52,14 @@ def test_seeds_names_and_counters_tell_streams_apart() -> None:
 
 def test_streams_are_uncorrelated() -> None:
     """Neighbouring seeds, counters and other names of one seed: correlations within noise."""
-    drawn = torch.stack([torch.randn(4000, generator=stream(seed, name, counter))
-                         for seed in range(4) for name in ("init", "order") for counter in range(4)])
+    drawn = torch.stack(
+        [
+            torch.randn(4000, generator=stream(seed, name, counter))
+            for seed in range(4)
+            for name in ("init", "order")
+            for counter in range(4)
+        ]
+    )
     correlation = torch.corrcoef(drawn) - torch.eye(len(drawn))
 
     assert float(correlation.abs().max()) < 5 / 4000**0.5

@@ -17,8 +17,20 @@ from lth.results import open as results_in
 from lth.store import Store
 from lth.sweep.here import run_here
 
-CONNECTIVITY = ("connectivity", "smoke", "--seeds", "0-1", "--copies", "2", "--points", "5", "--levels", "0",
-                "--steps", "0it,20it")
+CONNECTIVITY = (
+    "connectivity",
+    "smoke",
+    "--seeds",
+    "0-1",
+    "--copies",
+    "2",
+    "--points",
+    "5",
+    "--levels",
+    "0",
+    "--steps",
+    "0it,20it",
+)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +75,11 @@ def test_overlap_prints_the_means_of_the_rows_that_it_writes(lth, store: Path, e
         printed = {row[1]: row[2:] for row in cells(out, arm)}
         assert set(printed) == {"1", "2"}
         for level, row in printed.items():
-            values = [found for found in rows.to_pylist() if found["arm_a"] == arm and found["tensor"] == ""
-                      and found["level_a"] == int(level)]
+            values = [
+                found
+                for found in rows.to_pylist()
+                if found["arm_a"] == arm and found["tensor"] == "" and found["level_a"] == int(level)
+            ]
             jaccard, chance = (sum(found[name] for found in values) / 3 for name in ("jaccard", "chance"))
             assert row[0] == "3" and float(row[1]) == pytest.approx(jaccard, abs=5e-5)
             assert row[-2] == f"{chance:.4f}" and row[-1] == f"{jaccard / chance:.2f}x"
@@ -78,13 +93,20 @@ def test_overlap_of_arms_and_levels_and_by_layer(lth, store: Path) -> None:  # t
     assert row[2:5] == ["1", "3", "1.0000"]  # the same mask
     out = lth("overlap", "smoke", "--between", "levels", "--arms", "ticket", "--by-layer")[1]
     # level 2 keeps 502 of the 717 weights of level 1, and 116 of 136
-    assert [(row[1], row[5]) for row in cells(out, "ticket")] == [("1.weight", f"{502 / 717:.4f}"),
-                                                                  ("3.weight", f"{116 / 136:.4f}")]
+    assert [(row[1], row[5]) for row in cells(out, "ticket")] == [
+        ("1.weight", f"{502 / 717:.4f}"),
+        ("3.weight", f"{116 / 136:.4f}"),
+    ]
 
 
 def test_a_layer_that_one_mask_leaves_empty_has_no_ratio(lth, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    settings = ["pruning.fraction=0.9", "pruning.levels=3", "pruning.output_factor=1", "arms=[ticket]",
-                "pruning.allow_empty_layers=true"]
+    settings = [
+        "pruning.fraction=0.9",
+        "pruning.levels=3",
+        "pruning.output_factor=1",
+        "arms=[ticket]",
+        "pruning.allow_empty_layers=true",
+    ]
     run_here(load_experiment("smoke", settings), (0,), Store(tmp_path / "lth-store"), load_dataset("digits"))
     options = [word for setting in settings for word in ("--set", setting)]
     status, out, _ = lth("overlap", "smoke", "--between", "levels", "--by-layer", *options)
@@ -97,13 +119,15 @@ def test_connectivity_runs_once_prints_barriers_and_finds_them_again(  # type: i
     """The first run has Prefect, its server and Ray to itself, as a person starts it."""
     command = [str(Path(sys.executable).parent / "lth"), *CONNECTIVITY, "--cores", "2"]
     environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "COLUMNS": "200"}
-    found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280,
-                           check=False)
+    found = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=280, check=False
+    )
     assert found.returncode == 0, found.stderr
     table = results_in(store).connectivity
     rows = table.to_pylist()
     assert sorted((row["step"], row["seed"], row["copy_a"], row["copy_b"]) for row in rows) == [
-        (step, seed, 1, 2) for step in (0, 20) for seed in (0, 1)]
+        (step, seed, 1, 2) for step in (0, 20) for seed in (0, 1)
+    ]
     assert all(row["points"] == 5 and len(row["errors"]) == 5 and row["split"] == "test" for row in rows)
     printed = cells(found.stdout, "ticket", "0")
     assert [row[2:5] for row in printed] == [["0", "2", "2"], ["20", "2", "2"]]  # step, seeds, pairs
@@ -121,30 +145,37 @@ def test_connectivity_runs_once_prints_barriers_and_finds_them_again(  # type: i
     assert results_in(store).connectivity.equals(table)
 
 
-@pytest.mark.parametrize(("arguments", "expected"), [
-    (["connectivity", "smoke", "--arms", "tickets"], ["'tickets'", "random_mask, reinit, ticket"]),
-    (["connectivity", "smoke", "--arms", "dense"], ["'dense'", "add it to arms"]),
-    (["connectivity", "smoke", "--levels", "0,7"], ["level 7", "no masks", "run the sweep first"]),
-    (["connectivity", "smoke", "--levels", "1", "--seeds", "8-9"], ["level 1", "no masks"]),
-    (["connectivity", "smoke", "--levels", "x"], ["--levels 'x'", "0,3,7"]),
-    (["connectivity", "smoke", "--levels", "3-1"], ["--levels '3-1'"]),
-    (["connectivity", "smoke", "--seeds", "2-0"], ["2-0", "0-2"]),
-    (["connectivity", "smoke", "--copies", "1"], ["two copies", "copies 1"]),
-    (["connectivity", "smoke", "--points", "2"], ["three points", "points 2"]),
-    (["connectivity", "smoke", "--splits", "foo"], ["'foo'", "train, test"]),
-    (["connectivity", "smoke", "--splits", "test,val"], ["'val'", "train, test"]),
-    (["connectivity", "smoke", "--steps", "0it,40it"], ["step 40it", "40 steps"]),
-    (["connectivity", "smoke", "--steps", "twenty"], ["'twenty'", "500it"]),
-    (["connectivity", "smoke", "--steps", "5ep"], ["step 5ep", "40 steps"]),
-    (["connectivity", "smoke", "--device", "tpu"], ["'tpu'", "auto, cpu or cuda"]),
-    (["connectivity", "smokes"], ["'smokes'", "did you mean 'smoke'"]),
-    (["connectivity", "smoke", "--store", "ftp://somewhere/else"], ["ftp"]),
-    (["overlap", "smoke", "--arms", "tickets"], ["no committed arm 'tickets'", "it has random_mask, reinit, ticket"]),
-    (["overlap", "smoke", "--levels", "7"], ["no two masks", "other levels or arms"]),
-    (["overlap", "smoke", "--levels", "one"], ["--levels 'one'"]),
-    (["overlap", "digits"], ["digits-", "no two masks"]),
-    (["overlap", "smoke-0000000000"], ["'smoke-0000000000'", "neither a preset nor a file"]),
-], ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None)
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["connectivity", "smoke", "--arms", "tickets"], ["'tickets'", "random_mask, reinit, ticket"]),
+        (["connectivity", "smoke", "--arms", "dense"], ["'dense'", "add it to arms"]),
+        (["connectivity", "smoke", "--levels", "0,7"], ["level 7", "no masks", "run the sweep first"]),
+        (["connectivity", "smoke", "--levels", "1", "--seeds", "8-9"], ["level 1", "no masks"]),
+        (["connectivity", "smoke", "--levels", "x"], ["--levels 'x'", "0,3,7"]),
+        (["connectivity", "smoke", "--levels", "3-1"], ["--levels '3-1'"]),
+        (["connectivity", "smoke", "--seeds", "2-0"], ["2-0", "0-2"]),
+        (["connectivity", "smoke", "--copies", "1"], ["two copies", "copies 1"]),
+        (["connectivity", "smoke", "--points", "2"], ["three points", "points 2"]),
+        (["connectivity", "smoke", "--splits", "foo"], ["'foo'", "train, test"]),
+        (["connectivity", "smoke", "--splits", "test,val"], ["'val'", "train, test"]),
+        (["connectivity", "smoke", "--steps", "0it,40it"], ["step 40it", "40 steps"]),
+        (["connectivity", "smoke", "--steps", "twenty"], ["'twenty'", "500it"]),
+        (["connectivity", "smoke", "--steps", "5ep"], ["step 5ep", "40 steps"]),
+        (["connectivity", "smoke", "--device", "tpu"], ["'tpu'", "auto, cpu or cuda"]),
+        (["connectivity", "smokes"], ["'smokes'", "did you mean 'smoke'"]),
+        (["connectivity", "smoke", "--store", "ftp://somewhere/else"], ["ftp"]),
+        (
+            ["overlap", "smoke", "--arms", "tickets"],
+            ["no committed arm 'tickets'", "it has random_mask, reinit, ticket"],
+        ),
+        (["overlap", "smoke", "--levels", "7"], ["no two masks", "other levels or arms"]),
+        (["overlap", "smoke", "--levels", "one"], ["--levels 'one'"]),
+        (["overlap", "digits"], ["digits-", "no two masks"]),
+        (["overlap", "smoke-0000000000"], ["'smoke-0000000000'", "neither a preset nor a file"]),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
+)
 def test_one_clear_line_before_anything_starts(  # type: ignore[no-untyped-def]
     lth, store: Path, nothing_starts: None, arguments: list[str], expected: list[str]
 ) -> None:
@@ -156,8 +187,11 @@ def test_one_clear_line_before_anything_starts(  # type: ignore[no-untyped-def]
         assert part in lines[0]
 
 
-@pytest.mark.parametrize("arguments", [["overlap", "smoke", "--between", "draws"], ["connectivity"],
-                                       ["connectivity", "smoke", "--batch-norm", "fresh"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [["overlap", "smoke", "--between", "draws"], ["connectivity"], ["connectivity", "smoke", "--batch-norm", "fresh"]],
+    ids=" ".join,
+)
 def test_wrong_calls_are_answered_with_usage(lth, store: Path, nothing_starts: None, arguments: list[str]) -> None:  # type: ignore[no-untyped-def]
     status, _, errors = lth(*arguments)
     assert status == 2 and "Usage" in errors and "Traceback" not in errors
@@ -179,9 +213,14 @@ def test_verdicts_are_those_of_the_declared_margin(lth, store: Path, experiment:
     assert "post hoc" not in again
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (("--arm", "magic"), "arm 'magic' has no verdict; there is ticket, random_mask, reinit"),
-    (("--margin", "-1"), "margin must be above 0"), (("--set", "name=other"), "has no experiment 'other-")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--arm", "magic"), "arm 'magic' has no verdict; there is ticket, random_mask, reinit"),
+        (("--margin", "-1"), "margin must be above 0"),
+        (("--set", "name=other"), "has no experiment 'other-"),
+    ],
+)
 def test_verdicts_refuse_in_one_line(lth, store: Path, arguments: tuple[str, ...], message: str) -> None:  # type: ignore[no-untyped-def]
     status, _, errors = lth("verdicts", "smoke", *arguments)
     assert status == 1 and message in errors and len(errors.splitlines()) <= 2
@@ -232,11 +271,15 @@ def test_export_writes_a_ticket_and_says_what_it_is(lth, store: Path, experiment
     assert (card.experiment_id, card.seed, card.level, card.arm) == (experiment.id, 1, 2, "ticket")
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (("--level", "9"), "has no ticket of seed 1 at level 9"),
-    (("--level", "1", "--format", "pickle"), "unknown format 'pickle'"),
-    (("--level", "1", "--output", "lth-store"), "is there already and not empty"),
-    (("--level", "1", "--set", "name=other"), "has no experiment 'other-")])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--level", "9"), "has no ticket of seed 1 at level 9"),
+        (("--level", "1", "--format", "pickle"), "unknown format 'pickle'"),
+        (("--level", "1", "--output", "lth-store"), "is there already and not empty"),
+        (("--level", "1", "--set", "name=other"), "has no experiment 'other-"),
+    ],
+)
 def test_export_refuses_in_one_line(lth, store: Path, arguments: tuple[str, ...], message: str) -> None:  # type: ignore[no-untyped-def]
     status, _, errors = lth("export", "smoke", "--seed", "1", *arguments)
     assert status == 1 and message in errors and len(errors.splitlines()) == 1
@@ -249,13 +292,21 @@ def test_compare_puts_experiments_side_by_side(lth, store: Path, experiment: Exp
     assert (status, errors) == (0, "") and experiment.id in out and other.id in out and "level 1" in out
     drawn = Path("both.svg").read_text()
     assert "<svg" in drawn and len(drawn) > 5_000
-    for arguments, message in (((experiment.id,), "at least two"), (("smoke", "digits"), "has no experiment 'digits-"),
-                               (("smoke", other.id, "--arm", "magic"), "has no arm 'magic'"),
-                               (("smoke", other.id, "--figure", "x.gif"), "must end in .pdf")):
+    for arguments, message in (
+        ((experiment.id,), "at least two"),
+        (("smoke", "digits"), "has no experiment 'digits-"),
+        (("smoke", other.id, "--arm", "magic"), "has no arm 'magic'"),
+        (("smoke", other.id, "--figure", "x.gif"), "must end in .pdf"),
+    ):
         status, _, errors = lth("compare", *arguments)
         assert status == 1 and message in errors and len(errors.splitlines()) == 1
-    rows = results_in(store).query("SELECT experiment_id, avg(test_accuracy_at_early_stop) AS mean FROM levels "
-                                   "WHERE level = 0 GROUP BY ALL").to_pylist()
+    rows = (
+        results_in(store)
+        .query(
+            "SELECT experiment_id, avg(test_accuracy_at_early_stop) AS mean FROM levels WHERE level = 0 GROUP BY ALL"
+        )
+        .to_pylist()
+    )
     assert all(f"{100 * row['mean']:.2f}" in out for row in rows)
 
 
@@ -274,8 +325,10 @@ def test_report_writes_figures_for_print(lth, store: Path, suffix: str) -> None:
     begins = {"pdf": b"%PDF", "svg": b"<?xml", "png": b"\x89PNG"}[suffix]
     written = {file.name: file.read_bytes() for file in Path("print/all").iterdir()}
     assert (status, errors) == (0, "") and all(f"figure: print/all/{name}" in out for name in written)
-    assert {f"{name}.{suffix}" for name in ("accuracy", "early-stop", "learning-curves", "layers", "cost", "pixels",
-                                            "initial-values")} == set(written)
+    assert {
+        f"{name}.{suffix}"
+        for name in ("accuracy", "early-stop", "learning-curves", "layers", "cost", "pixels", "initial-values")
+    } == set(written)
     assert all(data.startswith(begins) and len(data) > 5_000 for data in written.values())
     lth("report", "smoke", "--figures", "again", "--format", suffix)
     assert written == {file.name: file.read_bytes() for file in Path("again").iterdir()}
@@ -283,8 +336,10 @@ def test_report_writes_figures_for_print(lth, store: Path, suffix: str) -> None:
 
 def test_figures_of_another_format_or_into_a_file_are_refused(lth, store: Path) -> None:  # type: ignore[no-untyped-def]
     Path("file").write_text("")
-    for arguments, message in ((("--figures", "x", "--format", "gif"), "unknown format 'gif'; choose pdf"),
-                               (("--figures", "file"), "cannot write the figure to file/")):
+    for arguments, message in (
+        (("--figures", "x", "--format", "gif"), "unknown format 'gif'; choose pdf"),
+        (("--figures", "file"), "cannot write the figure to file/"),
+    ):
         status, _, errors = lth("report", "smoke", *arguments)
         assert status == 1 and message in errors and len(errors.splitlines()) == 1
 

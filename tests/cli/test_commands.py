@@ -87,19 +87,28 @@ def test_a_mistake_in_sql_is_one_message_that_names_the_tables(lth, store: Path)
 
 
 def test_query_joins_all_three_tables(lth, store: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    sql = ("SELECT l.weights_remaining = sum(m.remaining) AS same, "
-           "(SELECT count(*) FROM metrics) > 100 AS many FROM levels l "
-           "JOIN masks m USING (experiment_id, arm, draw, level, seed) "
-           "GROUP BY l.weights_remaining, l.arm, l.seed, l.level")
+    sql = (
+        "SELECT l.weights_remaining = sum(m.remaining) AS same, "
+        "(SELECT count(*) FROM metrics) > 100 AS many FROM levels l "
+        "JOIN masks m USING (experiment_id, arm, draw, level, seed) "
+        "GROUP BY l.weights_remaining, l.arm, l.seed, l.level"
+    )
     lth("query", sql, "--format", "json", "--output", str(tmp_path / "o.json"))
     found = json.loads((tmp_path / "o.json").read_text())
     assert len(found) == 35 and all(row["same"] and row["many"] for row in found)
 
 
-@pytest.mark.parametrize(("what", "expected"), [
-    ("presets", ["digits", "lenet-mnist", "conv6-cifar10", "smoke"]), ("datasets", ["cifar100", "svhn", "parquet"]),
-    ("models", ["mlp", "lenet5", "conv4"]), ("criteria", ["magnitude"]), ("arms", ["ticket", "reinit", "random_mask"]),
-    ("experiments", ["smoke-", "mlp on digits", "seeds 0-5"])])
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("presets", ["digits", "lenet-mnist", "conv6-cifar10", "smoke"]),
+        ("datasets", ["cifar100", "svhn", "parquet"]),
+        ("models", ["mlp", "lenet5", "conv4"]),
+        ("criteria", ["magnitude"]),
+        ("arms", ["ticket", "reinit", "random_mask"]),
+        ("experiments", ["smoke-", "mlp on digits", "seeds 0-5"]),
+    ],
+)
 def test_list(lth, store: Path, what: str, expected: list[str]) -> None:  # type: ignore[no-untyped-def]
     status, out, _ = lth("list", what)
     assert status == 0 and all(name in out for name in expected)
@@ -109,7 +118,8 @@ def test_show_prints_an_experiment_that_reads_back_as_itself(lth, tmp_path: Path
     status, out, _ = lth("show", "lenet-mnist", "--levels", "3")
     (tmp_path / "again.yaml").write_text(out)
     assert status == 0 and load_experiment(str(tmp_path / "again.yaml")) == load_experiment(
-        "lenet-mnist", ["pruning.levels=3"])
+        "lenet-mnist", ["pruning.levels=3"]
+    )
 
 
 def test_ctrl_c_stops_cleanly_says_how_to_resume_and_loses_nothing(tmp_path: Path) -> None:
@@ -117,11 +127,29 @@ def test_ctrl_c_stops_cleanly_says_how_to_resume_and_loses_nothing(tmp_path: Pat
 
     Nothing of it is left running, and the store resumes.
     """
-    command = [str(Path(sys.executable).parent / "lth"), "run", "smoke", "--seeds", "0-1",
-               "--cores", "2", "--set", "training.duration=4000it", "--set", "training.evaluate_every=1000it"]
+    command = [
+        str(Path(sys.executable).parent / "lth"),
+        "run",
+        "smoke",
+        "--seeds",
+        "0-1",
+        "--cores",
+        "2",
+        "--set",
+        "training.duration=4000it",
+        "--set",
+        "training.evaluate_every=1000it",
+    ]
     environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")}
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     children: list[psutil.Process] = []
     store = Store(tmp_path / "lth-store")
     experiment = load_experiment("smoke", ["training.duration=4000it", "training.evaluate_every=1000it"])

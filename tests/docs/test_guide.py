@@ -63,8 +63,10 @@ def test_your_own_criterion_arm_model_and_data_set_run(in_a_folder: Path) -> Non
     store = Store(in_a_folder / "lth-store")
     run_here(experiment, (0, 1), store, load_dataset("stripes"), device="cpu")
     rows = store.committed(experiment.id).rows.to_pylist()
-    assert {(row["arm"], row["level"]) for row in rows} == {("ticket", 0), *(
-        (arm, level) for arm in ("ticket", "flipped") for level in (1, 2))}
+    assert {(row["arm"], row["level"]) for row in rows} == {
+        ("ticket", 0),
+        *((arm, level) for arm in ("ticket", "flipped") for level in (1, 2)),
+    }
     assert {(row["criterion"], row["model"], row["dataset"]) for row in rows} == {("both_ends", "one_conv", "stripes")}
     assert all(row["status"] == "ok" and row["test_accuracy"] > 0.9 for row in rows)
 

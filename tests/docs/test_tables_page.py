@@ -35,8 +35,11 @@ def test_every_column_is_described_as_the_schema_has_it() -> None:
     sections = dict(re.findall(r"^### (\w+)\n(.*?)(?=^### |\Z)", PAGE, re.DOTALL | re.MULTILINE))
     assert list(sections) == list(tables())
     for name, schema in tables().items():
-        rows = [f"| `{field.name}` | {field.type}{', may be null' if field.nullable else ''} | "
-                f"{field.metadata[b'description'].decode().replace('|', chr(92) + '|')} |" for field in schema]
+        rows = [
+            f"| `{field.name}` | {field.type}{', may be null' if field.nullable else ''} | "
+            f"{field.metadata[b'description'].decode().replace('|', chr(92) + '|')} |"
+            for field in schema
+        ]
         assert [line for line in sections[name].splitlines() if line.startswith("| `")] == rows
 
 

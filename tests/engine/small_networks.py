@@ -48,8 +48,17 @@ def convolutional(data: ImageData, dropout: float = 0.0) -> Network:
 
     def build() -> nn.Module:
         channels = data.input_shape[0]
-        layers: list[nn.Module] = [nn.Conv2d(channels, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(2),
-                                   nn.Conv2d(6, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10)]
+        layers: list[nn.Module] = [
+            nn.Conv2d(channels, 6, 3, padding=1),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 5, 3),
+            nn.BatchNorm2d(5),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.LazyLinear(10),
+        ]
         if dropout:
             layers.insert(8, nn.Dropout(dropout))
         module = nn.Sequential(*layers)
@@ -62,8 +71,12 @@ def convolutional(data: ImageData, dropout: float = 0.0) -> Network:
 
 def recipe(optimizer: Optimizer | None = None, **changes: object) -> Recipe:
     settings: dict[str, object] = {
-        "optimizer": optimizer or Optimizer(learning_rate=0.01), "schedule": Schedule(), "batch_size": 30, "steps": 26,
-        "evaluate_every": 6}
+        "optimizer": optimizer or Optimizer(learning_rate=0.01),
+        "schedule": Schedule(),
+        "batch_size": 30,
+        "steps": 26,
+        "evaluate_every": 6,
+    }
     return Recipe(**{**settings, **changes})  # type: ignore[arg-type]
 
 
@@ -76,8 +89,13 @@ def exact_masks(network: Network, seeds: tuple[int, ...], density: float) -> tor
     return network.masks(masks)
 
 
-def training_of(network: Network, data: ImageData, seeds: tuple[int, ...], plan: Recipe, density: float = 1.0,
-                stack: bool | None = None) -> CohortTraining:
-    start = Start(initialise(network, seeds), initial_buffers(network, seeds),
-                  exact_masks(network, seeds, density))
+def training_of(
+    network: Network,
+    data: ImageData,
+    seeds: tuple[int, ...],
+    plan: Recipe,
+    density: float = 1.0,
+    stack: bool | None = None,
+) -> CohortTraining:
+    start = Start(initialise(network, seeds), initial_buffers(network, seeds), exact_masks(network, seeds, density))
     return CohortTraining(network, plan, make_feed(data, seeds, 100, "channel"), start, stack)

@@ -22,8 +22,10 @@ SEEDS = tuple(range(16))
 
 
 def of_seed(result: Trained, position: int) -> dict[str, torch.Tensor]:
-    found = {name: getattr(result, name)[position]
-             for name in ("weights", "early_stop_step", "early_stop_weights", "diverged")}
+    found = {
+        name: getattr(result, name)[position]
+        for name in ("weights", "early_stop_step", "early_stop_weights", "diverged")
+    }
     found.update({f"buffer {name}": buffer[position] for name, buffer in result.buffers.items()})
     for name in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
         found[name] = getattr(result.curves, name)[:, position]
@@ -33,8 +35,14 @@ def of_seed(result: Trained, position: int) -> dict[str, torch.Tensor]:
 def assert_same_bits(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor], where: str) -> None:
     assert one.keys() == other.keys()
     for name in one:
-        torch.testing.assert_close(one[name], other[name], rtol=0, atol=0, equal_nan=True,
-                                   msg=lambda text, name=name: f"{where}, {name}: {text}")
+        torch.testing.assert_close(
+            one[name],
+            other[name],
+            rtol=0,
+            atol=0,
+            equal_nan=True,
+            msg=lambda text, name=name: f"{where}, {name}: {text}",
+        )
 
 
 @pytest.mark.parametrize("hidden", [(13, 7), (300, 100), (1,)], ids=str)
@@ -42,8 +50,9 @@ def assert_same_bits(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.
 def test_a_perceptron_has_the_same_bits_alone_and_in_any_cohort(optimizer: Optimizer, hidden: tuple[int, ...]) -> None:
     data = images()
     network, plan = perceptron(data, hidden), recipe(optimizer)
-    alone = {seed: of_seed(training_of(network, data, (seed,), plan, 0.5).advance().result(), 0)
-             for seed in (0, 1, 2, 7, 15)}
+    alone = {
+        seed: of_seed(training_of(network, data, (seed,), plan, 0.5).advance().result(), 0) for seed in (0, 1, 2, 7, 15)
+    }
     for size in (2, 3, 8, 16):
         result = training_of(network, data, SEEDS[:size], plan, 0.5).advance().result()
         for seed, expected in alone.items():

@@ -38,19 +38,21 @@ def test_dense_gradients_agree_with_autograd_in_double_precision() -> None:
     program = DenseProgram(network, dense_layers(network))
     likelihood, correct = program.gradients(weights, {}, pixels, labels, gradient, 0)
     for seed in range(3):
-        parameters = {slot.name: weights[seed, slot.offset: slot.offset + slot.size].view(slot.shape).double()
-                      .requires_grad_() for slot in network.layout.slots}
+        parameters = {
+            slot.name: weights[seed, slot.offset : slot.offset + slot.size].view(slot.shape).double().requires_grad_()
+            for slot in network.layout.slots
+        }
         logits = functional_call(network.module, parameters, (pixels[seed].double(),))
         expected = functional.cross_entropy(logits, labels[seed])
         expected.backward()
         assert float(likelihood[seed]) / -20 == pytest.approx(expected.item(), rel=1e-6)
         assert int(correct[seed]) == int((logits.argmax(1) == labels[seed]).sum())
         for slot in network.layout.slots:
-            found = gradient[seed, slot.offset: slot.offset + slot.size].view(slot.shape)
+            found = gradient[seed, slot.offset : slot.offset + slot.size].view(slot.shape)
             torch.testing.assert_close(found.double(), parameters[slot.name].grad, rtol=2e-5, atol=1e-7)
     padding = torch.ones(network.layout.width, dtype=torch.bool)
     for slot in network.layout.slots:
-        padding[slot.offset: slot.offset + slot.size] = False
+        padding[slot.offset : slot.offset + slot.size] = False
     assert torch.equal(gradient[:, padding], gradient_before[:, padding])  # and nothing is written beside them
 
 
@@ -63,8 +65,9 @@ def test_dense_gradients_agree_with_finite_differences() -> None:
     DenseProgram(network, dense_layers(network)).gradients(weights, {}, pixels, labels, gradient, 0)
 
     def loss_at(row: torch.Tensor) -> float:
-        parameters = {slot.name: row[slot.offset: slot.offset + slot.size].view(slot.shape)
-                      for slot in network.layout.slots}
+        parameters = {
+            slot.name: row[slot.offset : slot.offset + slot.size].view(slot.shape) for slot in network.layout.slots
+        }
         hidden = (pixels[0].flatten(1).double() @ parameters["1.weight"].T + parameters["1.bias"]).clamp(min=0)
         logits = hidden @ parameters["3.weight"].T + parameters["3.bias"]
         return float((logits.exp().sum(1).log() - logits[torch.arange(len(logits)), labels[0]]).mean())
@@ -100,7 +103,8 @@ def test_equal_logits_count_as_the_first_class_and_not_as_every_class() -> None:
     network = perceptron(data)
     weights, (pixels, labels) = torch.zeros_like(initialise(network, (0,))), batch(data, 1)
     _, correct = DenseProgram(network, dense_layers(network)).gradients(
-        weights, {}, pixels, labels, torch.zeros_like(weights), 0)
+        weights, {}, pixels, labels, torch.zeros_like(weights), 0
+    )
     assert int(correct[0]) == int((labels == 0).sum()) < 20
 
 
@@ -113,8 +117,15 @@ def test_stacking_and_taking_turns_compute_the_same(make) -> None:  # type: igno
     for program in (StackedProgram(network, "float32"), InTurnProgram(network, (0, 1, 2), "float32")):
         buffers, gradient = initial_buffers(network, (0, 1, 2)), torch.zeros_like(weights)
         loss, correct = program.gradients(weights, buffers, pixels, labels, gradient, 0)
-        found.append({"loss": loss, "correct": correct, "gradient": gradient,
-                      "logits": program.logits(weights, buffers, pixels), **buffers})
+        found.append(
+            {
+                "loss": loss,
+                "correct": correct,
+                "gradient": gradient,
+                "logits": program.logits(weights, buffers, pixels),
+                **buffers,
+            }
+        )
     for name in found[0]:
         torch.testing.assert_close(found[0][name], found[1][name], rtol=1e-4, atol=1e-5)
     if make is convolutional:

@@ -50,14 +50,17 @@ def test_training_figures_are_means_over_the_batches_since_the_last_evaluation()
     for step in range(4):
         pixels, labels = training.batches(step)
         logits = training.program.logits(training.weights, {}, pixels.clone())[0]
-        expected.append((float(functional.cross_entropy(logits, labels[0])),
-                         float((logits.argmax(1) == labels[0]).float().mean())))
+        expected.append(
+            (float(functional.cross_entropy(logits, labels[0])), float((logits.argmax(1) == labels[0]).float().mean()))
+        )
         training.advance(step + 1)
     curves = training.result().curves
     assert curves.train_loss[1:, 0].tolist() == pytest.approx(
-        [(expected[0][0] + expected[1][0]) / 2, (expected[2][0] + expected[3][0]) / 2], rel=1e-5)
+        [(expected[0][0] + expected[1][0]) / 2, (expected[2][0] + expected[3][0]) / 2], rel=1e-5
+    )
     assert curves.train_accuracy[1:, 0].tolist() == pytest.approx(
-        [(expected[0][1] + expected[1][1]) / 2, (expected[2][1] + expected[3][1]) / 2], rel=1e-5)
+        [(expected[0][1] + expected[1][1]) / 2, (expected[2][1] + expected[3][1]) / 2], rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("step", [0, 3, 7])
@@ -87,8 +90,9 @@ def test_evaluate_agrees_with_a_direct_computation_on_every_split() -> None:
             train = data.train_inputs[feed.train[row]].double()
             pixels = (inputs[indices[row]].double() - train.mean()) / train.std(correction=0)
             flat = training.weights[row].double()
-            parameters = {slot.name: flat[slot.offset: slot.offset + slot.size].view(slot.shape)
-                          for slot in network.layout.slots}
+            parameters = {
+                slot.name: flat[slot.offset : slot.offset + slot.size].view(slot.shape) for slot in network.layout.slots
+            }
             logits = torch.func.functional_call(network.module, parameters, (pixels,))
             target = labels[indices[row]]
             assert float(loss[row]) == pytest.approx(float(functional.cross_entropy(logits, target)), rel=1e-5)
@@ -101,8 +105,9 @@ def test_the_splits_do_not_touch_and_the_test_set_takes_no_part_in_training() ->
     for row in range(2):
         together = torch.cat([feed.train[row], feed.validation[row]]).sort().values
         assert torch.equal(together, torch.arange(400))
-    changed = type(data)("other", data.train_inputs, data.train_labels, 255 - data.test_inputs,
-                         (data.test_labels + 1) % 10, data.classes)
+    changed = type(data)(
+        "other", data.train_inputs, data.train_labels, 255 - data.test_inputs, (data.test_labels + 1) % 10, data.classes
+    )
     plan = recipe()
     one = training_of(perceptron(data), data, (0,), plan).advance().result()
     other = training_of(perceptron(data), changed, (0,), plan).advance().result()
@@ -124,8 +129,9 @@ def test_an_epoch_visits_every_example_once_in_an_order_of_its_own() -> None:
         for epoch in epochs:
             # sort rows by a random projection to compare as sets
             key = torch.randn(pixels.shape[1], dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-            torch.testing.assert_close((epoch[seed].double() @ key).sort().values,
-                                       (expected.double() @ key).sort().values)
+            torch.testing.assert_close(
+                (epoch[seed].double() @ key).sort().values, (expected.double() @ key).sort().values
+            )
     assert not torch.equal(epochs[0][0], epochs[1][0]) and not torch.equal(epochs[0][0], epochs[0][1])
 
 
@@ -161,7 +167,8 @@ def test_schedules_by_hand() -> None:
     assert [learning_rate(step, at) for at in (19, 20, 24, 25, 99)] == pytest.approx([0.8, 0.08, 0.08, 0.008, 0.008])
     cosine = recipe_with(Schedule("cosine"))
     assert [learning_rate(cosine, at) for at in (0, 25, 50, 75)] == pytest.approx(
-        [0.8, 0.4 * (1 + math.sqrt(0.5)), 0.4, 0.4 * (1 - math.sqrt(0.5))])
+        [0.8, 0.4 * (1 + math.sqrt(0.5)), 0.4, 0.4 * (1 - math.sqrt(0.5))]
+    )
 
 
 @given(st.sampled_from(["constant", "step", "cosine"]), st.integers(0, 50), st.integers(0, 99))
@@ -172,12 +179,13 @@ def test_a_learning_rate_is_never_above_the_full_rate_nor_below_zero(kind: str, 
 
 def test_a_schedule_is_what_the_optimizer_uses() -> None:
     data = images()
-    training = training_of(perceptron(data), data, (0,),
-                           recipe(Optimizer("sgd", 0.5), schedule=Schedule("step", 0, (3,), 0.25), steps=6))
+    training = training_of(
+        perceptron(data), data, (0,), recipe(Optimizer("sgd", 0.5), schedule=Schedule("step", 0, (3,), 0.25), steps=6)
+    )
     for step in range(6):
         before = training.weights.clone()
         training.advance(step + 1)
-        moved = (before - training.weights)
+        moved = before - training.weights
         rate = 0.5 if step < 3 else 0.125
         torch.testing.assert_close(moved, rate * training.gradient, rtol=1e-3, atol=1e-6)
 

@@ -15,13 +15,35 @@ DURATION = TypeAdapter(Duration)
 
 @pytest.mark.parametrize(
     ("written", "read"),
-    [("50000it", "50000it"), ("160ep", "160ep"), ("007it", "7it"), (" 5it ", "5it"), ("000ep", "0ep"), ("0it", "0it")])
+    [("50000it", "50000it"), ("160ep", "160ep"), ("007it", "7it"), (" 5it ", "5it"), ("000ep", "0ep"), ("0it", "0it")],
+)
 def test_one_text_per_duration(written: str, read: str) -> None:
     assert DURATION.validate_python(written) == read
 
 
-@pytest.mark.parametrize("wrong", ["", "it", "5", 5, 5.0, None, "5 it", "-5it", "+5it", "1e3it", "2.5ep", "5IT", "5its",
-                                   "5it\n5it", "1_000it", "٣it", "9" * 13 + "it", ["5it"]])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        "it",
+        "5",
+        5,
+        5.0,
+        None,
+        "5 it",
+        "-5it",
+        "+5it",
+        "1e3it",
+        "2.5ep",
+        "5IT",
+        "5its",
+        "5it\n5it",
+        "1_000it",
+        "٣it",
+        "9" * 13 + "it",
+        ["5it"],
+    ],
+)
 def test_everything_else_is_refused_by_value(wrong: object) -> None:
     with pytest.raises(ValidationError) as caught:
         DURATION.validate_python(wrong)
@@ -42,14 +64,15 @@ def test_reading_what_was_read_changes_nothing(count: int, unit: str, zeros: int
 
 
 @pytest.mark.parametrize(
-    ("duration", "per_epoch", "steps"),
-    [("600it", 23, 600), ("3ep", 23, 69), ("0ep", 23, 0), ("160ep", 390, 62_400)])
+    ("duration", "per_epoch", "steps"), [("600it", 23, 600), ("3ep", 23, 69), ("0ep", 23, 0), ("160ep", 390, 62_400)]
+)
 def test_epochs_are_full_batches(duration: str, per_epoch: int, steps: int) -> None:
     assert to_steps(duration, per_epoch) == steps
 
 
 @pytest.mark.parametrize(
     ("first", "second", "answer"),
-    [("5it", "9it", True), ("5ep", "9ep", True), ("5it", "9ep", False), ("0it", "9ep", True), ("5ep", "0it", True)])
+    [("5it", "9it", True), ("5ep", "9ep", True), ("5it", "9ep", False), ("0it", "9ep", True), ("5ep", "0it", True)],
+)
 def test_what_can_be_compared_without_the_data(first: str, second: str, answer: bool) -> None:
     assert comparable(first, second) is answer

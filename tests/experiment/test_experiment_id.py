@@ -20,8 +20,13 @@ SGD = "training.optimizer={kind: sgd, learning_rate: 0.1, momentum: 0.9}"
 STEP = "training.schedule={kind: step, milestones: [100it]}"
 LATE = "rewinding={kind: step, step: 10it}"
 PARQUET = "dataset={name: parquet, path: birds, validation: 240}"
-DENSITIES = ["pruning.scope=global", "pruning.fraction=0.2", "pruning.output_factor=1", "pruning.levels=1",
-             "pruning.densities=[0.5]"]
+DENSITIES = [
+    "pruning.scope=global",
+    "pruning.fraction=0.2",
+    "pruning.output_factor=1",
+    "pruning.levels=1",
+    "pruning.densities=[0.5]",
+]
 TAKEN = ["pruning.fraction={dense: 0.2, conv: 0.1}", "transfer.experiment=mnist-0123456789"]
 FINE_TUNE = "rewinding={kind: fine_tune, duration: 10it}"
 
@@ -57,8 +62,10 @@ DECIDING: dict[str, tuple[list[str], list[str]]] = {
     "pruning.remove": ([], ["pruning.remove=units", "pruning.criterion=l1"]),  # units have criteria of their own
     "pruning.criterion": ([], ["pruning.criterion=magnitude_init"]),
     "pruning.when": ([], ["pruning.when=at_initialisation"]),
-    "pruning.scope": (["pruning.fraction=0.2", "pruning.output_factor=1"],
-                      ["pruning.fraction=0.2", "pruning.output_factor=1", "pruning.scope=global"]),
+    "pruning.scope": (
+        ["pruning.fraction=0.2", "pruning.output_factor=1"],
+        ["pruning.fraction=0.2", "pruning.output_factor=1", "pruning.scope=global"],
+    ),
     "pruning.schedule": ([], ["pruning.schedule=one_shot"]),
     "pruning.fraction.dense": ([], ["pruning.fraction.dense=0.28"]),
     "pruning.fraction.conv": ([], ["pruning.fraction.conv=0.2"]),
@@ -66,17 +73,25 @@ DECIDING: dict[str, tuple[list[str], list[str]]] = {
     "pruning.densities": (DENSITIES, [*DENSITIES, "pruning.densities=[0.4]"]),
     "pruning.rounds": ([], ["pruning.rounds=2"]),
     "pruning.scoring.examples": (["pruning.criterion=snip"], ["pruning.criterion=snip", "pruning.scoring.examples=64"]),
-    "pruning.scoring.per_class": (["pruning.criterion=grasp"],
-                                  ["pruning.criterion=grasp", "pruning.scoring.per_class=5"]),
-    "pruning.scoring.batch_size": (["pruning.criterion=taylor"],
-                                   ["pruning.criterion=taylor", "pruning.scoring.batch_size=50"]),
-    "pruning.scoring.temperature": (["pruning.criterion=grasp"],
-                                    ["pruning.criterion=grasp", "pruning.scoring.temperature=1"]),
+    "pruning.scoring.per_class": (
+        ["pruning.criterion=grasp"],
+        ["pruning.criterion=grasp", "pruning.scoring.per_class=5"],
+    ),
+    "pruning.scoring.batch_size": (
+        ["pruning.criterion=taylor"],
+        ["pruning.criterion=taylor", "pruning.scoring.batch_size=50"],
+    ),
+    "pruning.scoring.temperature": (
+        ["pruning.criterion=grasp"],
+        ["pruning.criterion=grasp", "pruning.scoring.temperature=1"],
+    ),
     "pruning.allow_empty_layers": ([], ["pruning.allow_empty_layers=true"]),
     "rewinding.kind": ([], [LATE]),
     "transfer.experiment": (TAKEN, [*TAKEN, "transfer.experiment=mnist-0123456780"]),
-    "transfer.ticket": ([*TAKEN[:1], "pruning.levels=1", f"transfer.ticket={'a' * 64}"],
-                        [*TAKEN[:1], "pruning.levels=1", f"transfer.ticket={'b' * 64}"]),
+    "transfer.ticket": (
+        [*TAKEN[:1], "pruning.levels=1", f"transfer.ticket={'a' * 64}"],
+        [*TAKEN[:1], "pruning.levels=1", f"transfer.ticket={'b' * 64}"],
+    ),
     "rewinding.step": ([LATE], [LATE.replace("10it", "11it")]),
     "rewinding.duration": ([FINE_TUNE], [FINE_TUNE.replace("10it", "11it")]),
 }
@@ -117,11 +132,15 @@ def test_the_id_stays_when_a_sweep_is_extended_or_judged_otherwise(field: str) -
 
 @pytest.mark.parametrize("kind", ["init", "step, step: 10it", "learning_rate", "fine_tune", "none"])
 def test_every_way_of_rewinding_has_an_id_of_its_own(kind: str) -> None:
-    others = [f"rewinding={{kind: {other}}}" for other in ("init", "step, step: 10it", "learning_rate", "fine_tune",
-                                                           "none") if other != kind]
+    others = [
+        f"rewinding={{kind: {other}}}"
+        for other in ("init", "step, step: 10it", "learning_rate", "fine_tune", "none")
+        if other != kind
+    ]
 
     assert load_experiment("digits", [f"rewinding={{kind: {kind}}}"]).id not in {
-        load_experiment("digits", [other]).id for other in others}
+        load_experiment("digits", [other]).id for other in others
+    }
 
 
 def test_the_id_is_the_name_and_ten_hex_digits_of_the_deciding_content() -> None:
@@ -155,27 +174,57 @@ def test_presets_keep_their_ids() -> None:
 def test_what_decides_the_smoke_experiment_field_by_field() -> None:
     """The content behind its pinned id, so that a changed default shows itself by name."""
     assert load_experiment("smoke").deciding() == {
-        "dataset": {"name": "digits", "path": None, "validation": 200, "standardise": "channel", "crop_padding": 0,
-                    "flip": False},
-        "model": {"name": "mlp", "arguments": {"hidden": [16]}, "initialisation": "glorot_normal", "prunable": None,
-                  "output_layer": None},
+        "dataset": {
+            "name": "digits",
+            "path": None,
+            "validation": 200,
+            "standardise": "channel",
+            "crop_padding": 0,
+            "flip": False,
+        },
+        "model": {
+            "name": "mlp",
+            "arguments": {"hidden": [16]},
+            "initialisation": "glorot_normal",
+            "prunable": None,
+            "output_layer": None,
+        },
         "training": {
-            "optimizer": {"kind": "adam", "learning_rate": 0.005, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8,
-                          "weight_decay": 0.0},
-            "schedule": {"kind": "constant", "warmup": "0it"}, "batch_size": 32, "duration": "40it",
-            "evaluate_every": "10it", "precision": "float32"},
-        "pruning": {"remove": "weights", "criterion": "magnitude", "when": "after_training", "scope": "layer",
-                    "schedule": "iterative", "fraction": {"dense": 0.3, "conv": 0.1}, "output_factor": 0.5,
-                    "densities": None, "rounds": None,
-                    "scoring": {"examples": None, "per_class": None, "batch_size": None, "temperature": None},
-                    "allow_empty_layers": False},
+            "optimizer": {
+                "kind": "adam",
+                "learning_rate": 0.005,
+                "beta1": 0.9,
+                "beta2": 0.999,
+                "epsilon": 1e-8,
+                "weight_decay": 0.0,
+            },
+            "schedule": {"kind": "constant", "warmup": "0it"},
+            "batch_size": 32,
+            "duration": "40it",
+            "evaluate_every": "10it",
+            "precision": "float32",
+        },
+        "pruning": {
+            "remove": "weights",
+            "criterion": "magnitude",
+            "when": "after_training",
+            "scope": "layer",
+            "schedule": "iterative",
+            "fraction": {"dense": 0.3, "conv": 0.1},
+            "output_factor": 0.5,
+            "densities": None,
+            "rounds": None,
+            "scoring": {"examples": None, "per_class": None, "batch_size": None, "temperature": None},
+            "allow_empty_layers": False,
+        },
         "rewinding": {"kind": "init"},
     }
 
 
 def test_canonical_json_is_one_text_per_content() -> None:
     assert canonical_json({"b": 1, "a": {"d": [1.0, 1e-8, None], "c": "ß"}}) == canonical_json(
-        {"a": {"c": "ß", "d": [1.0, 1e-8, None]}, "b": 1})
+        {"a": {"c": "ß", "d": [1.0, 1e-8, None]}, "b": 1}
+    )
     assert canonical_json({"b": 1.0, "a": "ß"}) == '{"a":"\\u00df","b":1.0}'
     assert canonical_json(0.1 + 0.2) == "0.30000000000000004"
     # SHA-256 of the two bytes {}, as `printf '{}' | sha256sum` says it.

@@ -21,9 +21,16 @@ training:
   duration: 2000it
 pruning: {levels: 3}
 """
-SETTINGS = ["name=mine", "dataset.name=mnist", "dataset.validation=4000", "training.optimizer.kind=sgd",
-            "training.optimizer.learning_rate=0.05", "training.optimizer.momentum=0.8", "training.duration=2000it",
-            "pruning.levels=3"]
+SETTINGS = [
+    "name=mine",
+    "dataset.name=mnist",
+    "dataset.validation=4000",
+    "training.optimizer.kind=sgd",
+    "training.optimizer.learning_rate=0.05",
+    "training.optimizer.momentum=0.8",
+    "training.duration=2000it",
+    "pruning.levels=3",
+]
 
 
 def written(folder: Path, text: str, name: str = "experiment.yaml") -> str:
@@ -90,9 +97,22 @@ def test_published_presets_say_what_was_published(name: str) -> None:
 
 def test_the_presets_that_there_are() -> None:
     assert preset_names() == [
-        "conv2-cifar10", "conv4-cifar10", "conv6-cifar10", "digits", "lenet-mnist", "lenet-mnist-snip",
-        "resnet20-cifar10", "resnet20-cifar10-late", "resnet20-cifar10-low", "resnet20-cifar10-warmup", "smoke",
-        "vgg16-cifar10", "vgg16-cifar10-late", "vgg19-cifar10", "vgg19-cifar10-warmup"]
+        "conv2-cifar10",
+        "conv4-cifar10",
+        "conv6-cifar10",
+        "digits",
+        "lenet-mnist",
+        "lenet-mnist-snip",
+        "resnet20-cifar10",
+        "resnet20-cifar10-late",
+        "resnet20-cifar10-low",
+        "resnet20-cifar10-warmup",
+        "smoke",
+        "vgg16-cifar10",
+        "vgg16-cifar10-late",
+        "vgg19-cifar10",
+        "vgg19-cifar10-warmup",
+    ]
     for name in preset_names():
         assert load_experiment(name).name == name
         assert preset_text(name).startswith("# ")  # says of itself what it is
@@ -135,8 +155,13 @@ def test_another_kind_of_optimizer_starts_afresh(tmp_path: Path) -> None:
     # Nothing of Adam's settings is left, not even the learning rate: SGD's own defaults count.
     for setting in ("training.optimizer.kind=sgd", "training.optimizer={kind: sgd}"):
         sgd = load_experiment(source, [setting]).training.optimizer
-        assert sgd.model_dump() == {"kind": "sgd", "learning_rate": 0.1, "momentum": 0.9, "nesterov": False,
-                                    "weight_decay": 0.0}
+        assert sgd.model_dump() == {
+            "kind": "sgd",
+            "learning_rate": 0.1,
+            "momentum": 0.9,
+            "nesterov": False,
+            "weight_decay": 0.0,
+        }
     # What the person sets beside it is never dropped silently.
     assert "kind 'sgd' has no such field; 'adam' has" in refusal(source, ["training.optimizer.beta1=0.4", setting])
     # The same kind keeps what is not mentioned.
@@ -181,9 +206,16 @@ def test_a_part_without_its_kind_is_of_the_default_kind(tmp_path: Path) -> None:
 
 
 def test_settings_are_yaml_values() -> None:
-    experiment = load_experiment("digits", [
-        "model.arguments.hidden=[20, 10]", "dataset.flip=true", "training.optimizer.learning_rate=1e-3",
-        "model.prunable=null", "training.duration=0700it"])
+    experiment = load_experiment(
+        "digits",
+        [
+            "model.arguments.hidden=[20, 10]",
+            "dataset.flip=true",
+            "training.optimizer.learning_rate=1e-3",
+            "model.prunable=null",
+            "training.duration=0700it",
+        ],
+    )
 
     assert experiment.model.arguments == {"hidden": [20, 10]}
     assert experiment.dataset.flip is True
@@ -194,11 +226,10 @@ def test_settings_are_yaml_values() -> None:
 
 @pytest.mark.parametrize("setting", ["training.duration", "=2", "a..b=1", ".=1", "training.=5"])
 def test_a_setting_that_is_none_is_refused(setting: str) -> None:
-    assert refusal("digits", [setting]) == (
-        f"--set {setting!r} is not key=value; e.g. --set training.duration=2000it")
+    assert refusal("digits", [setting]) == (f"--set {setting!r} is not key=value; e.g. --set training.duration=2000it")
 
 
-@pytest.mark.parametrize("text", ["2020-13-45", "[", "!!python/name:os.system", "*x", "{a: 1, a: 2}", "["*5000])
+@pytest.mark.parametrize("text", ["2020-13-45", "[", "!!python/name:os.system", "*x", "{a: 1, a: 2}", "[" * 5000])
 def test_a_setting_that_yaml_cannot_read_counts_as_text(text: str) -> None:
     assert load_experiment("digits", [f"model.arguments.x={text}"]).model.arguments["x"] == text
 
@@ -255,8 +286,12 @@ def test_a_file_that_is_no_experiment_is_refused_by_name(tmp_path: Path, text: s
 
 def test_a_python_tag_is_never_run(tmp_path: Path) -> None:
     trace = tmp_path / "ran"
-    refusal(written(tmp_path, f"name: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path "
-                              f"['{trace}']]\n"))
+    refusal(
+        written(
+            tmp_path,
+            f"name: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path ['{trace}']]\n",
+        )
+    )
     assert not trace.exists()
 
 
@@ -268,8 +303,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 
 def test_these_rooms_start_light_and_know_nothing_of_orchestration() -> None:
-    code = ("import sys, lth.experiment, lth.models, lth.pruning, lth.arms; lth.experiment.load_experiment('digits');"
-            "heavy = ['prefect', 'ray', 'flows', 'tasks', 'torchvision', 'sklearn', 'matplotlib', 'duckdb', 's3fs'];"
-            "print([name for name in heavy if name in sys.modules])")
+    code = (
+        "import sys, lth.experiment, lth.models, lth.pruning, lth.arms; lth.experiment.load_experiment('digits');"
+        "heavy = ['prefect', 'ray', 'flows', 'tasks', 'torchvision', 'sklearn', 'matplotlib', 'duckdb', 's3fs'];"
+        "print([name for name in heavy if name in sys.modules])"
+    )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "[]"

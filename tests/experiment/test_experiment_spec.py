@@ -38,8 +38,19 @@ def test_every_part_is_frozen_and_refuses_unknown_fields() -> None:
     parts = [*sections(load_experiment("digits", [LATE])), Execution(), RewindLearningRate(), FineTune(), NoRewinding()]
 
     assert {type(part).__name__ for part in parts} >= {
-        "Experiment", "Dataset", "Model", "Training", "Adam", "Constant", "Pruning", "PruningFraction", "Scoring",
-        "RewindToStep", "Arm", "Execution"}
+        "Experiment",
+        "Dataset",
+        "Model",
+        "Training",
+        "Adam",
+        "Constant",
+        "Pruning",
+        "PruningFraction",
+        "Scoring",
+        "RewindToStep",
+        "Arm",
+        "Execution",
+    }
     for part in parts:
         with pytest.raises(ValidationError, match="frozen"):
             setattr(part, next(iter(type(part).model_fields)), "x")
@@ -61,16 +72,37 @@ def objects(schema: Any) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("model", [Experiment, Execution])
 def test_every_field_of_every_part_has_a_description(model: type[BaseModel]) -> None:
-    described = [(part["title"], field, content.get("description", ""))
-                 for part in objects(model.model_json_schema()) for field, content in part["properties"].items()]
+    described = [
+        (part["title"], field, content.get("description", ""))
+        for part in objects(model.model_json_schema())
+        for field, content in part["properties"].items()
+    ]
 
     assert [where for where in described if len(where[2]) < 4] == []
     assert all(part.get("description") for part in objects(model.model_json_schema()))
     if model is Experiment:
         titles = {title for title, _, _ in described}
-        assert titles == {"Experiment", "Dataset", "Model", "Training", "Transfer", "Adam", "SGD", "Constant", "Step",
-                          "Cosine", "Pruning", "PruningFraction", "Scoring", "RewindToInit", "RewindToStep",
-                          "RewindLearningRate", "FineTune", "NoRewinding", "Arm"}
+        assert titles == {
+            "Experiment",
+            "Dataset",
+            "Model",
+            "Training",
+            "Transfer",
+            "Adam",
+            "SGD",
+            "Constant",
+            "Step",
+            "Cosine",
+            "Pruning",
+            "PruningFraction",
+            "Scoring",
+            "RewindToInit",
+            "RewindToStep",
+            "RewindLearningRate",
+            "FineTune",
+            "NoRewinding",
+            "Arm",
+        }
 
 
 def test_every_number_has_bounds() -> None:
@@ -97,7 +129,13 @@ def test_the_form_takes_its_choices_from_a_valid_json_schema() -> None:
     wrong["pruning"]["levels"] = -1
     assert [list(error.path) for error in validator.iter_errors(wrong)] == [["pruning", "levels"]]
     assert schema["$defs"]["Pruning"]["properties"]["scope"]["enum"] == [
-        "layer", "global", "uniform", "uniform_plus", "erk", "smart_ratio"]
+        "layer",
+        "global",
+        "uniform",
+        "uniform_plus",
+        "erk",
+        "smart_ratio",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -202,11 +240,14 @@ def test_a_field_missing_in_the_file_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rewind", "duration"), [("5000it", "160ep"), ("2ep", "600it"), ("159ep", "160ep"), ("0it", "1it")])
+    ("rewind", "duration"), [("5000it", "160ep"), ("2ep", "600it"), ("159ep", "160ep"), ("0it", "1it")]
+)
 def test_rewind_steps_that_are_or_may_be_within_the_training_are_accepted(rewind: str, duration: str) -> None:
     """Steps against epochs can only be judged once the data set is known."""
-    experiment = load_experiment("digits", [f"training.duration={duration}", "training.evaluate_every=1it",
-                                            f"rewinding={{kind: step, step: {rewind}}}"])
+    experiment = load_experiment(
+        "digits",
+        [f"training.duration={duration}", "training.evaluate_every=1it", f"rewinding={{kind: step, step: {rewind}}}"],
+    )
 
     assert experiment.rewinding == RewindToStep(step=rewind)
 

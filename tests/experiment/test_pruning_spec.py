@@ -66,10 +66,14 @@ def refusal(*settings: str) -> str:
         (["pruning.criterion=snip", "pruning.scoring.example=5"], ["did you mean pruning.scoring.examples?"]),
         (["pruning.criterion=movement", "pruning.when=at_initialisation"], ["'movement'", "after_training"]),
         (["pruning.when=at_init"], ["pruning.when", "'at_init'", "'at_initialisation'"]),
-        (["pruning.when=at_initialisation", "rewinding={kind: step, step: 5it}"],
-         ["'at_initialisation'", "rewinding.kind to init", "'step'"]),
-        (["pruning.when=at_initialisation", "rewinding={kind: learning_rate}"],
-         ["'at_initialisation'", "rewinding.kind to init", "'learning_rate'"]),
+        (
+            ["pruning.when=at_initialisation", "rewinding={kind: step, step: 5it}"],
+            ["'at_initialisation'", "rewinding.kind to init", "'step'"],
+        ),
+        (
+            ["pruning.when=at_initialisation", "rewinding={kind: learning_rate}"],
+            ["'at_initialisation'", "rewinding.kind to init", "'learning_rate'"],
+        ),
         (["pruning.rounds=0"], ["pruning.rounds", "got 0"]),
         (["pruning.rounds=many"], ["pruning.rounds", "got 'many'"]),
         (["pruning.allow_empty_layers=3"], ["pruning.allow_empty_layers", "got 3"]),
@@ -100,8 +104,12 @@ def test_a_mistake_gets_one_line_with_the_value_and_the_remedy(settings: list[st
 
 
 def test_what_is_not_said_follows_from_what_is() -> None:
-    pruning = Experiment.model_validate({"name": "a", "pruning": {
-        "criterion": "snip", "when": "at_initialisation", "scope": "global", "densities": [0.05, 0.02]}}).pruning
+    pruning = Experiment.model_validate(
+        {
+            "name": "a",
+            "pruning": {"criterion": "snip", "when": "at_initialisation", "scope": "global", "densities": [0.05, 0.02]},
+        }
+    ).pruning
 
     assert pruning.levels == 2  # one for each density
     assert pruning.output_factor == 1.0  # all layers compete for one density
@@ -131,7 +139,7 @@ def test_fine_tuning_for_as_long_as_the_training_is_the_default() -> None:
         assert load_experiment("digits", [f"rewinding={{{setting}}}"]).rewinding == FineTune(duration=duration)
 
 
-MINE = '''
+MINE = """
 from dataclasses import replace
 
 from lth.arms import register_arm
@@ -146,7 +154,7 @@ def smallest(weights):
 @register_arm("flipped", "the ticket's mask, its weights with the opposite sign", random=False)
 def flipped(ticket, draw):
     return replace(ticket, weights=-ticket.weights)
-'''
+"""
 
 
 @pytest.fixture
@@ -163,8 +171,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_a_users_criterion_and_arm_come_from_a_file_beside_the_experiment(folder: Path) -> None:
     (folder / "my_methods.py").write_text(MINE)
-    (folder / "mine.yaml").write_text("preset: smoke\nimports: [my_methods]\narms: [ticket, flipped]\n"
-                                      "pruning: {criterion: smallest, levels: 1}\n")
+    (folder / "mine.yaml").write_text(
+        "preset: smoke\nimports: [my_methods]\narms: [ticket, flipped]\npruning: {criterion: smallest, levels: 1}\n"
+    )
     experiment = load_experiment("mine.yaml")
     assert experiment.imports == ("my_methods",)
     assert CRITERIA.names()["smallest"] == "-|w|, the opposite of magnitude"
@@ -173,8 +182,9 @@ def test_a_users_criterion_and_arm_come_from_a_file_beside_the_experiment(folder
     run_here(experiment, (0, 1), store, load_dataset("digits"))
     where = store.committed(experiment.id).where
     trained = store.read_checkpoint(experiment.id, Unit("ticket", 0, 0, (0, 1)).name)["trained/1.weight"].abs()
-    masks = torch.from_numpy(store.read_masks(experiment.id, {seed: where["ticket", 0, 1, seed] for seed in (0, 1)})
-                             ["1.weight"])
+    masks = torch.from_numpy(
+        store.read_masks(experiment.id, {seed: where["ticket", 0, 1, seed] for seed in (0, 1)})["1.weight"]
+    )
     for row in range(2):
         assert float(trained[row][masks[row]].max()) <= float(trained[row][~masks[row]].min())
     assert ("flipped", 0, 1, 0) in where
@@ -187,8 +197,10 @@ def test_another_process_imports_the_users_module_too(folder: Path) -> None:
     """A worker is handed the experiment as JSON and knows of no module but what that names."""
     (folder / "my_methods.py").write_text(MINE)
     text = load_experiment("smoke", ["imports=my_methods", "pruning.criterion=smallest"]).model_dump_json()
-    code = ("import sys; from lth.experiment import Experiment; from lth.pruning import CRITERIA; "
-            "Experiment.model_validate_json(sys.argv[1]); print('smallest' in CRITERIA)")
+    code = (
+        "import sys; from lth.experiment import Experiment; from lth.pruning import CRITERIA; "
+        "Experiment.model_validate_json(sys.argv[1]); print('smallest' in CRITERIA)"
+    )
     # -P: as a command that is started as a program, which does not search the folder that it is started in.
     answer = subprocess.run([sys.executable, "-P", "-c", code, text], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "True"
@@ -207,18 +219,24 @@ def mine({need}):
 """
 
 
-@pytest.mark.parametrize(("text", "wanted"), [
-    ("def broken(:\n", ["SyntaxError"]),
-    ("import sys\nsys.exit(3)\n", ["SystemExit", "3"]),
-    ("raise RuntimeError('first line\\nsecond line')\n", ["RuntimeError: first line"]),
-    (REGISTERED.format(name="mine", need="weight"),
-     ["criterion 'mine' asks for 'weight', which is no evidence", "there is weights, initial_weights, gradient"]),
-    (REGISTERED.format(name="snip", need="weights"),
-     ["a criterion named 'snip' is registered already, by lth.pruning.criteria.snip", "another name"]),
-], ids=["syntax", "exit", "two lines", "no evidence", "taken name"])
-def test_a_module_that_cannot_be_imported_is_named_with_its_reason(
-    folder: Path, text: str, wanted: list[str]
-) -> None:
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("def broken(:\n", ["SyntaxError"]),
+        ("import sys\nsys.exit(3)\n", ["SystemExit", "3"]),
+        ("raise RuntimeError('first line\\nsecond line')\n", ["RuntimeError: first line"]),
+        (
+            REGISTERED.format(name="mine", need="weight"),
+            ["criterion 'mine' asks for 'weight', which is no evidence", "there is weights, initial_weights, gradient"],
+        ),
+        (
+            REGISTERED.format(name="snip", need="weights"),
+            ["a criterion named 'snip' is registered already, by lth.pruning.criteria.snip", "another name"],
+        ),
+    ],
+    ids=["syntax", "exit", "two lines", "no evidence", "taken name"],
+)
+def test_a_module_that_cannot_be_imported_is_named_with_its_reason(folder: Path, text: str, wanted: list[str]) -> None:
     (folder / "broken_methods.py").write_text(text)
     answer = refusal("imports=[broken_methods]")
     assert "imports: importing 'broken_methods' failed" in answer

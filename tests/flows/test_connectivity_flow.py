@@ -28,8 +28,14 @@ TWO_CORES = Execution(cores=2, cohort_size=2)
 def test_the_flow_lands_what_measuring_here_gives_and_only_what_is_missing(tmp_path: Path) -> None:
     experiment, store, digits = load_experiment("smoke", ["name=lines"]), Store(tmp_path), load_dataset("digits")
     run_here(experiment, (0, 1, 2), store, digits)
-    options = {"levels": [0, 1], "arms": ["ticket", "random_mask"], "steps": ["0it", "1ep"], "copies": 2, "points": 3,
-               "execution": TWO_CORES}
+    options = {
+        "levels": [0, 1],
+        "arms": ["ticket", "random_mask"],
+        "steps": ["0it", "1ep"],
+        "copies": 2,
+        "points": 3,
+        "execution": TWO_CORES,
+    }
     assert connectivity(experiment, "0-1", store.url, **options) == 2 * (2 + 2 * 2)  # level 0: the ticket only
     assert connectivity(experiment, "0-2", store.url, **options) == 2 + 2 * 2
     assert connectivity(experiment, "0-2", store.url, **options) == 0

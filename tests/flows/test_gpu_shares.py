@@ -62,10 +62,12 @@ def test_a_share_that_was_asked_for_stands() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU here")
 def test_a_gpu_that_torch_does_not_see_is_one_line_before_anything_trains(tmp_path: Path) -> None:
     """Ray counts what it was told that a machine has."""
-    code = ("import ray; ray.init(address='local', num_cpus=2, num_gpus=1, include_dashboard=False); "
-            "from flows.sweep import sweep; from lth.experiment import load_experiment\n"
-            f"try: sweep(load_experiment('smoke'), '0', {str(tmp_path)!r})\n"
-            "except Exception as error: print(type(error).__name__, error)")
+    code = (
+        "import ray; ray.init(address='local', num_cpus=2, num_gpus=1, include_dashboard=False); "
+        "from flows.sweep import sweep; from lth.experiment import load_experiment\n"
+        f"try: sweep(load_experiment('smoke'), '0', {str(tmp_path)!r})\n"
+        "except Exception as error: print(type(error).__name__, error)"
+    )
     output = subprocess.run([sys.executable, "-c", code], check=True, timeout=200, capture_output=True, text=True)
     assert "LthError Ray offers a GPU on " in output.stdout and "sees none there; install" in output.stdout
     assert not list(tmp_path.glob("levels/*/*"))

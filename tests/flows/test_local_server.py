@@ -28,8 +28,11 @@ with temporary_server():
 def started(seconds: int, home: Path) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
     """A process with a temporary server, and all that it started."""
     process = subprocess.Popen(
-        [sys.executable, "-c", CODE.format(seconds=seconds)], stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"})
+        [sys.executable, "-c", CODE.format(seconds=seconds)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PREFECT_HOME": str(home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"},
+    )
     assert process.stdout is not None and process.stdout.readline() == "started\n"
     members = psutil.Process(process.pid).children(recursive=True)
     assert any("uvicorn" in " ".join(member.cmdline()) for member in members)

@@ -48,8 +48,11 @@ def task_runs(name: str) -> list[TaskRun]:
             newest = max(runs, key=lambda run: run.created)
             from prefect.client.schemas.filters import FlowRunFilterId, TaskRunFilter
 
-            found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[newest.id])),
-                                          task_run_filter=TaskRunFilter(), limit=200)
+            found = client.read_task_runs(
+                flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[newest.id])),
+                task_run_filter=TaskRunFilter(),
+                limit=200,
+            )
             if found and all(run.state and run.state.is_final() for run in found):
                 return list(found)
             time.sleep(0.5)
@@ -126,9 +129,15 @@ def test_ray_learns_no_more_names_from_more_seeds(tmp_path: Path, monkeypatch: p
 
     monkeypatch.setattr(Cluster, "submit", listen)
     sweep(smoke("pruning.levels=1", "arms=[ticket, reinit:2]"), "0-5", str(tmp_path), Execution(cores=2, cohort_size=1))
-    assert named == {"prepare · digits", *(
-        f"{stage} · level {level} · {arm}" for stage in ("rewind", "train", "evaluate")
-        for level, arm in ((0, "ticket"), (1, "ticket"), (1, "reinit"))), "prune · level 1 · ticket"}
+    assert named == {
+        "prepare · digits",
+        *(
+            f"{stage} · level {level} · {arm}"
+            for stage in ("rewind", "train", "evaluate")
+            for level, arm in ((0, "ticket"), (1, "ticket"), (1, "reinit"))
+        ),
+        "prune · level 1 · ticket",
+    }
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="heaps are glibc's")
@@ -153,8 +162,9 @@ def test_all_threads_share_two_heaps(limited: bool) -> None:
             print(told.read().count(b"<heap nr="), os.environ.get("MALLOC_ARENA_MAX"))
         """)
     environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
-    told = subprocess.run([sys.executable, "-c", script, str(limited)], env=environment, capture_output=True, text=True,
-                          check=True).stdout.split()
+    told = subprocess.run(
+        [sys.executable, "-c", script, str(limited)], env=environment, capture_output=True, text=True, check=True
+    ).stdout.split()
     assert told == ["2", "2"] if limited else int(told[0]) > 8
 
 
@@ -170,8 +180,10 @@ def test_a_unit_that_another_sweep_is_at_is_left_to_it(tmp_path: Path, caplog: p
         if isinstance(event, UnitChanged) and event.what != "started":
             ended.append(event)
             if len(ended) == 2:  # seed 2, at both levels
-                for kind, suffix in (("checkpoints", "safetensors"), *((kind, "parquet") for kind in (
-                        "metrics", "masks", "levels"))):
+                for kind, suffix in (
+                    ("checkpoints", "safetensors"),
+                    *((kind, "parquet") for kind in ("metrics", "masks", "levels")),
+                ):
                     key = f"{kind}/experiment={experiment.id}/{first}.{suffix}"
                     assert store.create(key, alone.read(key) or b"")
                 other.give_back(first)
@@ -220,8 +232,9 @@ def kill_a_training_worker(killed: list[str]) -> None:
 
 
 def test_a_killed_ray_worker_costs_only_its_unit(tmp_path: Path) -> None:
-    experiment = smoke("name=killed", "training.duration=3000it", "training.evaluate_every=500it", "arms=[ticket]",
-                       "pruning.levels=1")
+    experiment = smoke(
+        "name=killed", "training.duration=3000it", "training.evaluate_every=500it", "arms=[ticket]", "pruning.levels=1"
+    )
     killed: list[str] = []
     murderer = threading.Thread(target=kill_a_training_worker, args=(killed,))
     murderer.start()
@@ -269,12 +282,16 @@ def test_other_data_under_the_same_name_are_refused(tmp_path: Path) -> None:
     assert not store.committed(experiment.id).where
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    (("training.batch_size=3000",), "batch_size is 3000, larger than the 1237 training examples"),
-    (("dataset.validation=5000",), "dataset.validation is 5000, but the training set has only 1437"),
-    (("pruning.levels=40", "pruning.fraction=0.9"), "level 4 would leave layer '1.weight' empty"),
-    (("dataset={name: parquet, path: nowhere, validation: 10}",), "nowhere"),
-], ids=lambda value: "" if isinstance(value, tuple) else value[:20])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("training.batch_size=3000",), "batch_size is 3000, larger than the 1237 training examples"),
+        (("dataset.validation=5000",), "dataset.validation is 5000, but the training set has only 1437"),
+        (("pruning.levels=40", "pruning.fraction=0.9"), "level 4 would leave layer '1.weight' empty"),
+        (("dataset={name: parquet, path: nowhere, validation: 10}",), "nowhere"),
+    ],
+    ids=lambda value: "" if isinstance(value, tuple) else value[:20],
+)
 def test_what_only_the_data_can_tell_is_refused_before_anything_trains(
     tmp_path: Path, settings: tuple[str, ...], message: str, events: list[Any]
 ) -> None:
@@ -313,10 +330,13 @@ def test_a_local_ray_is_ended_with_the_sweep_and_heard_by_nobody_else(tmp_path: 
     assert len(Store(tmp_path).committed(smoke("pruning.levels=0").id).where) == 1
 
 
-@pytest.mark.parametrize(("execution", "message"), [
-    (Execution(cores=2, threads=64), "a unit needs 64 cores on one machine"),
-    (Execution(cores=1, device="cuda"), "Ray has no GPU"),
-])
+@pytest.mark.parametrize(
+    ("execution", "message"),
+    [
+        (Execution(cores=2, threads=64), "a unit needs 64 cores on one machine"),
+        (Execution(cores=1, device="cuda"), "Ray has no GPU"),
+    ],
+)
 def test_a_share_that_no_machine_has_room_for_is_refused(tmp_path: Path, execution: Execution, message: str) -> None:
     with pytest.raises(LthError, match=message):
         sweep(smoke(), "0", str(tmp_path), execution)

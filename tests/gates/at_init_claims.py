@@ -22,8 +22,14 @@ def snip_claims(levels: pa.Table) -> list[Claim]:
     error = mean_interval([100 * (1 - value) for value in at_98.values()])
     return [
         _less_than("SNIP error - dense error at 95% sparsity", dense, at_95, 0.3, "1.6 - 1.7 = -0.1 pp"),
-        Claim("at init", "SNIP error at 98% sparsity", f"{error.mean:.2f}% [{error.low:.2f}, {error.high:.2f}]",
-              "2.4 ± 0.4%", abs(error.mean - 2.4) <= 0.4, "2.4%"),
+        Claim(
+            "at init",
+            "SNIP error at 98% sparsity",
+            f"{error.mean:.2f}% [{error.low:.2f}, {error.high:.2f}]",
+            "2.4 ± 0.4%",
+            abs(error.mean - 2.4) <= 0.4,
+            "2.4%",
+        ),
     ]
 
 
@@ -34,19 +40,35 @@ def small_vgg_claims(tables: Tables) -> list[Claim]:
         _more_than("SynFlow - SNIP at density 1%", one["synflow"], one["snip"], 0.0, False, "90.08 - 89.15 (VGG-16)"),
         _more_than("SNIP - random at density 1%", one["snip"], one["random"], 0.0, True, "89.15 - 79.14 (VGG-16)"),
     ]
-    ticket, moved = ({name: _finals(tables["10%"][name], arm, level) for name, level in AT["10%"].items()}
-                     for arm in ("ticket", "shuffled_mask"))
-    claims.append(_more_than("magnitude after training: ticket - shuffled mask at density 10%", ticket["magnitude"],
-                             moved["magnitude"], 0.0, True, "hurts"))
+    ticket, moved = (
+        {name: _finals(tables["10%"][name], arm, level) for name, level in AT["10%"].items()}
+        for arm in ("ticket", "shuffled_mask")
+    )
+    claims.append(
+        _more_than(
+            "magnitude after training: ticket - shuffled mask at density 10%",
+            ticket["magnitude"],
+            moved["magnitude"],
+            0.0,
+            True,
+            "hurts",
+        )
+    )
     for name, label in (("snip", "SNIP"), ("synflow", "SynFlow")):
-        claims.append(_less_than(f"{label}: ticket - shuffled mask at density 10%", ticket[name], moved[name], 1.0,
-                                 "keeps or improves"))
+        claims.append(
+            _less_than(
+                f"{label}: ticket - shuffled mask at density 10%", ticket[name], moved[name], 1.0, "keeps or improves"
+            )
+        )
     return claims
 
 
 def _finals(levels: pa.Table, arm: str, level: int) -> dict[int, float]:
-    return {row["seed"]: row["test_accuracy"] for row in seed_means(levels, ["test_accuracy"]).to_pylist()
-            if row["arm"] == arm and row["level"] == level}
+    return {
+        row["seed"]: row["test_accuracy"]
+        for row in seed_means(levels, ["test_accuracy"]).to_pylist()
+        if row["arm"] == arm and row["level"] == level
+    }
 
 
 def _difference(one: Mapping[int, float], other: Mapping[int, float]) -> tuple[float, str]:
@@ -54,11 +76,18 @@ def _difference(one: Mapping[int, float], other: Mapping[int, float]) -> tuple[f
     return interval.mean, f"{interval.mean:+.2f} pp [{interval.low:+.2f}, {interval.high:+.2f}]"
 
 
-def _more_than(text: str, one: Mapping[int, float], other: Mapping[int, float], bound: float, strict: bool,
-               published: str) -> Claim:
+def _more_than(
+    text: str, one: Mapping[int, float], other: Mapping[int, float], bound: float, strict: bool, published: str
+) -> Claim:
     mean, found = _difference(one, other)
-    return Claim("at init", text, found, f"{'>' if strict else '>='} {bound:+g} pp",
-                 mean > bound if strict else mean >= bound, published)
+    return Claim(
+        "at init",
+        text,
+        found,
+        f"{'>' if strict else '>='} {bound:+g} pp",
+        mean > bound if strict else mean >= bound,
+        published,
+    )
 
 
 def _less_than(text: str, one: Mapping[int, float], other: Mapping[int, float], bound: float, published: str) -> Claim:

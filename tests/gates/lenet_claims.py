@@ -37,20 +37,40 @@ def claims(levels: pa.Table) -> list[Claim]:
         ratio = paired_log_ratio(levels, other[0], other[1], "ticket", 7)
         name = "dense" if other[1] == 0 else "re-init"
         strict = other[0] == "reinit"
-        found.append(Claim("3", f"early stop of {name} / early stop of the ticket at 21.1%",
-                           f"{ratio.ratio:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]",
-                           f"{'>' if strict else '>='} {bound:g}x",
-                           ratio.ratio > bound if strict else ratio.ratio >= bound, published))
+        found.append(
+            Claim(
+                "3",
+                f"early stop of {name} / early stop of the ticket at 21.1%",
+                f"{ratio.ratio:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}]",
+                f"{'>' if strict else '>='} {bound:g}x",
+                ratio.ratio > bound if strict else ratio.ratio >= bound,
+                published,
+            )
+        )
     found.append(_difference(levels, "4", ("ticket", 15), ("random_mask", 15), "random mask", 1.5, ""))
     return found
 
 
-def _difference(levels: pa.Table, number: str, one: tuple[str, int], other: tuple[str, int], name: str, bound: float,
-                published: str, strict: bool = False) -> Claim:
+def _difference(
+    levels: pa.Table,
+    number: str,
+    one: tuple[str, int],
+    other: tuple[str, int],
+    name: str,
+    bound: float,
+    published: str,
+    strict: bool = False,
+) -> Claim:
     difference = paired_difference(levels, *one, *other, column=EARLY)
     mean, low, high = (100 * value for value in (difference.mean, difference.low, difference.high))
-    return Claim(number, f"ticket - {name} at {DENSITY[one[1]]}", f"{mean:+.2f} pp [{low:+.2f}, {high:+.2f}]",
-                 f"{'>' if strict else '>='} {bound:+g} pp", mean > bound if strict else mean >= bound, published)
+    return Claim(
+        number,
+        f"ticket - {name} at {DENSITY[one[1]]}",
+        f"{mean:+.2f} pp [{low:+.2f}, {high:+.2f}]",
+        f"{'>' if strict else '>='} {bound:+g} pp",
+        mean > bound if strict else mean >= bound,
+        published,
+    )
 
 
 def accuracy(levels: pa.Table, arm: str, level: int) -> str:

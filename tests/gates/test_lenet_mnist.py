@@ -31,8 +31,18 @@ def levels() -> pa.Table:
     if not (data_root() / "MNIST" / "raw").is_dir():
         pytest.skip(f"MNIST is not in {data_root()}; set LTH_DATA_DIR")
     store = os.environ.get("LTH_GATES_STORE", str(ROOT / "gates-store"))
-    command = [sys.executable, "-c", "from flows.cli import main; main()", "run", "lenet-mnist", "--seeds", "0-4",
-               "--store", store, *(part for setting in SETTINGS for part in ("--set", setting))]
+    command = [
+        sys.executable,
+        "-c",
+        "from flows.cli import main; main()",
+        "run",
+        "lenet-mnist",
+        "--seeds",
+        "0-4",
+        "--store",
+        store,
+        *(part for setting in SETTINGS for part in ("--set", setting)),
+    ]
     subprocess.run(command, check=True, cwd=ROOT)
     found = Store(store).committed(load_experiment("lenet-mnist", SETTINGS).id).rows
     write_results(found)
@@ -48,20 +58,37 @@ def write_results(levels: pa.Table) -> None:
     first = levels.slice(0, 1).to_pylist()[0]
     hours = sum(levels["train_seconds"].to_pylist()) / 3600
     lines = [
-        BEGIN, "",
+        BEGIN,
+        "",
         f"Experiment `{first['experiment_id']}`, seeds 0-4 (n = 5), {levels.num_rows} trainings of 10,000 steps "
         f"(published: 50,000), device {first['device']}, {first['threads']} thread a cohort, "
-        f"{hours:.2f} core-hours of training, code {first['code_version']}.", "",
-        "| claim | found: mean [95% t interval] | must be | holds | published |", "|---|---|---|---|---|",
-        *(f"| {claim.number}. {claim.text} | {claim.found} | {claim.bound} | {'yes' if claim.holds else '**no**'} | "
-          f"{claim.published} |" for claim in claims(levels)), "",
-        "Test accuracy at early stop in %, mean ± half of the 95% t interval over 5 seeds:", "",
-        "| density | ticket | re-init | random mask |", "|---|---|---|---|",
+        f"{hours:.2f} core-hours of training, code {first['code_version']}.",
+        "",
+        "| claim | found: mean [95% t interval] | must be | holds | published |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {claim.number}. {claim.text} | {claim.found} | {claim.bound} | {'yes' if claim.holds else '**no**'} | "
+            f"{claim.published} |"
+            for claim in claims(levels)
+        ),
+        "",
+        "Test accuracy at early stop in %, mean ± half of the 95% t interval over 5 seeds:",
+        "",
+        "| density | ticket | re-init | random mask |",
+        "|---|---|---|---|",
         f"| 100% (dense) | {accuracy(levels, 'ticket', 0)} | | |",
-        *(f"| {density} | {accuracy(levels, 'ticket', level)} | {accuracy(levels, 'reinit', level)} | "
-          f"{accuracy(levels, 'random_mask', level)} |" for level, density in DENSITY.items()), "",
-        "![accuracy against density](images/lenet-mnist-accuracy.png)", "",
-        "![early-stop step against density](images/lenet-mnist-early-stop.png)", "", END]
+        *(
+            f"| {density} | {accuracy(levels, 'ticket', level)} | {accuracy(levels, 'reinit', level)} | "
+            f"{accuracy(levels, 'random_mask', level)} |"
+            for level, density in DENSITY.items()
+        ),
+        "",
+        "![accuracy against density](images/lenet-mnist-accuracy.png)",
+        "",
+        "![early-stop step against density](images/lenet-mnist-early-stop.png)",
+        "",
+        END,
+    ]
     page = ROOT / "docs" / "results.md"
     text = page.read_text()
     before, after = text.split(BEGIN)[0], text.split(END)[1]
@@ -71,7 +98,15 @@ def write_results(levels: pa.Table) -> None:
 def test_the_ladder_is_the_published_one_to_the_weight(levels: pa.Table) -> None:
     counts = {row["level"]: row["weights_remaining"] for row in levels.to_pylist()}
     assert {level: counts[level] for level in (0, 1, 3, 7, 9, 15, 16, 19)} == {
-        0: 266_200, 1: 213_060, 3: 136_511, 7: 56_094, 9: 35_981, 15: 9_537, 16: 7_650, 19: 3_958}
+        0: 266_200,
+        1: 213_060,
+        3: 136_511,
+        7: 56_094,
+        9: 35_981,
+        15: 9_537,
+        16: 7_650,
+        19: 3_958,
+    }
     assert levels.num_rows == 5 * (1 + 19 * 3) and set(levels["status"].to_pylist()) == {"ok"}
 
 

@@ -20,8 +20,11 @@ VALIDATOR = Draft202012Validator(json.loads((Path(__file__).parent / "schemas" /
 COMPOSE = yaml.safe_load((INFRA / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "lth" in service["image"]}
-EXAMPLE = dict(line.split("=", 1) for line in (INFRA / "compose.env.example").read_text().splitlines()
-               if line and not line.startswith("#"))
+EXAMPLE = dict(
+    line.split("=", 1)
+    for line in (INFRA / "compose.env.example").read_text().splitlines()
+    if line and not line.startswith("#")
+)
 
 
 def filled(text: object, values: dict[str, str]) -> str:
@@ -54,20 +57,36 @@ def test_ports_are_published_on_loopback_only(values: dict[str, str]) -> None:
 def test_what_must_be_filled_in_is_asked_for() -> None:
     text = (INFRA / "compose.yaml").read_text()
     needed = set(re.findall(r"\$\{(\w+):\?", text))
-    assert needed == {"LTH_PREFECT_AUTH", "LTH_POSTGRES_PASSWORD", "LTH_RAY_TOKEN", "LTH_STORE", "AWS_ACCESS_KEY_ID",
-                      "AWS_SECRET_ACCESS_KEY"}
+    assert needed == {
+        "LTH_PREFECT_AUTH",
+        "LTH_POSTGRES_PASSWORD",
+        "LTH_RAY_TOKEN",
+        "LTH_STORE",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+    }
     assert all("fill-in" in EXAMPLE[name] for name in needed)
     assert set(EXAMPLE) <= set(re.findall(r"\$\{(\w+)", text))  # nothing in the example that nobody reads
-    stated = [(name, variable, value) for name, service in SERVICES.items()
-              for variable, value in service.get("environment", {}).items()
-              if re.search("PASSWORD|TOKEN|SECRET|AUTH_STRING|ACCESS_KEY", variable)]
+    stated = [
+        (name, variable, value)
+        for name, service in SERVICES.items()
+        for variable, value in service.get("environment", {}).items()
+        if re.search("PASSWORD|TOKEN|SECRET|AUTH_STRING|ACCESS_KEY", variable)
+    ]
     assert len(stated) > 10
     assert all(str(value).startswith("${") for _, _, value in stated)
 
 
 def test_services_of_ours_share_image_and_settings() -> None:
-    assert set(OURS) == {"prefect-server", "register", "prefect-worker", "ray-head", "ray-worker", "ray-gpu-worker",
-                         "s3-bucket"}
+    assert set(OURS) == {
+        "prefect-server",
+        "register",
+        "prefect-worker",
+        "ray-head",
+        "ray-worker",
+        "ray-gpu-worker",
+        "s3-bucket",
+    }
     assert len({service["image"] for service in OURS.values()}) == 1
     for service in OURS.values():
         environment = service["environment"]
@@ -76,8 +95,11 @@ def test_services_of_ours_share_image_and_settings() -> None:
         assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
         assert service["cap_drop"] == ["ALL"]
     assert SERVICES["prefect-worker"]["environment"]["PREFECT_FLOWS_HEARTBEAT_FREQUENCY"] == "30"
-    storage = [{name: service["environment"].get(name) for name in ("LTH_STORE", "LTH_DATA_DIR", "AWS_ENDPOINT_URL")}
-               for name, service in OURS.items() if "ray" in name or name == "prefect-worker"]
+    storage = [
+        {name: service["environment"].get(name) for name in ("LTH_STORE", "LTH_DATA_DIR", "AWS_ENDPOINT_URL")}
+        for name, service in OURS.items()
+        if "ray" in name or name == "prefect-worker"
+    ]
     assert len(storage) == 4
     assert all(here == storage[0] for here in storage)
     assert all("healthcheck" in service for service in SERVICES.values() if service["restart"] == "unless-stopped")
@@ -95,8 +117,12 @@ def test_the_image_is_what_was_tested() -> None:
     assert "--constraint constraints.txt" in text
     assert re.search(r"^FROM python:3\.11", text, re.M)
     assert re.search(r"^USER 1000$", text, re.M)
-    for name in ("DO_NOT_TRACK=1", "PREFECT_SERVER_ANALYTICS_ENABLED=false", "RAY_USAGE_STATS_ENABLED=0",
-                 "MALLOC_ARENA_MAX=2"):
+    for name in (
+        "DO_NOT_TRACK=1",
+        "PREFECT_SERVER_ANALYTICS_ENABLED=false",
+        "RAY_USAGE_STATS_ENABLED=0",
+        "MALLOC_ARENA_MAX=2",
+    ):
         assert name in text
     copied = {source for line in re.findall(r"^COPY (.+) \S+$", text, re.M) for source in line.split()}
     assert all((ROOT / source).exists() for source in copied)
@@ -105,8 +131,12 @@ def test_the_image_is_what_was_tested() -> None:
 
 
 def entrypoint(**environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([INFRA / "entrypoint", "echo", "started"], capture_output=True, text=True,
-                          env={"PATH": os.environ["PATH"], **environment})
+    return subprocess.run(
+        [INFRA / "entrypoint", "echo", "started"],
+        capture_output=True,
+        text=True,
+        env={"PATH": os.environ["PATH"], **environment},
+    )
 
 
 def test_entrypoint_starts_what_has_its_secrets() -> None:
@@ -114,9 +144,16 @@ def test_entrypoint_starts_what_has_its_secrets() -> None:
     assert entrypoint(RAY_AUTH_TOKEN="a$b'c\"d e*", AWS_ACCESS_KEY_ID="key").stdout == "started\n"
 
 
-@pytest.mark.parametrize(("name", "value"), [
-    ("RAY_AUTH_TOKEN", ""), ("RAY_AUTH_TOKEN", "fill-in"), ("PREFECT_SERVER_API_AUTH_STRING", "lth:fill-in"),
-    ("PREFECT_SERVER_DATABASE_PASSWORD", "fill-in"), ("AWS_SECRET_ACCESS_KEY", "")])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RAY_AUTH_TOKEN", ""),
+        ("RAY_AUTH_TOKEN", "fill-in"),
+        ("PREFECT_SERVER_API_AUTH_STRING", "lth:fill-in"),
+        ("PREFECT_SERVER_DATABASE_PASSWORD", "fill-in"),
+        ("AWS_SECRET_ACCESS_KEY", ""),
+    ],
+)
 def test_entrypoint_refuses_empty_secrets_and_placeholders(name: str, value: str) -> None:
     refused = entrypoint(**{name: value})
     assert refused.returncode == 2

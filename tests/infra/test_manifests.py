@@ -24,7 +24,8 @@ PLACEHOLDER = "fill-in"
 
 DEFINITIONS = {name: json.loads((SCHEMAS / f"{name}.json").read_text()) for name in ("kubernetes", "kuberay")}
 REGISTRY: Registry[Any] = Registry().with_resources(
-    [(schema["$id"], Resource.from_contents(schema)) for schema in DEFINITIONS.values()])
+    [(schema["$id"], Resource.from_contents(schema)) for schema in DEFINITIONS.values()]
+)
 
 Manifest = dict[str, Any]
 
@@ -104,7 +105,8 @@ def test_a_misspelt_field_anywhere_is_refused(manifest: Manifest) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "path", "wrong"), [
+    ("name", "path", "wrong"),
+    [
         ("RayCluster-lth-ray", "spec.workerGroupSpecs.1.maxReplicas", "four"),
         ("RayCluster-lth-ray", "spec.headGroupSpec.rayStartParams.num-cpus", 0),
         ("RayCluster-lth-ray", "spec.authOptions.mode", "password"),
@@ -114,7 +116,8 @@ def test_a_misspelt_field_anywhere_is_refused(manifest: Manifest) -> None:
         ("Deployment-prefect-server", "spec.template.spec.containers.0.ports.0.containerPort", "4200"),
         ("NetworkPolicy-nothing-comes-in", "spec.policyTypes", "Ingress"),
         ("ConfigMap-lth-settings", "data.PREFECT_FLOWS_HEARTBEAT_FREQUENCY", 30),
-    ])
+    ],
+)
 def test_a_value_of_the_wrong_type_is_refused(name: str, path: str, wrong: object) -> None:
     mutant = copy.deepcopy(named(name))
     *parents, last = path.split(".")
@@ -178,8 +181,10 @@ def test_every_pod_of_ours_has_one_image_one_environment_and_few_rights() -> Non
 
 
 def clusters() -> dict[str, Manifest]:
-    return {"RayCluster": named("RayCluster-lth-ray")["spec"],
-            "RayJob": named("RayJob-lth-job-")["spec"]["rayClusterSpec"]}
+    return {
+        "RayCluster": named("RayCluster-lth-ray")["spec"],
+        "RayJob": named("RayJob-lth-job-")["spec"]["rayClusterSpec"],
+    }
 
 
 @pytest.mark.parametrize("kind", ["RayCluster", "RayJob"])
@@ -196,8 +201,10 @@ def test_ray_nodes_agree_and_are_shut(kind: str) -> None:
     storage = [(node["volumeMounts"], node["envFrom"]) for node in nodes]
     assert all(here == storage[0] for here in storage)
     assert all(group["rayStartParams"]["disable-usage-stats"] == "true" for group in groups)
-    assert all([check["name"] for check in group["template"]["spec"]["initContainers"]] == ["refuse-placeholders"]
-               for group in groups)
+    assert all(
+        [check["name"] for check in group["template"]["spec"]["initContainers"]] == ["refuse-placeholders"]
+        for group in groups
+    )
     assert cluster["enableInTreeAutoscaling"] is True
     for group in cluster["workerGroupSpecs"]:
         assert 0 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"] <= 100
@@ -216,11 +223,18 @@ def test_only_named_traffic_comes_in() -> None:
     assert {"podSelector": {}, "policyTypes": ["Ingress"]} in policies
     for service in (manifest for manifest in manifests() if manifest["kind"] == "Service"):
         assert service["spec"].get("type", "ClusterIP") == "ClusterIP"
-    labels = [value for manifest in manifests() for path, value in places(manifest)
-              if path.lower().endswith("template.metadata.labels")]
+    labels = [
+        value
+        for manifest in manifests()
+        for path, value in places(manifest)
+        if path.lower().endswith("template.metadata.labels")
+    ]
     for policy in policies:  # a policy that selects nobody protects nobody
-        wanted = {key: value for key, value in policy["podSelector"].get("matchLabels", {}).items()
-                  if not key.startswith("ray.io/")}  # KubeRay's own
+        wanted = {
+            key: value
+            for key, value in policy["podSelector"].get("matchLabels", {}).items()
+            if not key.startswith("ray.io/")
+        }  # KubeRay's own
         assert any(wanted.items() <= given.items() for given in labels), wanted
 
 

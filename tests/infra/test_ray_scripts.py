@@ -19,8 +19,14 @@ def environment(tmp_path: Path) -> dict[str, str]:
     ray = tmp_path / "ray"
     ray.write_text('#!/bin/sh\necho "$@"\nenv | grep -E "^(RAY|MALLOC)_" | sort\n')
     ray.chmod(0o755)
-    return {"PATH": os.environ["PATH"], "RAY_BIN": str(ray), "RAY_NODE_IP": "10.0.0.5", "RAY_AUTH_TOKEN": TOKEN,
-            "RAY_NUM_CPUS": "4", "RAY_NUM_GPUS": "0"}
+    return {
+        "PATH": os.environ["PATH"],
+        "RAY_BIN": str(ray),
+        "RAY_NODE_IP": "10.0.0.5",
+        "RAY_AUTH_TOKEN": TOKEN,
+        "RAY_NUM_CPUS": "4",
+        "RAY_NUM_GPUS": "0",
+    }
 
 
 def run(script: str, *arguments: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -30,35 +36,61 @@ def run(script: str, *arguments: str, env: dict[str, str]) -> subprocess.Complet
 def test_head_states_everything_and_keeps_its_dashboard_to_itself(environment: dict[str, str]) -> None:
     started = run("start-head", env=environment)
     assert started.returncode == 0, started.stderr
-    for option in ("--head", "--block", "--disable-usage-stats", "--node-ip-address 10.0.0.5", "--num-cpus 4",
-                   "--num-gpus 0", "--dashboard-host 127.0.0.1", "--port 6379", "--ray-client-server-port 10001"):
+    for option in (
+        "--head",
+        "--block",
+        "--disable-usage-stats",
+        "--node-ip-address 10.0.0.5",
+        "--num-cpus 4",
+        "--num-gpus 0",
+        "--dashboard-host 127.0.0.1",
+        "--port 6379",
+        "--ray-client-server-port 10001",
+    ):
         assert option in started.stdout
     assert "RAY_AUTH_MODE=token" in started.stdout
     assert "RAY_USAGE_STATS_ENABLED=0" in started.stdout and "MALLOC_ARENA_MAX=2" in started.stdout
 
 
 def test_worker_joins_the_head_that_it_was_given(environment: dict[str, str]) -> None:
-    started = run("start-worker", "10.0.0.1:6379", env={
-        **environment, "RAY_RESOURCES": '{"rack1": 1}', "RAY_WORKER_PORTS": "20000-20999", "RAY_NUM_GPUS": "2",
-        "RAY_AGENT_PORT": "52366"})
+    started = run(
+        "start-worker",
+        "10.0.0.1:6379",
+        env={
+            **environment,
+            "RAY_RESOURCES": '{"rack1": 1}',
+            "RAY_WORKER_PORTS": "20000-20999",
+            "RAY_NUM_GPUS": "2",
+            "RAY_AGENT_PORT": "52366",
+        },
+    )
     assert started.returncode == 0, started.stderr
-    for option in ("--address 10.0.0.1:6379", "--node-ip-address 10.0.0.5", '--resources {"rack1": 1}', "--num-gpus 2",
-                   "--min-worker-port 20000 --max-worker-port 20999", "--num-cpus 4",
-                   "--dashboard-agent-listen-port 52366"):
+    for option in (
+        "--address 10.0.0.1:6379",
+        "--node-ip-address 10.0.0.5",
+        '--resources {"rack1": 1}',
+        "--num-gpus 2",
+        "--min-worker-port 20000 --max-worker-port 20999",
+        "--num-cpus 4",
+        "--dashboard-agent-listen-port 52366",
+    ):
         assert option in started.stdout
     assert "--head" not in started.stdout
 
 
 @pytest.mark.parametrize("script", ["start-head", "start-worker"])
-@pytest.mark.parametrize(("change", "reason"), [
-    ({"RAY_AUTH_TOKEN": ""}, "no token"),
-    ({"RAY_AUTH_TOKEN": "short"}, "fewer than 32"),
-    ({"RAY_AUTH_TOKEN": "", "RAY_AUTH_TOKEN_PATH": "/no/such/file"}, "cannot be read"),
-    ({"RAY_NODE_IP": ""}, "RAY_NODE_IP"),
-    ({"RAY_NUM_CPUS": "many"}, "RAY_NUM_CPUS=many"),
-    ({"RAY_WORKER_PORTS": "20000-70000"}, "RAY_WORKER_PORTS=70000"),
-    ({"RAY_BIN": "no-such-ray"}, "no command 'no-such-ray'"),
-])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"RAY_AUTH_TOKEN": ""}, "no token"),
+        ({"RAY_AUTH_TOKEN": "short"}, "fewer than 32"),
+        ({"RAY_AUTH_TOKEN": "", "RAY_AUTH_TOKEN_PATH": "/no/such/file"}, "cannot be read"),
+        ({"RAY_NODE_IP": ""}, "RAY_NODE_IP"),
+        ({"RAY_NUM_CPUS": "many"}, "RAY_NUM_CPUS=many"),
+        ({"RAY_WORKER_PORTS": "20000-70000"}, "RAY_WORKER_PORTS=70000"),
+        ({"RAY_BIN": "no-such-ray"}, "no command 'no-such-ray'"),
+    ],
+)
 def test_what_is_missing_is_named(
     environment: dict[str, str], script: str, change: dict[str, str], reason: str
 ) -> None:
@@ -112,7 +144,13 @@ def test_help_explains_every_setting(script: str) -> None:
     assert "set -eu" not in helped.stdout
     if script != "new-token":
         text = (SCRIPTS / script).read_text() + (SCRIPTS / "settings.sh").read_text()
-        for name in ("RAY_NODE_IP", "RAY_AUTH_TOKEN_PATH", "RAY_NUM_CPUS", "RAY_NUM_GPUS", "RAY_OBJECT_STORE_BYTES",
-                     "RAY_AGENT_PORT"):
+        for name in (
+            "RAY_NODE_IP",
+            "RAY_AUTH_TOKEN_PATH",
+            "RAY_NUM_CPUS",
+            "RAY_NUM_GPUS",
+            "RAY_OBJECT_STORE_BYTES",
+            "RAY_AGENT_PORT",
+        ):
             assert name in helped.stdout
             assert name in text

@@ -34,8 +34,11 @@ def test_lenet_300_100() -> None:
     [  # 4.3M/38K, 2.4M/260K and 2,261,184 in all with 1.1M (Frankle & Carbin 2019, figure 2)
         ("conv2", [3 * 64 * 9, 64 * 64 * 9], [16 * 16 * 64 * 256, 256 * 256, 2560]),
         ("conv4", [3 * 64 * 9, 64 * 64 * 9, 64 * 128 * 9, 128 * 128 * 9], [8 * 8 * 128 * 256, 256 * 256, 2560]),
-        ("conv6", [3 * 64 * 9, 64 * 64 * 9, 64 * 128 * 9, 128 * 128 * 9, 128 * 256 * 9, 256 * 256 * 9],
-         [4 * 4 * 256 * 256, 256 * 256, 2560]),
+        (
+            "conv6",
+            [3 * 64 * 9, 64 * 64 * 9, 64 * 128 * 9, 128 * 128 * 9, 128 * 256 * 9, 256 * 256 * 9],
+            [4 * 4 * 256 * 256, 256 * 256, 2560],
+        ),
     ],
 )
 def test_conv_networks(name: str, conv: list[int], dense: list[int]) -> None:
@@ -56,9 +59,7 @@ def test_lenet5_in_its_caffe_form() -> None:
 
 @pytest.mark.parametrize("name", ["mlp", "lenet5", "conv2", "conv4", "conv6"])
 @pytest.mark.parametrize("shape", [MNIST, CIFAR])
-def test_every_network_answers_with_logits_and_ends_in_its_output_layer(
-    name: str, shape: tuple[int, int, int]
-) -> None:
+def test_every_network_answers_with_logits_and_ends_in_its_output_layer(name: str, shape: tuple[int, int, int]) -> None:
     module = build_model(name, shape, 7)
     tensors = prunable_tensors(module, shape, 7)
 
@@ -69,11 +70,14 @@ def test_every_network_answers_with_logits_and_ends_in_its_output_layer(
     # Weights only; each has a bias, which is not pruned.
     names = {tensor.name for tensor in tensors}
     assert {parameter for parameter, _ in module.named_parameters()} - names == {
-        tensor.replace("weight", "bias") for tensor in names}
+        tensor.replace("weight", "bias") for tensor in names
+    }
 
 
-@pytest.mark.parametrize(("hidden", "shapes"), [([], [(10, 784)]), ([5], [(5, 784), (10, 5)]),
-                                                ([4, 3, 2], [(4, 784), (3, 4), (2, 3), (10, 2)])])
+@pytest.mark.parametrize(
+    ("hidden", "shapes"),
+    [([], [(10, 784)]), ([5], [(5, 784), (10, 5)]), ([4, 3, 2], [(4, 784), (3, 4), (2, 3), (10, 2)])],
+)
 def test_a_perceptron_of_any_width_and_depth(hidden: list[int], shapes: list[tuple[int, int]]) -> None:
     assert [tensor.shape for tensor in tensors_of("mlp", MNIST, hidden=hidden)] == shapes
 
@@ -94,6 +98,19 @@ def test_images_too_small_for_a_network_are_refused(name: str, side: int) -> Non
 
 
 def test_every_network_is_described_in_one_line() -> None:
-    assert set(model_names()) == {"conv2", "conv4", "conv6", "lenet5", "mlp", "resnet", "resnet20", "resnet32",
-                                  "resnet56", "torchvision", "vgg11", "vgg16", "vgg19"}
+    assert set(model_names()) == {
+        "conv2",
+        "conv4",
+        "conv6",
+        "lenet5",
+        "mlp",
+        "resnet",
+        "resnet20",
+        "resnet32",
+        "resnet56",
+        "torchvision",
+        "vgg11",
+        "vgg16",
+        "vgg19",
+    }
     assert all(len(text) > 20 and "\n" not in text for text in model_names().values())

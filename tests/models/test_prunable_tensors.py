@@ -51,7 +51,10 @@ def found(module: nn.Module, classes: int = 4, **overrides: object) -> list[tupl
 
 def test_tensors_come_in_the_order_of_execution() -> None:
     assert found(Backwards(), 3) == [
-        ("first.weight", "conv", False), ("middle.weight", "dense", False), ("head.weight", "dense", True)]
+        ("first.weight", "conv", False),
+        ("middle.weight", "dense", False),
+        ("head.weight", "dense", True),
+    ]
     assert [tensor.shape for tensor in prunable_tensors(Backwards(), SHAPE, 3)] == [(2, 1, 1, 1), (6, 8), (3, 6)]
 
 
@@ -62,11 +65,17 @@ def test_biases_norms_and_other_parameters_are_never_pruned() -> None:
 
 
 def test_the_output_layer_is_the_last_to_run() -> None:
-    assert found(Declared("cab")) == [("c.weight", "dense", False), ("a.weight", "dense", False),
-                                      ("b.weight", "dense", True)]
+    assert found(Declared("cab")) == [
+        ("c.weight", "dense", False),
+        ("a.weight", "dense", False),
+        ("b.weight", "dense", True),
+    ]
     # Also where it ran before.
-    assert found(Declared("abca")) == [("a.weight", "dense", True), ("b.weight", "dense", False),
-                                       ("c.weight", "dense", False)]
+    assert found(Declared("abca")) == [
+        ("a.weight", "dense", True),
+        ("b.weight", "dense", False),
+        ("c.weight", "dense", False),
+    ]
 
 
 def test_a_layer_that_does_not_run_is_not_pruned() -> None:
@@ -75,8 +84,12 @@ def test_a_layer_that_does_not_run_is_not_pruned() -> None:
 
 @pytest.mark.parametrize(
     ("order", "expected"),
-    [("abc", [("a.weight", False), ("c.weight", True)]), ("bc", [("a.weight", False), ("c.weight", True)]),
-     ("cb", [("c.weight", False), ("a.weight", True)])])
+    [
+        ("abc", [("a.weight", False), ("c.weight", True)]),
+        ("bc", [("a.weight", False), ("c.weight", True)]),
+        ("cb", [("c.weight", False), ("a.weight", True)]),
+    ],
+)
 def test_a_shared_weight_is_one_tensor_whichever_layer_runs_it(order: str, expected: list[tuple[str, bool]]) -> None:
     assert [(name, output) for name, _, output in found(Declared(order, tied=True))] == expected
 
@@ -92,15 +105,22 @@ def test_a_module_that_is_a_layer_itself() -> None:
 @pytest.mark.parametrize("layer", [nn.ConvTranspose2d(1, 2, 1), nn.Conv2d(1, 2, 1)])
 def test_convolutions_of_both_directions(layer: nn.Module) -> None:
     assert found(nn.Sequential(layer, nn.Flatten(), nn.Linear(8, 3)), 3) == [
-        ("0.weight", "conv", False), ("2.weight", "dense", True)]
+        ("0.weight", "conv", False),
+        ("2.weight", "dense", True),
+    ]
 
 
 def test_overrides() -> None:
     assert found(Declared("abc"), output_layer="a.weight") == [
-        ("a.weight", "dense", True), ("b.weight", "dense", False), ("c.weight", "dense", False)]
+        ("a.weight", "dense", True),
+        ("b.weight", "dense", False),
+        ("c.weight", "dense", False),
+    ]
     # Named in any order and twice: still the order of execution, each once.
     assert found(Declared("cba"), prunable=["a.weight", "c.weight", "a.weight"]) == [
-        ("c.weight", "dense", False), ("a.weight", "dense", True)]
+        ("c.weight", "dense", False),
+        ("a.weight", "dense", True),
+    ]
     # The output layer need not be prunable; then no tensor is pruned at the output layer's rate.
     assert found(Declared("abc"), prunable=["a.weight"]) == [("a.weight", "dense", False)]
 
@@ -116,7 +136,9 @@ def test_a_weight_matrix_outside_of_any_layer_can_be_named() -> None:
             return nn.functional.conv2d(x, self.filters).flatten(1) @ self.matrix.T
 
     assert found(Own(), 3, prunable=["filters", "matrix"], output_layer="matrix") == [
-        ("filters", "conv", False), ("matrix", "dense", True)]
+        ("filters", "conv", False),
+        ("matrix", "dense", True),
+    ]
     with pytest.raises(InvalidExperiment, match=r"no dense or convolutional layer to prune; .*model\.prunable"):
         prunable_tensors(Own(), SHAPE, 3)
 
@@ -199,7 +221,11 @@ def test_a_convolution_is_applied_at_every_position_of_its_output() -> None:
         nn.Conv2d(1, 4, 3, stride=2, padding=1),  # 9x7 -> 5x4
         nn.Conv2d(4, 6, 2, groups=2),  # -> 4x3
         nn.Conv2d(6, 2, 3, dilation=2, padding=1),  # -> 2x1
-        nn.Flatten(1, 2), nn.Conv1d(4, 3, 1), nn.Flatten(), nn.Linear(3, 2))
+        nn.Flatten(1, 2),
+        nn.Conv1d(4, 3, 1),
+        nn.Flatten(),
+        nn.Linear(3, 2),
+    )
     assert list(positions(strided, (1, 9, 7), 2).values()) == [20, 12, 2, 1, 1]
 
 

@@ -74,8 +74,15 @@ def test_parameters_of_resnet20_with_norms_and_bias() -> None:
 def test_shapes_in_the_order_of_running_and_where_they_are_applied() -> None:
     tensors = tensors_of("resnet20", shortcut="padding")
 
-    stages = [((16, 3, 3, 3), 1024), *[((16, 16, 3, 3), 1024)] * 6, ((32, 16, 3, 3), 256),
-              *[((32, 32, 3, 3), 256)] * 5, ((64, 32, 3, 3), 64), *[((64, 64, 3, 3), 64)] * 5, ((10, 64), 1)]
+    stages = [
+        ((16, 3, 3, 3), 1024),
+        *[((16, 16, 3, 3), 1024)] * 6,
+        ((32, 16, 3, 3), 256),
+        *[((32, 32, 3, 3), 256)] * 5,
+        ((64, 32, 3, 3), 64),
+        *[((64, 64, 3, 3), 64)] * 5,
+        ((10, 64), 1),
+    ]
     assert [(tensor.shape, tensor.positions) for tensor in tensors] == stages
     # What ERK (Evci et al. 2020) gives each stage at a density of 10% spends 10% of just these weights.
     erk = [1, *[0.3027] * 6, 0.2151, *[0.1394] * 5, 0.1016, *[0.0667] * 5, 1]
@@ -85,7 +92,9 @@ def test_shapes_in_the_order_of_running_and_where_they_are_applied() -> None:
     projected = tensors_of("resnet20")
     assert [tensor for tensor in projected if "shortcut" not in tensor.name] == list(tensors)
     assert [(t.name, t.shape, t.positions) for t in projected if "shortcut" in t.name] == [
-        ("blocks.3.shortcut.0.weight", (32, 16, 1, 1), 256), ("blocks.6.shortcut.0.weight", (64, 32, 1, 1), 64)]
+        ("blocks.3.shortcut.0.weight", (32, 16, 1, 1), 256),
+        ("blocks.6.shortcut.0.weight", (64, 32, 1, 1), 64),
+    ]
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 28, 28), (1, 9, 7), (2, 1, 1)])
@@ -119,12 +128,18 @@ def test_a_block_adds_its_shortcut(shortcut: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        *[({"depth": depth}, f"depth is {depth!r}; a CIFAR ResNet has 6n + 2 layers: give 8, 14, 20")
-          for depth in (18, 2, 0, -4, 20.0, "20", True, None)],
-        *[({"depth": 8, "width": width}, f"width is {width!r}; give the channels of the first stage, e.g. 16")
-          for width in (0, -16, 1.5, "16", True, None)],
-        *[({"depth": 8, "shortcut": shortcut}, f"shortcut is {shortcut!r}; choose projection or padding")
-          for shortcut in ("A", "", None, 1)],
+        *[
+            ({"depth": depth}, f"depth is {depth!r}; a CIFAR ResNet has 6n + 2 layers: give 8, 14, 20")
+            for depth in (18, 2, 0, -4, 20.0, "20", True, None)
+        ],
+        *[
+            ({"depth": 8, "width": width}, f"width is {width!r}; give the channels of the first stage, e.g. 16")
+            for width in (0, -16, 1.5, "16", True, None)
+        ],
+        *[
+            ({"depth": 8, "shortcut": shortcut}, f"shortcut is {shortcut!r}; choose projection or padding")
+            for shortcut in ("A", "", None, 1)
+        ],
     ],
 )
 def test_wrong_arguments_are_named_with_the_remedy(arguments: dict[str, Any], wanted: str) -> None:
@@ -148,8 +163,12 @@ def network(shortcut: str) -> Network:
 
 def every_other(network: Network, seeds: int) -> torch.Tensor:
     """Mask rows that prune every second weight of every tensor."""
-    return network.masks({tensor.name: (torch.arange(tensor.size) % 2 == 0).view(1, *tensor.shape).expand(
-        seeds, *tensor.shape) for tensor in network.prunable})
+    return network.masks(
+        {
+            tensor.name: (torch.arange(tensor.size) % 2 == 0).view(1, *tensor.shape).expand(seeds, *tensor.shape)
+            for tensor in network.prunable
+        }
+    )
 
 
 def train(network: Network, seeds: tuple[int, ...], steps: int, stack: bool) -> CohortTraining:
@@ -198,8 +217,14 @@ def test_its_channels_can_be_followed_and_removed() -> None:
     group.prune()
 
     assert {name: tuple(parameter.shape) for name, parameter in module.named_parameters() if parameter.ndim == 4} == {
-        "conv.weight": (4, 3, 3, 3), "blocks.0.conv1.weight": (4, 4, 3, 3), "blocks.0.conv2.weight": (4, 4, 3, 3),
-        "blocks.1.conv1.weight": (8, 4, 3, 3), "blocks.1.conv2.weight": (6, 8, 3, 3),
-        "blocks.1.shortcut.0.weight": (6, 4, 1, 1), "blocks.2.conv1.weight": (16, 6, 3, 3),
-        "blocks.2.conv2.weight": (16, 16, 3, 3), "blocks.2.shortcut.0.weight": (16, 6, 1, 1)}
+        "conv.weight": (4, 3, 3, 3),
+        "blocks.0.conv1.weight": (4, 4, 3, 3),
+        "blocks.0.conv2.weight": (4, 4, 3, 3),
+        "blocks.1.conv1.weight": (8, 4, 3, 3),
+        "blocks.1.conv2.weight": (6, 8, 3, 3),
+        "blocks.1.shortcut.0.weight": (6, 4, 1, 1),
+        "blocks.2.conv1.weight": (16, 6, 3, 3),
+        "blocks.2.conv2.weight": (16, 16, 3, 3),
+        "blocks.2.shortcut.0.weight": (16, 6, 1, 1),
+    }
     assert module(torch.zeros(2, *CIFAR)).shape == (2, 10)

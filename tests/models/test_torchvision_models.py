@@ -27,8 +27,10 @@ def refusal(arguments: dict[str, Any]) -> str:
 @pytest.mark.parametrize("channels", [1, 3, 5])
 @pytest.mark.parametrize(
     ("architecture", "filters", "head"),
-    [("resnet18", (64, 7, "conv1.weight"), ("fc.weight", 512)),
-     ("mobilenet_v2", (32, 3, "features.0.0.weight"), ("classifier.1.weight", 1280))],
+    [
+        ("resnet18", (64, 7, "conv1.weight"), ("fc.weight", 512)),
+        ("mobilenet_v2", (32, 3, "features.0.0.weight"), ("classifier.1.weight", 1280)),
+    ],
 )
 def test_channels_and_head_are_fitted_to_the_data(
     channels: int, architecture: str, filters: tuple[int, int, str], head: tuple[str, int]
@@ -73,8 +75,21 @@ def test_auxiliary_classifiers_that_are_asked_for_are_refused() -> None:
     assert answer == "model.arguments.aux_logits is True, but auxiliary classifiers are not trained here; leave it out"
 
 
-@pytest.mark.parametrize("architecture", ["alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "mnasnet0_5",
-                                          "shufflenet_v2_x0_5", "squeezenet1_0", "swin_t", "vgg11_bn", "vit_b_16"])
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        "alexnet",
+        "convnext_tiny",
+        "densenet121",
+        "efficientnet_b0",
+        "mnasnet0_5",
+        "shufflenet_v2_x0_5",
+        "squeezenet1_0",
+        "swin_t",
+        "vgg11_bn",
+        "vit_b_16",
+    ],
+)
 def test_every_family_takes_images_of_one_channel(architecture: str) -> None:
     with torch.device("meta"):  # shapes only: no memory, no arithmetic
         module = build_model("torchvision", (1, 64, 64), 7, {"architecture": architecture})
@@ -98,9 +113,16 @@ def test_arguments_are_passed_on() -> None:
 
 @pytest.mark.parametrize(
     ("architecture", "wanted"),
-    [("resnet19", "did you mean resnet18 or "), ("fasterrcnn_resnet50_fpn", "is no classifier of torchvision"),
-     ("mobilenetv2", "mobilenet_v2"), ("zzzz", "give one such as resnet18, mobilenet_v2 or vgg11_bn"),
-     (18, "18 is no classifier"), (None, "None is no classifier"), (["resnet18"], "is no classifier")])
+    [
+        ("resnet19", "did you mean resnet18 or "),
+        ("fasterrcnn_resnet50_fpn", "is no classifier of torchvision"),
+        ("mobilenetv2", "mobilenet_v2"),
+        ("zzzz", "give one such as resnet18, mobilenet_v2 or vgg11_bn"),
+        (18, "18 is no classifier"),
+        (None, "None is no classifier"),
+        (["resnet18"], "is no classifier"),
+    ],
+)
 def test_unknown_architectures_are_answered_with_known_ones(architecture: Any, wanted: str) -> None:
     answer = refusal({"architecture": architecture})
 

@@ -62,9 +62,12 @@ class Class(nn.Module):
         return self.layers(x)
 """)
     for factory, arguments, shapes in (
-        ("both", {}, [(5, 16), (3, 5)]), ("both", {"width": 7}, [(7, 16), (3, 7)]),
-        ("neither", {"width": 7}, [(7, 16), (3, 7)]), ("classes_only", {}, [(3, 16)]),
-        ("everything", {"width": 7}, [(7, 16), (3, 7)]), ("Class", {"width": 7}, [(7, 16), (3, 7)]),
+        ("both", {}, [(5, 16), (3, 5)]),
+        ("both", {"width": 7}, [(7, 16), (3, 7)]),
+        ("neither", {"width": 7}, [(7, 16), (3, 7)]),
+        ("classes_only", {}, [(3, 16)]),
+        ("everything", {"width": 7}, [(7, 16), (3, 7)]),
+        ("Class", {"width": 7}, [(7, 16), (3, 7)]),
     ):
         module = build_model(f"{name}:{factory}", SHAPE, 3, arguments)
         assert [tensor.shape for tensor in prunable_tensors(module, SHAPE, 3)] == shapes
@@ -75,8 +78,9 @@ def test_a_module_in_a_package_and_in_the_folder_that_the_command_runs_in(
 ) -> None:
     package = tmp_path / "networks_of_mine"
     package.mkdir()
-    (package / "small.py").write_text("from torch import nn\n"
-                                      "def make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(16, 3))\n")
+    (package / "small.py").write_text(
+        "from torch import nn\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(16, 3))\n"
+    )
     monkeypatch.chdir(tmp_path)
     # As in a command that is started as a program: its own folder is searched, the working folder is not.
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
@@ -85,13 +89,21 @@ def test_a_module_in_a_package_and_in_the_folder_that_the_command_runs_in(
 
 
 def test_lazy_layers_get_their_shapes(write: Write) -> None:
-    name = write("def make(classes):\n    return nn.Sequential(nn.Flatten(), nn.LazyLinear(5), nn.LazyBatchNorm1d(), "
-                 "nn.LazyLinear(classes))\n")
+    name = write(
+        "def make(classes):\n    return nn.Sequential(nn.Flatten(), nn.LazyLinear(5), nn.LazyBatchNorm1d(), "
+        "nn.LazyLinear(classes))\n"
+    )
     module = build_model(f"{name}:make", SHAPE, 3)
 
     assert module.training
     assert {key: tuple(tensor.shape) for key, tensor in module.named_parameters()} == {
-        "1.weight": (5, 16), "1.bias": (5,), "2.weight": (5,), "2.bias": (5,), "3.weight": (3, 5), "3.bias": (3,)}
+        "1.weight": (5, 16),
+        "1.bias": (5,),
+        "2.weight": (5,),
+        "2.bias": (5,),
+        "3.weight": (3, 5),
+        "3.bias": (3,),
+    }
     assert torch.equal(module.get_buffer("2.running_mean"), torch.zeros(5))
 
 
@@ -102,8 +114,13 @@ def test_a_module_that_does_not_import_is_refused(write: Write) -> None:
 
 @pytest.mark.parametrize(
     ("text", "wanted"),
-    [("def make(:\n", "SyntaxError"), ("raise RuntimeError('first\\nsecond')\n", "RuntimeError: first;"),
-     ("import no_such_thing_at_all\n", "no_such_thing_at_all"), ("import sys\nsys.exit(3)\n", "SystemExit: 3")])
+    [
+        ("def make(:\n", "SyntaxError"),
+        ("raise RuntimeError('first\\nsecond')\n", "RuntimeError: first;"),
+        ("import no_such_thing_at_all\n", "no_such_thing_at_all"),
+        ("import sys\nsys.exit(3)\n", "SystemExit: 3"),
+    ],
+)
 def test_a_module_that_fails_while_it_is_imported_is_refused(write: Write, text: str, wanted: str) -> None:
     name = write(text)
 

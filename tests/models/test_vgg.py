@@ -27,14 +27,17 @@ SIDES = {  # of the images that each convolution answers with
 
 
 @pytest.mark.parametrize(
-    ("name", "conv"), [("vgg11", 9_217_728), ("vgg16", 14_710_464), ("vgg19", 20_018_880)])  # published: 14.7M, 20.0M
+    ("name", "conv"), [("vgg11", 9_217_728), ("vgg16", 14_710_464), ("vgg19", 20_018_880)]
+)  # published: 14.7M, 20.0M
 def test_weights_and_shapes(name: str, conv: int) -> None:
     with torch.device("meta"):  # shapes only
         tensors = prunable_tensors(build_model(name, CIFAR, 10), CIFAR, 10)
 
     inputs = [3, *CHANNELS[name]]
     assert [tensor.shape for tensor in tensors] == [
-        *((after, before, 3, 3) for before, after in zip(inputs, CHANNELS[name], strict=False)), (10, 512)]
+        *((after, before, 3, 3) for before, after in zip(inputs, CHANNELS[name], strict=False)),
+        (10, 512),
+    ]
     assert sum(tensor.size for tensor in tensors) == conv + 5120
     assert [tensor.positions for tensor in tensors] == [*(side * side for side in SIDES[name]), 1]
     assert [tensor.kind for tensor in tensors] == ["conv"] * len(CHANNELS[name]) + ["dense"]
@@ -52,8 +55,15 @@ def test_every_convolution_has_a_norm_and_no_bias() -> None:
     assert sum(isinstance(layer, nn.MaxPool2d) for layer in layers) == 4
 
 
-@pytest.mark.parametrize(("width", "channels"), [(0.5, [32, 64, 128, 128, 256, 256, 256, 256]), (2, [128, 256]),
-                                                 (0.02, [1, 3, 5, 5, 10, 10, 10, 10]), (0.001, [1] * 8)])
+@pytest.mark.parametrize(
+    ("width", "channels"),
+    [
+        (0.5, [32, 64, 128, 128, 256, 256, 256, 256]),
+        (2, [128, 256]),
+        (0.02, [1, 3, 5, 5, 10, 10, 10, 10]),
+        (0.001, [1] * 8),
+    ],
+)
 def test_width_multiplies_every_number_of_channels(width: float, channels: list[int]) -> None:
     with torch.device("meta"):
         tensors = prunable_tensors(build_model("vgg11", CIFAR, 10, {"width": width}), CIFAR, 10)
@@ -76,8 +86,9 @@ def test_images_too_small_are_refused(name: str, shape: tuple[int, int, int]) ->
     with pytest.raises(InvalidExperiment) as caught:
         build_model(name, shape, 10, {"width": 0.05})
 
-    assert str(caught.value) == (f"images of {shape[1]}x{shape[2]} are too small for model {name!r}; "
-                                 "its pools need 16x16 pixels or more")
+    assert str(caught.value) == (
+        f"images of {shape[1]}x{shape[2]} are too small for model {name!r}; its pools need 16x16 pixels or more"
+    )
 
 
 @pytest.mark.parametrize("width", [0, -1, 0.0, float("nan"), float("inf"), "1", True, None, [1]])
@@ -85,5 +96,6 @@ def test_widths_that_are_none_are_refused(width: Any) -> None:
     with pytest.raises(InvalidExperiment) as caught:
         build_model("vgg11", CIFAR, 10, {"width": width})
 
-    assert str(caught.value) == (f"model.arguments.width is {width!r}; "
-                                 "give the factor on the number of channels, e.g. 0.5")
+    assert str(caught.value) == (
+        f"model.arguments.width is {width!r}; give the factor on the number of channels, e.g. 0.5"
+    )

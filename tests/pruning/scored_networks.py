@@ -23,8 +23,16 @@ CLASSES = 4
 def convolutional() -> nn.Module:
     """Convolutions with biases, batch norm, a pool, a dense output."""
     return nn.Sequential(
-        nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 3),
-        nn.BatchNorm2d(5), nn.ReLU(), nn.Flatten(), nn.Linear(5, CLASSES))
+        nn.Conv2d(2, 4, 3, padding=1),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(4, 5, 3),
+        nn.BatchNorm2d(5),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(5, CLASSES),
+    )
 
 
 def perceptron() -> nn.Module:
@@ -37,7 +45,10 @@ def forgetful() -> nn.Module:
 
 
 BUILDS: dict[str, Callable[[], nn.Module]] = {
-    "convolutional": convolutional, "perceptron": perceptron, "dropout": forgetful}
+    "convolutional": convolutional,
+    "perceptron": perceptron,
+    "dropout": forgetful,
+}
 
 
 def images(examples: int = 160) -> ImageData:
@@ -49,15 +60,20 @@ def images(examples: int = 160) -> ImageData:
     return ImageData("noise", inputs[20:], labels[20:], inputs[:20], labels[:20], CLASSES)
 
 
-def network_of(build: Callable[[], nn.Module], shape: Sequence[int] = SHAPE, classes: int = CLASSES,
-               initialisation: str = "kaiming_normal") -> Network:
+def network_of(
+    build: Callable[[], nn.Module],
+    shape: Sequence[int] = SHAPE,
+    classes: int = CLASSES,
+    initialisation: str = "kaiming_normal",
+) -> Network:
     return describe(build, shape, classes, prunable_tensors(build(), shape, classes), initialisation)
 
 
 def trained_rows(network: Network, seeds: tuple[int, ...]) -> torch.Tensor:
     """Weights that are not the initial ones, biases and norms among them, each seed its own."""
-    return initialise(network, seeds) + torch.stack([
-        0.1 * torch.randn(network.layout.width, generator=stream(seed, "trained")) for seed in seeds])
+    return initialise(network, seeds) + torch.stack(
+        [0.1 * torch.randn(network.layout.width, generator=stream(seed, "trained")) for seed in seeds]
+    )
 
 
 def trained_buffers(network: Network, seeds: tuple[int, ...]) -> dict[str, torch.Tensor]:
@@ -81,16 +97,36 @@ def masks_of(network: Network, seeds: tuple[int, ...], density: float = 0.7) -> 
 
 def cohort_of(network: Network, seeds: tuple[int, ...], data: ImageData) -> Scored:
     """A cohort with everything that a criterion can ask for; its movement is made up."""
-    return Scored(network, seeds, trained_rows(network, seeds), trained_buffers(network, seeds),
-                  initialise(network, seeds), trained_rows(network, seeds) - initialise(network, seeds),
-                  make_feed(data, seeds, 40, "channel"), data.input_shape)
+    return Scored(
+        network,
+        seeds,
+        trained_rows(network, seeds),
+        trained_buffers(network, seeds),
+        initialise(network, seeds),
+        trained_rows(network, seeds) - initialise(network, seeds),
+        make_feed(data, seeds, 40, "channel"),
+        data.input_shape,
+    )
 
 
-def everything(network_name: str, seeds: tuple[int, ...], sample: Sample | None = None, round_: int = 0
-               ) -> dict[str, Tensors]:
+def everything(
+    network_name: str, seeds: tuple[int, ...], sample: Sample | None = None, round_: int = 0
+) -> dict[str, Tensors]:
     """All evidence that there is, of a trained and pruned cohort: need -> tensor -> [seeds, *shape]."""
     network, data = network_of(BUILDS[network_name]), images()
     cohort = cohort_of(network, seeds, data)
-    return gather(EVERYTHING, network, seeds, cohort.weights, cohort.buffers, network.masks(masks_of(network, seeds)),
-                  initial=cohort.initial, movement=cohort.movement, feed=cohort.feed, sample=sample,
-                  input_shape=SHAPE, level=2, round_=round_)
+    return gather(
+        EVERYTHING,
+        network,
+        seeds,
+        cohort.weights,
+        cohort.buffers,
+        network.masks(masks_of(network, seeds)),
+        initial=cohort.initial,
+        movement=cohort.movement,
+        feed=cohort.feed,
+        sample=sample,
+        input_shape=SHAPE,
+        level=2,
+        round_=round_,
+    )

@@ -129,15 +129,19 @@ def test_smart_ratio_by_hand() -> None:
     assert found == {"a": 1, "b": Fraction(6 * 180, 1800), "c": Fraction(2 * 180, 1800), "d": Fraction(3, 10)}
 
 
-shapes = st.one_of(st.tuples(st.integers(1, 40), st.integers(1, 40)),
-                   st.tuples(st.integers(1, 16), st.integers(1, 16), st.just(3), st.just(3)))
+shapes = st.one_of(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.tuples(st.integers(1, 16), st.integers(1, 16), st.just(3), st.just(3)),
+)
 
 
 @st.composite
 def networks(draw: st.DrawFn) -> tuple[PrunableTensor, ...]:
     drawn = draw(st.lists(shapes, min_size=1, max_size=7))
-    return tuple(PrunableTensor(f"{position}.weight", shape, "conv" if len(shape) == 4 else "dense",
-                                position == len(drawn) - 1) for position, shape in enumerate(drawn))
+    return tuple(
+        PrunableTensor(f"{position}.weight", shape, "conv" if len(shape) == 4 else "dense", position == len(drawn) - 1)
+        for position, shape in enumerate(drawn)
+    )
 
 
 @given(networks(), st.sampled_from(SCOPES), st.data())
@@ -187,8 +191,9 @@ def test_no_layer_gains_weights_from_level_to_level(
     for before, after in zip(levels, levels[1:], strict=False):
         assert all(after[name] <= before[name] for name in before), (before, after)
     totals = [sum(level.values()) for level in levels]
-    assert all(second == first - round(Fraction(fraction) * first)
-               for first, second in zip(totals, totals[1:], strict=False))
+    assert all(
+        second == first - round(Fraction(fraction) * first) for first, second in zip(totals, totals[1:], strict=False)
+    )
     # A sweep that is extended later has the same levels.
     assert ladder(tensors, [Fraction(fraction)] * len(tensors), 6, scope, allow_empty=True) == levels[:7]
 
@@ -230,8 +235,11 @@ def test_a_density_that_a_scope_cannot_have_is_refused_with_the_remedy(
 
 def test_a_layer_that_its_share_leaves_empty_is_named_with_its_level() -> None:
     tensors = (dense("wide", 300, 784), dense("thin", 1, 20), dense("out", 10, 300, output=True))
-    with pytest.raises(InvalidExperiment, match=r"^level 2 would leave layer 'thin' empty \(of 20 weights\); use at "
-                                                r"most 1 levels, prune less, or set pruning\.allow_empty_layers$"):
+    with pytest.raises(
+        InvalidExperiment,
+        match=r"^level 2 would leave layer 'thin' empty \(of 20 weights\); use at "
+        r"most 1 levels, prune less, or set pruning\.allow_empty_layers$",
+    ):
         ladder(tensors, [Fraction(1, 5)] * 3, 2, "uniform", (0.1, 0.01))
     assert ladder(tensors, [Fraction(1, 5)] * 3, 2, "uniform", (0.1, 0.01), allow_empty=True)[2]["thin"] == 0
 
@@ -242,7 +250,9 @@ def test_inner_rounds_are_an_exponential_ladder() -> None:
     assert between({"": 1000}, {"": 10}, 1) == [{"": 10}]
     # Each by itself, those that are left alone are.
     assert between({"a": 100, "b": 64, "c": 5}, {"a": 1, "b": 16, "c": 5}, 2) == [
-        {"a": 10, "b": 32, "c": 5}, {"a": 1, "b": 16, "c": 5}]
+        {"a": 10, "b": 32, "c": 5},
+        {"a": 1, "b": 16, "c": 5},
+    ]
     # The densities of Tanaka et al. (2020): rho^(r / 100).
     steps = between({"": 10_000_000}, {"": 10_000}, 100)
     assert [step[""] for step in steps] == [round(10_000_000 * 0.001 ** (number / 100)) for number in range(1, 101)]

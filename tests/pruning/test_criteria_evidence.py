@@ -48,11 +48,13 @@ class Double:
                     buffer += 0.3 * torch.rand(buffer.shape, dtype=torch.float64)
         self.parameters = {name: parameter.detach().clone() for name, parameter in self.module.named_parameters()}
         self.buffers = {name: buffer.clone() for name, buffer in self.module.named_buffers()}
-        self.names = [name for name, parameter in self.parameters.items()
-                      if parameter.ndim > 1]  # dense and convolutional weights
+        self.names = [
+            name for name, parameter in self.parameters.items() if parameter.ndim > 1
+        ]  # dense and convolutional weights
 
-    def loss(self, changed: Tensors, temperature: float = 1.0, train: bool = True,
-             batch: slice = slice(None)) -> torch.Tensor:
+    def loss(
+        self, changed: Tensors, temperature: float = 1.0, train: bool = True, batch: slice = slice(None)
+    ) -> torch.Tensor:
         """Mean cross-entropy of (part of) the batch at other weights."""
         module = copy.deepcopy(self.module)
         module.load_state_dict({**self.parameters, **self.buffers, **changed})
@@ -60,8 +62,9 @@ class Double:
             logits = module.train(train)(self.images[batch]) / temperature
         return (torch.logsumexp(logits, 1) - logits.gather(1, self.labels[batch].unsqueeze(1)).squeeze(1)).mean()
 
-    def autograd(self, changed: Tensors, temperature: float = 1.0, train: bool = True,
-                 batch: slice = slice(None)) -> Tensors:
+    def autograd(
+        self, changed: Tensors, temperature: float = 1.0, train: bool = True, batch: slice = slice(None)
+    ) -> Tensors:
         """The gradient by torch's own, of a module's own parameters."""
         module = copy.deepcopy(self.module)
         module.load_state_dict({**self.parameters, **self.buffers, **changed})
@@ -90,7 +93,8 @@ def test_the_gradient_is_that_of_the_mean_cross_entropy_in_training_mode(build: 
                 weights.view(-1)[position] += sign * step
                 losses.append(float(double.loss({name: weights})))
             assert float(found[name].view(-1)[position]) == pytest.approx(
-                (losses[0] - losses[1]) / (2 * step), rel=1e-5, abs=1e-8)
+                (losses[0] - losses[1]) / (2 * step), rel=1e-5, abs=1e-8
+            )
     if build is convolutional:  # batch statistics, not the running ones
         evaluated = double.autograd({}, train=False)
         assert float((found["0.weight"] - evaluated["0.weight"]).abs().max()) > 1e-3
@@ -107,14 +111,19 @@ def test_the_hessian_product_is_the_derivative_of_the_gradient_along_itself(
     first = double.autograd({}, temperature)
     norm = float(sum((g**2).sum() for g in first.values())) ** 0.5
     step = 1e-5 / norm
-    ahead, behind = (double.autograd({name: double.parameters[name] + sign * step * first[name]
-                                      for name in double.names}, temperature) for sign in (1, -1))
+    ahead, behind = (
+        double.autograd(
+            {name: double.parameters[name] + sign * step * first[name] for name in double.names}, temperature
+        )
+        for sign in (1, -1)
+    )
     largest = max(float(product.abs().max()) for product in found.values())
 
     assert largest > 0
     for name in double.names:
-        torch.testing.assert_close(found[name], (ahead[name] - behind[name]) / (2 * step), rtol=1e-5,
-                                   atol=1e-7 * largest)
+        torch.testing.assert_close(
+            found[name], (ahead[name] - behind[name]) / (2 * step), rtol=1e-5, atol=1e-7 * largest
+        )
 
 
 def test_the_hessian_product_of_a_linear_classifier_is_the_closed_form() -> None:
@@ -160,12 +169,16 @@ def test_the_flow_of_a_perceptron_is_a_product_of_matrices() -> None:
 
     first, second, third = (np.abs(weights[name].double().numpy()) for name in ("1.weight", "3.weight", "5.weight"))
     ones, out = np.ones(72), np.ones(CLASSES)
-    expected = {"1.weight": np.outer(second.T @ third.T @ out, ones),
-                "3.weight": np.outer(third.T @ out, first @ ones), "5.weight": np.outer(out, second @ first @ ones)}
+    expected = {
+        "1.weight": np.outer(second.T @ third.T @ out, ones),
+        "3.weight": np.outer(third.T @ out, first @ ones),
+        "5.weight": np.outer(out, second @ first @ ones),
+    }
     for name, flowed in expected.items():
         np.testing.assert_allclose(found[name].numpy(), flowed, rtol=1e-12)
         assert float((found[name] * weights[name].double().abs()).sum()) == pytest.approx(
-            float(out @ third @ second @ first @ ones), rel=1e-12)  # R itself, in every layer
+            float(out @ third @ second @ first @ ones), rel=1e-12
+        )  # R itself, in every layer
 
 
 def test_the_flow_through_biases_norms_and_pools_by_differences() -> None:
@@ -175,8 +188,10 @@ def test_the_flow_through_biases_norms_and_pools_by_differences() -> None:
 
     def total(changed: Tensors) -> float:
         absolute = {name: tensor.abs() for name, tensor in {**double.parameters, **changed}.items()}
-        still = {name: torch.zeros_like(buffer) if name.endswith("mean") else buffer
-                 for name, buffer in double.buffers.items()}
+        still = {
+            name: torch.zeros_like(buffer) if name.endswith("mean") else buffer
+            for name, buffer in double.buffers.items()
+        }
         module = copy.deepcopy(double.module).eval()
         return float(functional_call(module, {**absolute, **still}, (torch.ones(1, *SHAPE).double(),)).sum())
 
@@ -184,8 +199,7 @@ def test_the_flow_through_biases_norms_and_pools_by_differences() -> None:
         for position in range(0, found[name].numel(), 3):
             weights = double.parameters[name].abs()
             weights.view(-1)[position] += 1.0
-            assert float(found[name].view(-1)[position]) == pytest.approx(
-                total({name: weights}) - total({}), rel=1e-9)
+            assert float(found[name].view(-1)[position]) == pytest.approx(total({name: weights}) - total({}), rel=1e-9)
 
 
 def examples_of(data: ImageData, seed: int, held_out: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -203,8 +217,16 @@ def test_evidence_over_several_batches_is_a_loop_over_them(need: str) -> None:
     data, seeds = images(), (3, 7)
     network = network_of(convolutional)
     cohort, sample = cohort_of(network, seeds, data), Sample(examples=50, batch_size=20)
-    found = gather({need}, network, seeds, cohort.weights, cohort.buffers, network.masks(masks_of(network, seeds)),
-                   feed=cohort.feed, sample=sample)[need]
+    found = gather(
+        {need},
+        network,
+        seeds,
+        cohort.weights,
+        cohort.buffers,
+        network.masks(masks_of(network, seeds)),
+        feed=cohort.feed,
+        sample=sample,
+    )[need]
 
     weights = cohort.weights.masked_fill(~network.masks(masks_of(network, seeds)), 0.0)
     for row, seed in enumerate(seeds):
@@ -212,16 +234,18 @@ def test_evidence_over_several_batches_is_a_loop_over_them(need: str) -> None:
         expected = {tensor.name: torch.zeros(tensor.shape, dtype=torch.float64) for tensor in network.prunable}
         for start, size in ((0, 20), (20, 20), (40, 10)):
             module = convolutional().double()
-            module.load_state_dict({name: view[row].double() for name, view in network.layout.views(weights).items()},
-                                   strict=False)
-            functional.cross_entropy(module(inputs[start: start + size]), labels[start: start + size]).backward()
+            module.load_state_dict(
+                {name: view[row].double() for name, view in network.layout.views(weights).items()}, strict=False
+            )
+            functional.cross_entropy(module(inputs[start : start + size]), labels[start : start + size]).backward()
             for name in expected:
                 g = dict(module.named_parameters())[name].grad
                 assert g is not None
                 expected[name] += g * size / 50 if need == "gradient" else g**2 / 3
         for name, value in expected.items():
-            torch.testing.assert_close(found[name][row].double(), value, rtol=2e-4,
-                                       atol=1e-5 * float(value.abs().max()))
+            torch.testing.assert_close(
+                found[name][row].double(), value, rtol=2e-4, atol=1e-5 * float(value.abs().max())
+            )
 
 
 @pytest.mark.parametrize("density", [1.0, 0.5, 0.2])
@@ -232,8 +256,9 @@ def test_movement_is_minus_the_sum_over_steps_of_weight_times_gradient(
     """Against SGD with momentum and weight decay written out, in float64; the penalty is no part of dL/dw."""
     data, seeds = images(), (3, 7)
     network = network_of(build)
-    plan = Recipe(Optimizer("sgd", 0.05, momentum=0.9, weight_decay=1e-2), Schedule("step", 0, (4,), 0.5), 24, 7, 7,
-                  movement=True)
+    plan = Recipe(
+        Optimizer("sgd", 0.05, momentum=0.9, weight_decay=1e-2), Schedule("step", 0, (4,), 0.5), 24, 7, 7, movement=True
+    )
     mask = network.masks(masks_of(network, seeds, density))
     buffers = cohort_of(network, seeds, data).buffers
     start = Start(initialise(network, seeds), buffers, mask)
@@ -245,8 +270,13 @@ def test_movement_is_minus_the_sum_over_steps_of_weight_times_gradient(
     alive = network.layout.views(mask)
     for row in range(2):
         module = build().double()
-        module.load_state_dict({name: view[row].double() for name, view in network.layout.views(
-            initialise(network, seeds).masked_fill(~mask, 0)).items()}, strict=False)
+        module.load_state_dict(
+            {
+                name: view[row].double()
+                for name, view in network.layout.views(initialise(network, seeds).masked_fill(~mask, 0)).items()
+            },
+            strict=False,
+        )
         parameters = dict(module.named_parameters())
         expected = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
         velocity = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
@@ -287,8 +317,11 @@ def test_movement_survives_a_restart_to_the_bit_and_changes_no_training() -> Non
 
 
 @pytest.mark.parametrize("name", BUILDS)
-@pytest.mark.parametrize("sample", [Sample(), Sample(90, batch_size=40), Sample(None, 6, 200.0)], ids=[
-    "one batch", "three batches", "per class"])
+@pytest.mark.parametrize(
+    "sample",
+    [Sample(), Sample(90, batch_size=40), Sample(None, 6, 200.0)],
+    ids=["one batch", "three batches", "per class"],
+)
 def test_a_seeds_evidence_is_the_same_to_the_bit_in_any_cohort(name: str, sample: Sample) -> None:
     together = everything(name, (3, 7, 11), sample)
 
@@ -308,13 +341,31 @@ def test_looking_at_a_network_changes_nothing(name: str) -> None:
     network, data, seeds = network_of(BUILDS[name]), images(), (3, 7)
     cohort, mask = cohort_of(network, seeds, data), network.masks(masks_of(network, seeds))
     assert cohort.movement is not None and cohort.feed is not None
-    watched = {"weights": cohort.weights, "initial": cohort.initial, "movement": cohort.movement, "mask": mask,
-               "inputs": cohort.feed.inputs, "labels": cohort.feed.labels, **cohort.buffers,
-               **dict(network.module.named_parameters()), **dict(network.module.named_buffers())}
+    watched = {
+        "weights": cohort.weights,
+        "initial": cohort.initial,
+        "movement": cohort.movement,
+        "mask": mask,
+        "inputs": cohort.feed.inputs,
+        "labels": cohort.feed.labels,
+        **cohort.buffers,
+        **dict(network.module.named_parameters()),
+        **dict(network.module.named_buffers()),
+    }
     before = {key: tensor.detach().clone() for key, tensor in watched.items()}
     state = torch.get_rng_state()
-    gather(EVERYTHING, network, seeds, cohort.weights, cohort.buffers, mask, initial=cohort.initial,
-           movement=cohort.movement, feed=cohort.feed, input_shape=SHAPE)
+    gather(
+        EVERYTHING,
+        network,
+        seeds,
+        cohort.weights,
+        cohort.buffers,
+        mask,
+        initial=cohort.initial,
+        movement=cohort.movement,
+        feed=cohort.feed,
+        input_shape=SHAPE,
+    )
 
     assert [key for key, tensor in watched.items() if not torch.equal(tensor, before[key])] == []
     assert torch.equal(torch.get_rng_state(), state)
@@ -326,8 +377,10 @@ def test_pruned_weights_count_as_zero() -> None:
     cohort, mask = cohort_of(network, seeds, data), network.masks(masks_of(network, seeds))
     needs = EVERYTHING - {"movement", "initial_weights"}
     options = {"feed": cohort.feed, "input_shape": SHAPE}
-    left, zeroed = (gather(needs, network, seeds, rows, cohort.buffers, mask, **options)  # type: ignore[arg-type]
-                    for rows in (cohort.weights, cohort.weights.masked_fill(~mask, 0.0)))
+    left, zeroed = (
+        gather(needs, network, seeds, rows, cohort.buffers, mask, **options)  # type: ignore[arg-type]
+        for rows in (cohort.weights, cohort.weights.masked_fill(~mask, 0.0))
+    )
 
     assert all(torch.equal(left[need][name], zeroed[need][name]) for need in needs for name in left[need])
     for name, weights in left["weights"].items():
@@ -350,8 +403,18 @@ def test_every_evidence_can_be_had_of_a_module_that_vmap_cannot_run() -> None:
     network = network_of(Branching)
     assert not network.stackable
     cohort = cohort_of(network, (3, 7), images())
-    found = gather(EVERYTHING, network, (3, 7), cohort.weights, {}, torch.ones_like(cohort.weights, dtype=torch.bool),
-                   initial=cohort.initial, movement=cohort.movement, feed=cohort.feed, input_shape=SHAPE)
+    found = gather(
+        EVERYTHING,
+        network,
+        (3, 7),
+        cohort.weights,
+        {},
+        torch.ones_like(cohort.weights, dtype=torch.bool),
+        initial=cohort.initial,
+        movement=cohort.movement,
+        feed=cohort.feed,
+        input_shape=SHAPE,
+    )
     for need in ("gradient", "squared_gradient", "fisher_diagonal", "hessian_gradient", "flow"):
         assert found[need]["layer.weight"].shape == (2, CLASSES, 72)
         assert bool(found[need]["layer.weight"].any())
@@ -360,7 +423,10 @@ def test_every_evidence_can_be_had_of_a_module_that_vmap_cannot_run() -> None:
 def test_evidence_that_is_not_given_is_named() -> None:
     network, data, seeds = network_of(perceptron), images(), (3,)
     cohort, mask = cohort_of(network, seeds, data), network.masks(masks_of(network, seeds))
-    for need, message in (("movement", "'movement' was not given"), ("initial_weights", "'initial_weights' was not"),
-                          ("gradient", "no feed")):
+    for need, message in (
+        ("movement", "'movement' was not given"),
+        ("initial_weights", "'initial_weights' was not"),
+        ("gradient", "no feed"),
+    ):
         with pytest.raises(ValueError, match=message):
             gather({need}, network, seeds, cohort.weights, {}, mask)

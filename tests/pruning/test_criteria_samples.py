@@ -15,8 +15,13 @@ from lth.engine import evidence as room
 from lth.engine.evidence import gather
 
 
-def seen(monkeypatch: pytest.MonkeyPatch, sample: Sample, seeds: tuple[int, ...] = (3, 7), round_: int = 0,
-         examples: int = 300) -> tuple[list[list[int]], ImageData, torch.Tensor]:
+def seen(
+    monkeypatch: pytest.MonkeyPatch,
+    sample: Sample,
+    seeds: tuple[int, ...] = (3, 7),
+    round_: int = 0,
+    examples: int = 300,
+) -> tuple[list[list[int]], ImageData, torch.Tensor]:
     """Which training images each seed is scored on; pixels spell their numbers out."""
     number = torch.arange(examples)
     inputs = torch.stack([number // 256, number % 256], 1).to(torch.uint8).view(-1, 2, 1, 1)
@@ -25,8 +30,14 @@ def seen(monkeypatch: pytest.MonkeyPatch, sample: Sample, seeds: tuple[int, ...]
     data = ImageData("numbered", inputs, labels, inputs[:10], labels[:10], CLASSES)
     network, calls = network_of(perceptron), []
 
-    def watching(module: nn.Module, parameters: Tensors, buffers: Tensors, pixels: torch.Tensor, wanted: torch.Tensor,
-                 names: Sequence[str]) -> Tensors:
+    def watching(
+        module: nn.Module,
+        parameters: Tensors,
+        buffers: Tensors,
+        pixels: torch.Tensor,
+        wanted: torch.Tensor,
+        names: Sequence[str],
+    ) -> Tensors:
         numbers = (pixels[:, :, 0, 0] * 255).round().long()
         calls.append((numbers[:, 0] * 256 + numbers[:, 1]).tolist())
         assert torch.equal(data.train_labels[calls[-1]], wanted)
@@ -35,8 +46,17 @@ def seen(monkeypatch: pytest.MonkeyPatch, sample: Sample, seeds: tuple[int, ...]
     monkeypatch.setattr(room, "gradient", watching)
     feed = make_feed(data, seeds, 60, "none")
     rows = trained_rows(network, seeds)
-    gather({"gradient"}, network, seeds, rows, {}, torch.ones_like(rows, dtype=torch.bool), feed=feed, sample=sample,
-           round_=round_)
+    gather(
+        {"gradient"},
+        network,
+        seeds,
+        rows,
+        {},
+        torch.ones_like(rows, dtype=torch.bool),
+        feed=feed,
+        sample=sample,
+        round_=round_,
+    )
     return calls, data, feed.train
 
 
@@ -76,12 +96,17 @@ def test_samples_come_in_batches(monkeypatch: pytest.MonkeyPatch, size: int, bat
 
 
 def test_noise_is_uniform_and_of_its_seed_tensor_level_and_round() -> None:
-    network = network_of(lambda: nn.Sequential(nn.Flatten(), nn.Linear(72, 72), nn.ReLU(), nn.Linear(72, 72),
-                                               nn.ReLU(), nn.Linear(72, CLASSES)))
+    network = network_of(
+        lambda: nn.Sequential(
+            nn.Flatten(), nn.Linear(72, 72), nn.ReLU(), nn.Linear(72, 72), nn.ReLU(), nn.Linear(72, CLASSES)
+        )
+    )
     rows = initialise(network, (3, 7))
     mask = torch.ones_like(rows, dtype=torch.bool)
-    drawn = [gather({"noise"}, network, (3, 7), rows, {}, mask, level=level, round_=number)["noise"]
-             for level, number in ((1, 0), (2, 0), (2, 1), (1, 2))]
+    drawn = [
+        gather({"noise"}, network, (3, 7), rows, {}, mask, level=level, round_=number)["noise"]
+        for level, number in ((1, 0), (2, 0), (2, 1), (1, 2))
+    ]
     every = [noise[name][row].flatten() for noise in drawn for name in ("1.weight", "3.weight") for row in range(2)]
 
     for values in every:

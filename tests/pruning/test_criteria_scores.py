@@ -29,22 +29,27 @@ from lth.pruning import CRITERIA, PruningFailed, Scored, criterion_names, prune,
 def scores(criterion: str, seeds: tuple[int, ...] = (3, 7)) -> tuple[Tensors, dict[str, Tensors]]:
     """A criterion's scores, and everything that it could have looked at."""
     found = everything("convolutional", seeds, CRITERIA[criterion].sample)
-    return {name: CRITERIA[criterion].score(**{need: found[need][name] for need in CRITERIA[criterion].needs})
-            for name in found["weights"]}, found
+    return {
+        name: CRITERIA[criterion].score(**{need: found[need][name] for need in CRITERIA[criterion].needs})
+        for name in found["weights"]
+    }, found
 
 
-@pytest.mark.parametrize(("criterion", "formula"), [
-    ("magnitude", lambda e: e["weights"].abs()),
-    ("magnitude_init", lambda e: e["initial_weights"].abs()),
-    ("magnitude_increase", lambda e: e["weights"].abs() - e["initial_weights"].abs()),
-    ("random", lambda e: e["noise"]),
-    ("snip", lambda e: (e["weights"] * e["gradient"]).abs()),
-    ("grasp", lambda e: -(-e["weights"] * e["hessian_gradient"])),  # removed are the highest S = -w Hg
-    ("synflow", lambda e: (e["flow"] * e["weights"].abs()).abs()),
-    ("taylor", lambda e: e["weights"] ** 2 * e["squared_gradient"]),
-    ("fisher", lambda e: 0.5 * e["fisher_diagonal"] * e["weights"] ** 2),
-    ("movement", lambda e: e["movement"]),
-])
+@pytest.mark.parametrize(
+    ("criterion", "formula"),
+    [
+        ("magnitude", lambda e: e["weights"].abs()),
+        ("magnitude_init", lambda e: e["initial_weights"].abs()),
+        ("magnitude_increase", lambda e: e["weights"].abs() - e["initial_weights"].abs()),
+        ("random", lambda e: e["noise"]),
+        ("snip", lambda e: (e["weights"] * e["gradient"]).abs()),
+        ("grasp", lambda e: -(-e["weights"] * e["hessian_gradient"])),  # removed are the highest S = -w Hg
+        ("synflow", lambda e: (e["flow"] * e["weights"].abs()).abs()),
+        ("taylor", lambda e: e["weights"] ** 2 * e["squared_gradient"]),
+        ("fisher", lambda e: 0.5 * e["fisher_diagonal"] * e["weights"] ** 2),
+        ("movement", lambda e: e["movement"]),
+    ],
+)
 def test_a_score_is_what_its_paper_says(criterion: str, formula: Callable[[Tensors], torch.Tensor]) -> None:
     found, every = scores(criterion)
     for name, score in found.items():
@@ -53,8 +58,18 @@ def test_a_score_is_what_its_paper_says(criterion: str, formula: Callable[[Tenso
 
 
 def test_the_criteria_that_there_are_with_their_published_settings() -> None:
-    assert list(criterion_names()) == ["fisher", "grasp", "magnitude", "magnitude_increase", "magnitude_init",
-                                       "movement", "random", "snip", "synflow", "taylor"]
+    assert list(criterion_names()) == [
+        "fisher",
+        "grasp",
+        "magnitude",
+        "magnitude_increase",
+        "magnitude_init",
+        "movement",
+        "random",
+        "snip",
+        "synflow",
+        "taylor",
+    ]
     assert {name: criterion.rounds for name, criterion in CRITERIA.items() if criterion.rounds != 1} == {"synflow": 100}
     grasp = CRITERIA["grasp"].sample
     assert (grasp.examples, grasp.per_class, grasp.temperature) == (None, 10, 200.0)
@@ -126,10 +141,23 @@ def test_every_round_draws_anew() -> None:
         masks = full
         for number, keep in enumerate((middle, end)):
             needs = CRITERIA[criterion].needs
-            found = gather(frozenset(needs), network, seeds, cohort.weights, cohort.buffers, network.masks(masks),
-                           feed=cohort.feed, sample=Sample(20), level=4, round_=number)
-            masks = select({name: CRITERIA[criterion].score(**{need: found[need][name] for need in needs})
-                            for name in masks}, masks, {"": keep})
+            found = gather(
+                frozenset(needs),
+                network,
+                seeds,
+                cohort.weights,
+                cohort.buffers,
+                network.masks(masks),
+                feed=cohort.feed,
+                sample=Sample(20),
+                level=4,
+                round_=number,
+            )
+            masks = select(
+                {name: CRITERIA[criterion].score(**{need: found[need][name] for need in needs}) for name in masks},
+                masks,
+                {"": keep},
+            )
         twice = prune(cohort, CRITERIA[criterion], full, {"": end}, rounds=2, sample=Sample(20), level=4)
         assert all(torch.equal(masks[name], twice[name]) for name in masks)
 
@@ -145,13 +173,18 @@ def test_a_users_criterion_names_its_evidence(monkeypatch: pytest.MonkeyPatch) -
     assert criterion.needs == ("weights", "gradient") and criterion.needs_data and not criterion.needs_temperature
     assert (criterion.rounds, criterion.sample) == (2, Sample(None, 3))
     assert criterion_names()["signed"] == "w dL/dw, signed"
-    with pytest.raises(InvalidExperiment, match=r"criterion 'bad' asks for 'weight', which is no evidence; there is "
-                                                r"weights, initial_weights, gradient"):
+    with pytest.raises(
+        InvalidExperiment,
+        match=r"criterion 'bad' asks for 'weight', which is no evidence; there is "
+        r"weights, initial_weights, gradient",
+    ):
+
         @register_criterion("bad", "…")
         def bad(weight: torch.Tensor) -> torch.Tensor:
             return weight
 
     with pytest.raises(InvalidExperiment, match="a criterion named 'signed' is registered already, by"):
+
         @register_criterion("signed", "another")
         def other(weights: torch.Tensor) -> torch.Tensor:
             return weights
@@ -170,8 +203,10 @@ def test_grasp_of_a_pruned_network_is_that_of_the_network_that_is_left() -> None
     """H and g of the surviving weights alone, by differentiating a function of nothing but them."""
     generator = torch.Generator().manual_seed(5)
     module = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
-    parameters = {name: torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
-                  for name, tensor in module.named_parameters()}
+    parameters = {
+        name: torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+        for name, tensor in module.named_parameters()
+    }
     names = ["0.weight", "2.weight"]
     masks = {name: torch.rand(parameters[name].shape, generator=generator) < 0.5 for name in names}
     parameters.update({name: parameters[name] * masks[name] for name in names})

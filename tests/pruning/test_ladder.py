@@ -20,8 +20,10 @@ def published(preset: str, levels: int | None = None) -> list[dict[str, int]]:
     shape = {"mnist": (1, 28, 28), "digits": (1, 8, 8)}.get(experiment.dataset.name, (3, 32, 32))
     tensors = prunable_tensors(build_model(experiment.model.name, shape, 10, experiment.model.arguments), shape, 10)
     pruning = experiment.pruning
-    fractions = [layer_fraction(tensor, pruning.fraction.dense, pruning.fraction.conv, pruning.output_factor)
-                 for tensor in tensors]
+    fractions = [
+        layer_fraction(tensor, pruning.fraction.dense, pruning.fraction.conv, pruning.output_factor)
+        for tensor in tensors
+    ]
     return ladder(tensors, fractions, levels or pruning.levels, pruning.scope)
 
 
@@ -31,7 +33,15 @@ def test_the_lenet_ladder_to_the_weight() -> None:
 
     assert len(counts) == 21
     assert {level: totals[level] for level in (0, 1, 3, 7, 9, 15, 16, 19)} == {
-        0: 266_200, 1: 213_060, 3: 136_511, 7: 56_094, 9: 35_981, 15: 9_537, 16: 7_650, 19: 3_958}
+        0: 266_200,
+        1: 213_060,
+        3: 136_511,
+        7: 56_094,
+        9: 35_981,
+        15: 9_537,
+        16: 7_650,
+        19: 3_958,
+    }
     assert list(counts[15].values()) == [8_275, 1_056, 206]
     assert list(counts[0]) == ["1.weight", "3.weight", "5.weight"]
     assert list(counts[1].values()) == [188_160, 24_000, 900]  # 20%, 20% and, at the output, 10%
@@ -41,8 +51,15 @@ def test_the_lenet_ladder_to_the_weight() -> None:
 
 @pytest.mark.parametrize(
     ("preset", "level", "percent"),
-    [("conv2-cifar10", 11, 8.81), ("conv2-cifar10", 14, 4.57), ("conv4-cifar10", 11, 11.06),
-     ("conv4-cifar10", 12, 9.18), ("conv6-cifar10", 7, 26.61), ("conv6-cifar10", 10, 15.29)])
+    [
+        ("conv2-cifar10", 11, 8.81),
+        ("conv2-cifar10", 14, 4.57),
+        ("conv4-cifar10", 11, 11.06),
+        ("conv4-cifar10", 12, 9.18),
+        ("conv6-cifar10", 7, 26.61),
+        ("conv6-cifar10", 10, 15.29),
+    ],
+)
 def test_the_densities_of_the_conv_networks(preset: str, level: int, percent: float) -> None:
     counts = published(preset)
 
@@ -60,11 +77,25 @@ def test_the_digits_ladder_ends_near_two_percent() -> None:
 @pytest.mark.parametrize(
     ("size", "fraction", "removed"),
     [
-        (45, 0.1, 4), (55, 0.1, 6), (15, 0.1, 2), (25, 0.1, 2), (35, 0.1, 4), (5, 0.1, 0), (5, 0.5, 2), (7, 0.5, 4),
-        (10, 0.05, 0), (30, 0.05, 2), (1000, 0.0005, 0), (3000, 0.0005, 2), (100, 0.275, 28), (20, 0.275, 6),
+        (45, 0.1, 4),
+        (55, 0.1, 6),
+        (15, 0.1, 2),
+        (25, 0.1, 2),
+        (35, 0.1, 4),
+        (5, 0.1, 0),
+        (5, 0.5, 2),
+        (7, 0.5, 4),
+        (10, 0.05, 0),
+        (30, 0.05, 2),
+        (1000, 0.0005, 0),
+        (3000, 0.0005, 2),
+        (100, 0.275, 28),
+        (20, 0.275, 6),
         (60, 0.275, 16),
         # Floating point misses these halves: 60.50000000000001, 31.499999999999996, 10.500000000000002.
-        (220, 0.275, 60), (90, 0.35, 32), (150, 0.07, 10),
+        (220, 0.275, 60),
+        (90, 0.35, 32),
+        (150, 0.07, 10),
     ],
 )
 def test_halves_go_to_the_even_number(size: int, fraction: float, removed: int) -> None:
@@ -98,24 +129,29 @@ def test_the_fraction_of_a_tensor() -> None:
     assert layer_fraction(conv, 1e-05, 1e-05, 0.5) == Fraction(1, 100_000)
 
 
-TENSORS = (PrunableTensor("first.weight", (30, 4), "dense", False),
-           PrunableTensor("last.weight", (3, 30), "dense", True))
+TENSORS = (
+    PrunableTensor("first.weight", (30, 4), "dense", False),
+    PrunableTensor("last.weight", (3, 30), "dense", True),
+)
 
 
 def test_layers_prune_by_themselves_or_compete() -> None:
     rates = [Fraction(1, 5), Fraction(1, 5)]
 
     assert ladder(TENSORS, rates, 2, "layer") == [
-        {"first.weight": 120, "last.weight": 90}, {"first.weight": 96, "last.weight": 72},
-        {"first.weight": 77, "last.weight": 58}]  # 19.2 -> 19, 14.4 -> 14 removed
+        {"first.weight": 120, "last.weight": 90},
+        {"first.weight": 96, "last.weight": 72},
+        {"first.weight": 77, "last.weight": 58},
+    ]  # 19.2 -> 19, 14.4 -> 14 removed
     assert ladder(TENSORS, rates, 2, "global") == [{"": 210}, {"": 168}, {"": 134}]  # 33.6 -> 34 removed
 
 
 def test_layers_that_are_never_pruned_do_not_compete() -> None:
     assert ladder(TENSORS, [Fraction(1, 5), Fraction(0)], 1, "global") == [
-        {"last.weight": 90, "": 120}, {"last.weight": 90, "": 96}]
-    assert ladder(TENSORS, [Fraction(0), Fraction(0)], 1, "global") == [
-        {"first.weight": 120, "last.weight": 90}] * 2
+        {"last.weight": 90, "": 120},
+        {"last.weight": 90, "": 96},
+    ]
+    assert ladder(TENSORS, [Fraction(0), Fraction(0)], 1, "global") == [{"first.weight": 120, "last.weight": 90}] * 2
 
 
 def test_no_level_is_the_dense_network_alone() -> None:
@@ -123,15 +159,18 @@ def test_no_level_is_the_dense_network_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "fraction", "empty_at"), [(3, "0.9", 1), (30, "0.9", 2), (300, "0.9", 3), (1, "0.6", 1)])
+    ("size", "fraction", "empty_at"), [(3, "0.9", 1), (30, "0.9", 2), (300, "0.9", 3), (1, "0.6", 1)]
+)
 def test_a_layer_that_would_be_emptied_is_named_with_its_level(size: int, fraction: str, empty_at: int) -> None:
     tensors = (TENSORS[0], PrunableTensor("thin.weight", (size,), "dense", False))
     rates = [Fraction("0.1"), Fraction(fraction)]
 
     with pytest.raises(InvalidExperiment) as caught:
         ladder(tensors, rates, 5, "layer")
-    assert str(caught.value) == (f"level {empty_at} would leave layer 'thin.weight' empty (of {size} weights); "
-                                 f"use at most {empty_at - 1} levels, prune less, or set pruning.allow_empty_layers")
+    assert str(caught.value) == (
+        f"level {empty_at} would leave layer 'thin.weight' empty (of {size} weights); "
+        f"use at most {empty_at - 1} levels, prune less, or set pruning.allow_empty_layers"
+    )
     assert len(ladder(tensors, rates, empty_at - 1, "layer")) == empty_at  # the remedies work
     assert ladder(tensors, rates, 5, "layer", allow_empty=True)[empty_at]["thin.weight"] == 0
 
@@ -147,7 +186,9 @@ def test_densities_instead_of_a_fraction_are_of_all_competing_layers_together() 
     assert ladder(TENSORS, rates, 2, "global", (0.5, 0.05)) == [{"": 210}, {"": 105}, {"": 10}]  # 10.5: half to even
     assert ladder(TENSORS, rates, 1, "global", (0.5, 0.05)) == [{"": 210}, {"": 105}]
     assert ladder(TENSORS, [Fraction(1, 5), Fraction(0)], 1, "global", (0.1,)) == [
-        {"last.weight": 90, "": 120}, {"last.weight": 90, "": 12}]
+        {"last.weight": 90, "": 120},
+        {"last.weight": 90, "": 12},
+    ]
     # In exact arithmetic of the digits: 0.35 * 90 is 31.5, in floating point 31.499999999999996.
     assert ladder(TENSORS, [Fraction(0), Fraction(1, 5)], 1, "global", (0.35,))[1] == {"first.weight": 120, "": 32}
     with pytest.raises(InvalidExperiment, match=r"^level 2 would leave all competing layers empty \(of 210 weights\)"):

@@ -31,11 +31,13 @@ def cohorts(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Scores with many ties, random masks with equal counts, and how many to keep."""
     seeds, weights = draw(st.integers(1, 4)), draw(st.integers(1, 24))
     alive = draw(st.integers(0, weights))
-    scores = draw(st.lists(st.sampled_from([-3.0, -0.5, 0.0, 0.5, 1.0, 2.0]), min_size=seeds * weights,
-                           max_size=seeds * weights))
-    masks = [[position in kept for position in range(weights)]
-             for kept in (draw(st.sets(st.integers(0, weights - 1), min_size=alive, max_size=alive))
-                          for _ in range(seeds))]
+    scores = draw(
+        st.lists(st.sampled_from([-3.0, -0.5, 0.0, 0.5, 1.0, 2.0]), min_size=seeds * weights, max_size=seeds * weights)
+    )
+    masks = [
+        [position in kept for position in range(weights)]
+        for kept in (draw(st.sets(st.integers(0, weights - 1), min_size=alive, max_size=alive)) for _ in range(seeds))
+    ]
     return torch.tensor(scores).view(seeds, weights), torch.tensor(masks), draw(st.integers(0, alive))
 
 
@@ -56,7 +58,7 @@ def test_a_seed_wins_alone_as_in_its_cohort(cohort: tuple[torch.Tensor, torch.Te
     together = keep_highest(scores, mask, keep)
 
     for row in range(len(scores)):
-        assert torch.equal(keep_highest(scores[row:row + 1], mask[row:row + 1], keep)[0], together[row])
+        assert torch.equal(keep_highest(scores[row : row + 1], mask[row : row + 1], keep)[0], together[row])
 
 
 def test_among_equals_the_first_is_pruned_first() -> None:
@@ -66,7 +68,8 @@ def test_among_equals_the_first_is_pruned_first() -> None:
     assert keep_highest(scores, mask, 1).tolist() == [[False, False, False, False, True]]
     # Zero and minus zero are equal.
     assert keep_highest(torch.tensor([[0.0, -0.0, 0.0]]), torch.ones(1, 3, dtype=torch.bool), 1).tolist() == [
-        [False, False, True]]
+        [False, False, True]
+    ]
 
 
 def test_ties_in_a_large_layer_are_broken_by_position_too() -> None:
@@ -214,5 +217,5 @@ def test_a_seeds_random_mask_does_not_depend_on_its_cohort() -> None:
     together = random_like(mask, [stream(seed, "x") for seed in range(4)])
 
     for seed in range(4):
-        assert torch.equal(random_like(mask[seed:seed + 1], [stream(seed, "x")])[0], together[seed])
+        assert torch.equal(random_like(mask[seed : seed + 1], [stream(seed, "x")])[0], together[seed])
     assert len({tuple(row) for row in together.tolist()}) == 4

@@ -18,9 +18,16 @@ def on(device: str, name: str) -> tuple[Scored, dict[str, torch.Tensor]]:
     network, data = network_of(BUILDS[name]), images()
     cohort = cohort_of(network, SEEDS, data)
     assert cohort.movement is not None
-    moved = Scored(network, SEEDS, cohort.weights.to(device), {key: b.to(device) for key, b in cohort.buffers.items()},
-                   cohort.initial.to(device), cohort.movement.to(device), make_feed(data, SEEDS, 40, "channel", device),
-                   cohort.input_shape)
+    moved = Scored(
+        network,
+        SEEDS,
+        cohort.weights.to(device),
+        {key: b.to(device) for key, b in cohort.buffers.items()},
+        cohort.initial.to(device),
+        cohort.movement.to(device),
+        make_feed(data, SEEDS, 40, "channel", device),
+        cohort.input_shape,
+    )
     return moved, {key: mask.to(device) for key, mask in masks_of(network, SEEDS).items()}
 
 
@@ -30,9 +37,18 @@ def test_every_evidence_is_that_of_the_cpu(name: str) -> None:
     for device in ("cpu", "cuda"):
         cohort, masks = on(device, name)
         with exact_arithmetic(1, "float32"):
-            found[device] = gather(frozenset(EVIDENCE), cohort.network, SEEDS, cohort.weights, cohort.buffers,
-                                   cohort.network.masks(masks), initial=cohort.initial, movement=cohort.movement,
-                                   feed=cohort.feed, input_shape=SHAPE)
+            found[device] = gather(
+                frozenset(EVIDENCE),
+                cohort.network,
+                SEEDS,
+                cohort.weights,
+                cohort.buffers,
+                cohort.network.masks(masks),
+                initial=cohort.initial,
+                movement=cohort.movement,
+                feed=cohort.feed,
+                input_shape=SHAPE,
+            )
     for need, tensors in found["cuda"].items():
         for tensor, values in tensors.items():
             expected = found["cpu"][need][tensor]

@@ -29,15 +29,29 @@ def dense(network: Network, seeds: tuple[int, ...]) -> Masks:
 
 
 def perceptron() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(108, 30, bias=False), nn.ReLU(), nn.Linear(30, 20, bias=False),
-                         nn.ReLU(), nn.Linear(20, 5, bias=False))
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(108, 30, bias=False),
+        nn.ReLU(),
+        nn.Linear(30, 20, bias=False),
+        nn.ReLU(),
+        nn.Linear(20, 5, bias=False),
+    )
 
 
 def convolutional() -> nn.Module:
     """Pools and a norm are homogeneous too; at initialisation the norm shifts nothing."""
     return nn.Sequential(
-        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(8, 12, 3, bias=False), nn.ReLU(), nn.AvgPool2d(1), nn.Flatten(), nn.Linear(12, 5, bias=False))
+        nn.Conv2d(3, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 12, 3, bias=False),
+        nn.ReLU(),
+        nn.AvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(12, 5, bias=False),
+    )
 
 
 @pytest.mark.parametrize("build", [perceptron, convolutional])
@@ -48,13 +62,22 @@ def test_every_layers_scores_have_the_same_sum(build: Callable[[], nn.Module], d
     network = describe(build, shape, 5, prunable_tensors(build(), shape, 5), "kaiming_normal")
     cohort, masks = at_initialisation(network, seeds, shape), dense(network, seeds)
     if density < 1:
-        masks = prune(cohort, SYNFLOW, masks, {"": round(density * sum(mask[0].numel() for mask in masks.values()))},
-                      rounds=20)
-    found = gather(frozenset(SYNFLOW.needs), network, seeds, cohort.weights, cohort.buffers, network.masks(masks),
-                   input_shape=shape)
+        masks = prune(
+            cohort, SYNFLOW, masks, {"": round(density * sum(mask[0].numel() for mask in masks.values()))}, rounds=20
+        )
+    found = gather(
+        frozenset(SYNFLOW.needs),
+        network,
+        seeds,
+        cohort.weights,
+        cohort.buffers,
+        network.masks(masks),
+        input_shape=shape,
+    )
 
-    sums = torch.stack([SYNFLOW.score(**{need: found[need][name] for need in SYNFLOW.needs}).flatten(1).sum(1)
-                        for name in masks])
+    sums = torch.stack(
+        [SYNFLOW.score(**{need: found[need][name] for need in SYNFLOW.needs}).flatten(1).sum(1) for name in masks]
+    )
     assert sums.dtype == torch.float64 and bool((sums > 0).all())
     torch.testing.assert_close(sums, sums[:1].expand_as(sums), rtol=1e-10, atol=0)
     assert not torch.equal(sums[:, 0], sums[:, 1])  # each seed by itself
@@ -70,10 +93,12 @@ def test_with_biases_the_sums_differ() -> None:
     network = describe(build, (1, 6, 6), 5, prunable_tensors(build(), (1, 6, 6), 5), "kaiming_normal")
     rows = initialise(network, (0,))
     network.layout.views(rows)["1.bias"].fill_(-0.5)  # a negative one flows as well
-    found = gather({"weights", "flow"}, network, (0,), rows, {}, torch.ones_like(rows, dtype=torch.bool),
-                   input_shape=(1, 6, 6))
-    first, last = (float((found["weights"][name].abs() * found["flow"][name]).sum())
-                   for name in ("1.weight", "3.weight"))
+    found = gather(
+        {"weights", "flow"}, network, (0,), rows, {}, torch.ones_like(rows, dtype=torch.bool), input_shape=(1, 6, 6)
+    )
+    first, last = (
+        float((found["weights"][name].abs() * found["flow"][name]).sum()) for name in ("1.weight", "3.weight")
+    )
     expected = 0.5 * float(network.layout.views(rows)["3.weight"].double().abs().sum())
     assert last - first == pytest.approx(expected, rel=1e-9)
 
@@ -93,8 +118,9 @@ def test_synflow_empties_no_layer_of_vgg16_at_a_thousandth_where_magnitude_does(
     assert sum(left.values()) == keep
     assert min(left.values()) > 0.5 * keep / len(left)  # every layer carries the same flow: about the same counts
     # A path is left from the input to every logit that still has a weight: the network still computes something.
-    flowing = gather({"flow", "weights"}, network, (0,), cohort.weights, cohort.buffers, network.masks(masks),
-                     input_shape=shape)
+    flowing = gather(
+        {"flow", "weights"}, network, (0,), cohort.weights, cohort.buffers, network.masks(masks), input_shape=shape
+    )
     assert all(float((flowing["flow"][name] * flowing["weights"][name].abs()).sum()) > 0 for name in masks)
 
     with pytest.raises(LthError, match=rf"^global pruning to {keep} weights would leave layer '\d+\.weight' empty"):

@@ -16,14 +16,32 @@ ID = "toy-0123456789"
 
 
 def lines(figure: Any, axis: int = 0) -> dict[str, np.ndarray]:
-    return {line.get_label(): np.array(line.get_xydata()) for line in figure.axes[axis].lines
-            if not line.get_label().startswith("_")}
+    return {
+        line.get_label(): np.array(line.get_xydata())
+        for line in figure.axes[axis].lines
+        if not line.get_label().startswith("_")
+    }
 
 
 def test_learning_curves_are_means_over_seeds() -> None:
-    rows = [{"experiment_id": ID, "arm": "ticket", "seed": seed, "draw": 0, "level": level, "density": 0.5**level,
-             "step": step, "split": split, "loss": 1.0 / (1 + step) + seed, "accuracy": 0.9 + 0.02 * seed}
-            for seed in (0, 1) for level in range(10) for step in (0, 10) for split in ("val", "test")]
+    rows = [
+        {
+            "experiment_id": ID,
+            "arm": "ticket",
+            "seed": seed,
+            "draw": 0,
+            "level": level,
+            "density": 0.5**level,
+            "step": step,
+            "split": split,
+            "loss": 1.0 / (1 + step) + seed,
+            "accuracy": 0.9 + 0.02 * seed,
+        }
+        for seed in (0, 1)
+        for level in range(10)
+        for step in (0, 10)
+        for split in ("val", "test")
+    ]
     trained = [{name: row[name] for name in ("arm", "draw", "level", "seed")} | {"status": "ok"} for row in rows]
     wild = [{**row, "seed": 2, "loss": 1e21, "accuracy": 0.1} for row in rows if row["seed"] == 1]
     trained += [{"arm": "ticket", "draw": 0, "level": level, "seed": 2, "status": "diverged"} for level in range(10)]
@@ -38,9 +56,21 @@ def test_learning_curves_are_means_over_seeds() -> None:
 
 
 def test_layers_show_what_remains_and_what_is_effective() -> None:
-    rows = [{"experiment_id": ID, "arm": "ticket", "seed": seed, "draw": 0, "level": level, "tensor": tensor,
-             "density": density**level, "effective_density": 0.5 * density**level if tensor == "b" else density**level}
-            for seed in (0, 1) for level in range(3) for tensor, density in (("a", 0.8), ("b", 0.6))]
+    rows = [
+        {
+            "experiment_id": ID,
+            "arm": "ticket",
+            "seed": seed,
+            "draw": 0,
+            "level": level,
+            "tensor": tensor,
+            "density": density**level,
+            "effective_density": 0.5 * density**level if tensor == "b" else density**level,
+        }
+        for seed in (0, 1)
+        for level in range(3)
+        for tensor, density in (("a", 0.8), ("b", 0.6))
+    ]
     figure = looks.layer_density_figure(pa.Table.from_pylist(rows))
     drawn = lines(figure)
     assert drawn["a"][:, 1] == pytest.approx([100, 80, 64]) and drawn["b"][:, 1] == pytest.approx([100, 60, 36])
@@ -70,8 +100,20 @@ def test_initial_values_are_split_by_the_mask() -> None:
 
 
 def test_overlap_stands_beside_chance() -> None:
-    rows = [{"experiment_id": ID, "between": "seeds", "arm_a": "ticket", "level_a": level, "tensor": tensor,
-             "jaccard": 0.5 + pair / 10, "chance": 0.3} for level in (1, 2) for pair in (0, 1) for tensor in ("", "w")]
+    rows = [
+        {
+            "experiment_id": ID,
+            "between": "seeds",
+            "arm_a": "ticket",
+            "level_a": level,
+            "tensor": tensor,
+            "jaccard": 0.5 + pair / 10,
+            "chance": 0.3,
+        }
+        for level in (1, 2)
+        for pair in (0, 1)
+        for tensor in ("", "w")
+    ]
     figure = looks.overlap_figure(pa.Table.from_pylist(rows))
     assert lines(figure)["ticket"].tolist() == pytest.approx(np.array([[1, 0.55], [2, 0.55]]))
     thin = [line for line in figure.axes[0].lines if line.get_linewidth() == 0.7]
@@ -79,9 +121,21 @@ def test_overlap_stands_beside_chance() -> None:
 
 
 def test_barriers_are_means_over_pairs_then_seeds() -> None:
-    rows = [{"experiment_id": ID, "arm": "ticket", "level": 0, "seed": seed, "step": step, "status": "ok",
-             "split": "test", "barrier": (0.2 if step == 0 else 0.01) + 0.02 * seed + 0.01 * pair}
-            for seed in (0, 1) for step in (0, 100) for pair in (0, 1, 2)]
+    rows = [
+        {
+            "experiment_id": ID,
+            "arm": "ticket",
+            "level": 0,
+            "seed": seed,
+            "step": step,
+            "status": "ok",
+            "split": "test",
+            "barrier": (0.2 if step == 0 else 0.01) + 0.02 * seed + 0.01 * pair,
+        }
+        for seed in (0, 1)
+        for step in (0, 100)
+        for pair in (0, 1, 2)
+    ]
     figure = looks.connectivity_figure(pa.Table.from_pylist(rows))
     (container,) = figure.axes[0].containers
     assert container.get_label() == "dense"
@@ -90,9 +144,14 @@ def test_barriers_are_means_over_pairs_then_seeds() -> None:
         looks.connectivity_figure(pa.Table.from_pylist(rows).slice(0, 0))
 
 
-@pytest.mark.parametrize(("earlier", "costs"), [
-    (range, [100, 200, 300]), (lambda level: range(min(level, 1)), [100, 200, 200]),
-    (lambda level: range(0), [100, 100, 100])])
+@pytest.mark.parametrize(
+    ("earlier", "costs"),
+    [
+        (range, [100, 200, 300]),
+        (lambda level: range(min(level, 1)), [100, 200, 200]),
+        (lambda level: range(0), [100, 100, 100]),
+    ],
+)
 def test_cost_counts_the_trainings_before(sweep, earlier, costs: list[int]) -> None:
     table = sweep({"ticket": [0.975, 0.976, 0.978], "reinit": [None, 0.97, 0.96]})
     table = table.append_column("steps", pa.array([100] * table.num_rows))

@@ -55,7 +55,7 @@ def test_it_holds_claim_verdicts_figures_and_what_was_run(store: Store, experime
     assert claim(verdicts) in page and all(each in page for each in caveats(verdicts))
     figures = re.findall(r'<figure id="([a-z-]+)">', page)
     assert figures == ["accuracy", "early-stop", "learning-curves", "layers", "cost", "initial-values", "pixels"]
-    initial = page[page.index('<figure id="initial-values">'):]
+    initial = page[page.index('<figure id="initial-values">') :]
     tensors = lth.results.open(store.url).query("SELECT DISTINCT tensor FROM masks")["tensor"].to_pylist()
     assert len(tensors) == 2 and all(f">{name}<" in initial[: initial.index("</figure>")] for name in tensors)
     assert "30 trainings" not in page and "<td>30, of which 0 diverged</td>" in page  # 3 x (1 + 3 x 3)
@@ -93,8 +93,11 @@ def test_figures_appear_when_there_is_something_to_draw(
 
 
 def test_it_needs_nothing_from_outside(page: str) -> None:
-    outside = [link for link in re.findall(r'(?:src|href|url)\s*[=(]\s*["\']?([^"\')\s>]+)', page)
-               if not link.startswith(("#", "data:"))]
+    outside = [
+        link
+        for link in re.findall(r'(?:src|href|url)\s*[=(]\s*["\']?([^"\')\s>]+)', page)
+        if not link.startswith(("#", "data:"))
+    ]
     assert outside == [] and "<link" not in page and "@import" not in page and "fetch(" not in page
     assert len(page) < 1_000_000
 
@@ -109,14 +112,17 @@ def test_ids_are_unique_and_svgs_are_whole(page: str) -> None:
 
 def test_points_say_their_values(sweep) -> None:
     told = re.findall("<title>(.*?)</title>", to_svg(accuracy_figure(sweep({"ticket": [0.975, 0.976, 0.978]})), "a"))
-    assert told == ["ticket at 100: 97.5 [97.3, 97.7]", "ticket at 80: 97.6 [97.4, 97.8]",
-                    "ticket at 64: 97.8 [97.6, 98]"]
+    assert told == [
+        "ticket at 100: 97.5 [97.3, 97.7]",
+        "ticket at 80: 97.6 [97.4, 97.8]",
+        "ticket at 64: 97.8 [97.6, 98]",
+    ]
 
 
 def test_another_margin_is_post_hoc_and_all_else_the_same(store: Store, experiment: Experiment, page: str) -> None:
     late = page_of(store, experiment, 0.3)
     assert "post hoc" not in page and "these verdicts are post hoc" in late
-    figures = [text[text.index("<h2>Figures"):] for text in (page, late)]
+    figures = [text[text.index("<h2>Figures") :] for text in (page, late)]
     assert figures[0] == figures[1]  # to the byte
 
 
@@ -127,8 +133,13 @@ def test_a_transfer_says_whose_tickets_it_trains(experiment: Experiment, tmp_pat
     run_here(taken, (0, 1), store, load_dataset("digits"))
     found = page_of_one(store, taken)
     assert f"<th>tickets of</th><td>{experiment.id}</td>" in found and "lth connectivity" not in found
-    assert re.findall(r'<figure id="([a-z-]+)">', found) == ["accuracy", "early-stop", "learning-curves", "layers",
-                                                            "pixels"]
+    assert re.findall(r'<figure id="([a-z-]+)">', found) == [
+        "accuracy",
+        "early-stop",
+        "learning-curves",
+        "layers",
+        "pixels",
+    ]
     assert f"Tickets that <code>{experiment.id}</code> found, trained on digits." in found
 
 
@@ -144,8 +155,9 @@ def test_names_cannot_break_out_of_the_page(
 
 
 def test_nothing_to_report_is_one_line(tmp_path: Path, experiment: Experiment) -> None:
-    wild = load_experiment("smoke", ["training.optimizer={kind: sgd, learning_rate: 100, weight_decay: 1}",
-                                     "pruning.levels=0"])
+    wild = load_experiment(
+        "smoke", ["training.optimizer={kind: sgd, learning_rate: 100, weight_decay: 1}", "pruning.levels=0"]
+    )
     place = Store(tmp_path)
     run_here(wild, (0,), place, load_dataset("digits"))
     with pytest.raises(LthError, match="no training of .* has finished without diverging"):

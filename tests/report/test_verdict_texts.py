@@ -25,7 +25,8 @@ def text(table: pa.Table, arm: str = "ticket") -> str:
 def test_the_claim_names_density_difference_speed_and_seeds(sweep) -> None:
     assert claim(verdicts(sweep(TOY), 0.005)) == (
         "The ticket is not worse than the dense network by more than 0.5 points down to 64% of the weights (level 2 of "
-        "3): -0.10 [-0.10, -0.10] points there, and its early stop comes 1.04 times as soon [1.04, 1.04], n = 5.")
+        "3): -0.10 [-0.10, -0.10] points there, and its early stop comes 1.04 times as soon [1.04, 1.04], n = 5."
+    )
 
 
 def test_no_claim_is_said_as_such(sweep) -> None:
@@ -39,10 +40,12 @@ def test_no_claim_is_said_as_such(sweep) -> None:
 def test_caveats(sweep) -> None:
     plain = caveats(verdicts(sweep(TOY), 0.005))
     # Five seeds, three levels: 3 x 2 / 32.
-    assert plain == ["At level 2 all 5 differences are equal: the test set is too small to tell them apart, and their "
-                     "spread says nothing.",
-                     "5 seeds cannot show a difference to reinit over 3 levels by the sign-flip test: its smallest "
-                     "p-value is 0.19 after Holm."]
+    assert plain == [
+        "At level 2 all 5 differences are equal: the test set is too small to tell them apart, and their "
+        "spread says nothing.",
+        "5 seeds cannot show a difference to reinit over 3 levels by the sign-flip test: its smallest "
+        "p-value is 0.19 after Holm.",
+    ]
     late = caveats(verdicts(sweep(TOY), 0.02, declared=False))
     assert late[0] == ("The margin of 2 points was chosen after the experiment first ran: these verdicts are post hoc.")
     lost = caveats(verdicts(sweep(TOY, diverged=[("ticket", 1, 0), ("ticket", 2, 3)]), 0.005))
@@ -90,4 +93,5 @@ def test_without_the_dense_network_and_with_a_gap_it_is_said(sweep) -> None:
 def test_the_arm_dense_is_not_the_dense_network(sweep) -> None:
     out = text(verdicts(sweep(TOY | {"dense": [None, 0.98, 0.98, 0.98]}), 0.005))
     assert "dense, same" in out and "dense, same budget" in verdict_markdown(
-        verdicts(sweep(TOY | {"dense": [None, 0.98, 0.98, 0.98]}), 0.005))
+        verdicts(sweep(TOY | {"dense": [None, 0.98, 0.98, 0.98]}), 0.005)
+    )

@@ -61,8 +61,12 @@ class Sweep:
     def rows(self) -> dict[tuple[str, int, int, int], dict[str, object]]:
         found = self.store.committed(self.experiment.id).rows.to_pylist()
         timing = ("train_seconds", "examples_per_second", "finished_at", "cohort_size")
-        return {(row["arm"], row["draw"], row["level"], row["seed"]):
-                {name: value for name, value in row.items() if name not in timing} for row in found}
+        return {
+            (row["arm"], row["draw"], row["level"], row["seed"]): {
+                name: value for name, value in row.items() if name not in timing
+            }
+            for row in found
+        }
 
 
 def sweep(
@@ -135,13 +139,23 @@ def test_to_init(digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_to_step_k(digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = sweep(digits, tmp_path, monkeypatch, WARM_AND_DROPS, "rewinding={kind: step, step: 13it}",
-                  "arms=[ticket, random_mask, reinit]")
+    found = sweep(
+        digits,
+        tmp_path,
+        monkeypatch,
+        WARM_AND_DROPS,
+        "rewinding={kind: step, step: 13it}",
+        "arms=[ticket, random_mask, reinit]",
+    )
     dense = found.trainings["ticket", 0, 0]
     # The dense training to step 13, once more and by itself.
     feed = make_feed(digits, SEEDS, 200, "channel")
-    again = CohortTraining(found.concrete.network, found.concrete.recipe, feed, Start(
-        initialise(found.concrete.network, SEEDS), {}, torch.ones_like(dense.mask))).advance(13)
+    again = CohortTraining(
+        found.concrete.network,
+        found.concrete.recipe,
+        feed,
+        Start(initialise(found.concrete.network, SEEDS), {}, torch.ones_like(dense.mask)),
+    ).advance(13)
 
     for level in (1, 2):
         for arm in ("ticket", "random_mask"):
@@ -149,8 +163,7 @@ def test_to_step_k(digits: ImageData, tmp_path: Path, monkeypatch: pytest.Monkey
             assert_starts_from(training, again.weights)
             assert (training.first_step, training.rates) == (13, dense.rates[13:])
             assert training.steps == (13, 20, 30, 40)
-            assert all(torch.equal(one, other)
-                       for one, other in zip(training.batches, dense.batches[13:], strict=True))
+            assert all(torch.equal(one, other) for one, other in zip(training.batches, dense.batches[13:], strict=True))
         assert not torch.equal(found.trainings["random_mask", 0, level].mask, found.trainings["ticket", 0, level].mask)
         fresh = found.trainings["reinit", 0, level]
         assert (fresh.first_step, fresh.rates) == (0, dense.rates)
@@ -158,8 +171,14 @@ def test_to_step_k(digits: ImageData, tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_learning_rate_rewinding(digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trained weights stay; the schedule starts again with its warm-up and drops again."""
-    found = sweep(digits, tmp_path, monkeypatch, WARM_AND_DROPS, "rewinding={kind: learning_rate}",
-                  "arms=[ticket, random_mask, shuffled_mask, reinit]")
+    found = sweep(
+        digits,
+        tmp_path,
+        monkeypatch,
+        WARM_AND_DROPS,
+        "rewinding={kind: learning_rate}",
+        "arms=[ticket, random_mask, shuffled_mask, reinit]",
+    )
     dense = found.trainings["ticket", 0, 0]
 
     for level in (1, 2):
@@ -170,8 +189,7 @@ def test_learning_rate_rewinding(digits: ImageData, tmp_path: Path, monkeypatch:
             assert (training.first_step, training.rates, training.steps) == (0, dense.rates, (0, 10, 20, 30, 40))
         assert not torch.equal(found.trainings["random_mask", 0, level].mask, found.trainings["ticket", 0, level].mask)
         fresh = found.trainings["reinit", 0, level]
-        assert fresh.rates == dense.rates and not torch.equal(
-            fresh.start, parent.end.masked_fill(~fresh.mask, 0.0))
+        assert fresh.rates == dense.rates and not torch.equal(fresh.start, parent.end.masked_fill(~fresh.mask, 0.0))
         # The mask is cut from the weights that stay: of each layer the largest.
         ticket, before = found.trainings["ticket", 0, level], found.concrete.network.layout.views(parent.end.abs())
         after = found.concrete.network.layout.views(ticket.mask)
@@ -180,14 +198,21 @@ def test_learning_rate_rewinding(digits: ImageData, tmp_path: Path, monkeypatch:
                 assert before[name][row][after[name][row]].min() >= before[name][row][~after[name][row]].max()
 
 
-@pytest.mark.parametrize(("schedule", "last"), [
-    (WARM_AND_DROPS, 0.005 * 0.01), ("training.schedule={kind: constant, warmup: 5it}", 0.005),
-    ("training.schedule={kind: cosine}", 0.005 * 0.5 * (1 + np.cos(np.pi * 39 / 40)))])
-def test_fine_tuning(digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: str, last: float
-                     ) -> None:
+@pytest.mark.parametrize(
+    ("schedule", "last"),
+    [
+        (WARM_AND_DROPS, 0.005 * 0.01),
+        ("training.schedule={kind: constant, warmup: 5it}", 0.005),
+        ("training.schedule={kind: cosine}", 0.005 * 0.5 * (1 + np.cos(np.pi * 39 / 40))),
+    ],
+)
+def test_fine_tuning(
+    digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: str, last: float
+) -> None:
     """Trained weights stay, and every step's rate is the last one of the schedule."""
-    found = sweep(digits, tmp_path, monkeypatch, schedule, "rewinding={kind: fine_tune}",
-                  "arms=[ticket, random_mask, reinit]")
+    found = sweep(
+        digits, tmp_path, monkeypatch, schedule, "rewinding={kind: fine_tune}", "arms=[ticket, random_mask, reinit]"
+    )
     recipe = found.concrete.retraining.recipe
     assert [learning_rate(recipe, step) for step in range(40)] == pytest.approx([last] * 40)
 
@@ -204,14 +229,22 @@ def test_fine_tuning(digits: ImageData, tmp_path: Path, monkeypatch: pytest.Monk
         assert found.trainings["reinit", 0, level].rates == dense.rates
 
 
-@pytest.mark.parametrize(("duration", "steps"), [("12it", (0, 10, 12)), ("3it", (0, 3)), ("1ep", (0, 10, 20, 30, 38)),
-                                                 ("61it", (0, 10, 20, 30, 40, 50, 60, 61))])
+@pytest.mark.parametrize(
+    ("duration", "steps"),
+    [("12it", (0, 10, 12)), ("3it", (0, 3)), ("1ep", (0, 10, 20, 30, 38)), ("61it", (0, 10, 20, 30, 40, 50, 60, 61))],
+)
 def test_fine_tuning_for_another_while(
     digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, duration: str, steps: tuple[int, ...]
 ) -> None:
     """1437 - 200 training images are 38 batches of 32."""
-    found = sweep(digits, tmp_path, monkeypatch, f"rewinding={{kind: fine_tune, duration: {duration}}}",
-                  "arms=[ticket, reinit]", "pruning.levels=1")
+    found = sweep(
+        digits,
+        tmp_path,
+        monkeypatch,
+        f"rewinding={{kind: fine_tune, duration: {duration}}}",
+        "arms=[ticket, reinit]",
+        "pruning.levels=1",
+    )
 
     assert found.trainings["ticket", 0, 1].steps == steps
     assert found.trainings["ticket", 0, 1].rates == [0.005] * steps[-1]
@@ -234,8 +267,16 @@ def accuracy(found: Sweep, digits: ImageData, rows: torch.Tensor, position: int)
 def test_no_rewinding_evaluates_what_is_left_as_it_is(
     digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = sweep(digits, tmp_path, monkeypatch, "rewinding={kind: none}", "arms=[ticket, random_mask, reinit]",
-                  "training.duration=200it", "training.evaluate_every=50it", "pruning.fraction.dense=0.6")
+    found = sweep(
+        digits,
+        tmp_path,
+        monkeypatch,
+        "rewinding={kind: none}",
+        "arms=[ticket, random_mask, reinit]",
+        "training.duration=200it",
+        "training.evaluate_every=50it",
+        "pruning.fraction.dense=0.6",
+    )
     rows, dense = found.rows(), found.trainings["ticket", 0, 0]
 
     for level in (1, 2):
@@ -252,8 +293,10 @@ def test_no_rewinding_evaluates_what_is_left_as_it_is(
         assert found.trainings["reinit", 0, level].rates == dense.rates
         assert_starts_from(found.trainings["ticket", 0, level], dense.end)
     # It does measure something: trained, then hurt, and hurt less than by chance.
-    means = [np.mean([rows[arm, 0, level, seed]["test_accuracy"] for seed in SEEDS])
-             for arm, level in (("random_mask", 1), ("ticket", 1), ("ticket", 0))]
+    means = [
+        np.mean([rows[arm, 0, level, seed]["test_accuracy"] for seed in SEEDS])
+        for arm, level in (("random_mask", 1), ("ticket", 1), ("ticket", 0))
+    ]
     assert means[0] < means[1] < means[2]
 
 
@@ -277,8 +320,14 @@ def test_a_sweep_that_is_extended_is_the_sweep_at_once(
 def test_one_shot_levels_all_go_on_from_the_dense_network(
     digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    found = sweep(digits, tmp_path, monkeypatch, "arms=[ticket, random_mask]", "pruning.schedule=one_shot",
-                  f"rewinding={{kind: {kind}}}")
+    found = sweep(
+        digits,
+        tmp_path,
+        monkeypatch,
+        "arms=[ticket, random_mask]",
+        "pruning.schedule=one_shot",
+        f"rewinding={{kind: {kind}}}",
+    )
     dense = found.trainings["ticket", 0, 0]
     source = dense.start if kind == "init" else dense.end
 
@@ -308,9 +357,15 @@ def test_the_dense_arm_is_trained_once_for_the_whole_budget(
     assert rows["ticket", 0, 2, 0]["density"] == pytest.approx(618 / 1184)
 
 
-@pytest.mark.parametrize(("settings", "steps"), [
-    (["pruning.schedule=one_shot"], [80, 80]), (["rewinding={kind: fine_tune, duration: 5it}"], [45, 50]),
-    (["rewinding={kind: none}"], [40, 40]), (["rewinding={kind: step, step: 30it}"], [50, 60])])
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        (["pruning.schedule=one_shot"], [80, 80]),
+        (["rewinding={kind: fine_tune, duration: 5it}"], [45, 50]),
+        (["rewinding={kind: none}"], [40, 40]),
+        (["rewinding={kind: step, step: 30it}"], [50, 60]),
+    ],
+)
 def test_a_ticket_that_took_less_leaves_the_dense_arm_less(
     digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: list[str], steps: list[int]
 ) -> None:
@@ -358,8 +413,9 @@ def test_of_several_units_the_one_whose_weights_are_gone_is_named(
     assert unit_name_of(str(refused.value.key)) == lost
 
 
-RECIPE = Recipe(Optimizer("sgd", 0.4), Schedule("step", 10, (50, 75), 0.1), 32, 100, 20, crop_padding=2, flip=True,
-                rewind_step=7)
+RECIPE = Recipe(
+    Optimizer("sgd", 0.4), Schedule("step", 10, (50, 75), 0.1), 32, 100, 20, crop_padding=2, flip=True, rewind_step=7
+)
 
 
 def test_each_kind_made_concrete() -> None:
@@ -379,10 +435,16 @@ def test_each_kind_made_concrete() -> None:
 
 @pytest.mark.parametrize("kind", ["constant", "step", "cosine"])
 def test_a_stretched_schedule_has_the_same_rates_at_the_same_part_of_the_way(kind: str) -> None:
-    recipe = Recipe(Optimizer("sgd", 0.4), Schedule(kind, 0, (50, 75) if kind == "step" else (), 0.1),  # type: ignore[arg-type]
-                    32, 100, 20)
+    recipe = Recipe(
+        Optimizer("sgd", 0.4),
+        Schedule(kind, 0, (50, 75) if kind == "step" else (), 0.1),  # type: ignore[arg-type]
+        32,
+        100,
+        20,
+    )
     for times in (1, 2, 5):
         longer = stretched(recipe, 100 * times)
         assert longer.steps == 100 * times
         assert [learning_rate(longer, times * step) for step in range(100)] == pytest.approx(
-            [learning_rate(recipe, step) for step in range(100)])
+            [learning_rate(recipe, step) for step in range(100)]
+        )

@@ -1,11 +1,11 @@
 """A proxy before an S3 server that does on command what networks and busy servers do.
 
-    proxy.fail("503", times=3)                       refuses the next three requests
-    proxy.fail("503", seconds=30, methods=("PUT",))  takes no writes for half a minute
-    proxy.fail("stall", times=1)                     never answers; the client has to give up by itself
-    proxy.fail("reset", times=1)                     resets the connection before the server hears of the request
-    proxy.fail("lose", times=1, methods=("PUT",))    lets the server do it, then resets the connection
-    proxy.fail("hold", times=1, path="/levels/")     keeps the request back until proxy.heal(), then forwards it
+proxy.fail("503", times=3)                       refuses the next three requests
+proxy.fail("503", seconds=30, methods=("PUT",))  takes no writes for half a minute
+proxy.fail("stall", times=1)                     never answers; the client has to give up by itself
+proxy.fail("reset", times=1)                     resets the connection before the server hears of the request
+proxy.fail("lose", times=1, methods=("PUT",))    lets the server do it, then resets the connection
+proxy.fail("hold", times=1, path="/levels/")     keeps the request back until proxy.heal(), then forwards it
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from dataclasses import dataclass
 from itertools import cycle
 from urllib.parse import urlsplit
 
-SLOW_DOWN = (b"<?xml version='1.0' encoding='UTF-8'?><Error><Code>SlowDown</Code>"
-             b"<Message>Please reduce your request rate.</Message></Error>")
+SLOW_DOWN = (
+    b"<?xml version='1.0' encoding='UTF-8'?><Error><Code>SlowDown</Code>"
+    b"<Message>Please reduce your request rate.</Message></Error>"
+)
 
 
 @dataclass
@@ -82,8 +84,16 @@ class FaultyProxy:
             task.cancel()
         await asyncio.gather(*serving, return_exceptions=True)
 
-    def fail(self, what: str, *, times: float = float("inf"), seconds: float = float("inf"),
-             methods: Sequence[str] = (), path: str = "", pattern: Sequence[bool] = (True,)) -> None:
+    def fail(
+        self,
+        what: str,
+        *,
+        times: float = float("inf"),
+        seconds: float = float("inf"),
+        methods: Sequence[str] = (),
+        path: str = "",
+        pattern: Sequence[bool] = (True,),
+    ) -> None:
         """From now on `what` befalls requests of `methods` (all, if empty), so often or so long; with a pattern, only
         those of each few that it names."""
         assert what in ("503", "bare 503", "stall", "reset", "lose", "hold")
@@ -110,8 +120,13 @@ class FaultyProxy:
         finally:
             writer.close()
 
-    async def _one_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
-                           server_reader: asyncio.StreamReader, server_writer: asyncio.StreamWriter) -> bool:
+    async def _one_request(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        server_reader: asyncio.StreamReader,
+        server_writer: asyncio.StreamWriter,
+    ) -> bool:
         """Whether the connection stays open."""
         head = await reader.readuntil(b"\r\n\r\n")
         method, path = head.split(b" ", 2)[:2]
@@ -121,8 +136,7 @@ class FaultyProxy:
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             head = b"\r\n".join(line for line in head.split(b"\r\n") if not line.lower().startswith(b"expect:"))
         body = await _body(reader, fields)
-        fault = next((fault.what for fault in self._faults if fault.strikes(method.decode(), path.decode())),
-                     None)
+        fault = next((fault.what for fault in self._faults if fault.strikes(method.decode(), path.decode())), None)
         if fault:
             self.struck[fault] += 1
         if fault == "stall":

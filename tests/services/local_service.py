@@ -43,8 +43,14 @@ def bare_environment() -> dict[str, str]:
 
 def local(command: str, state: Path, *options: str) -> subprocess.CompletedProcess[str]:
     """Run `infra/local-up` or `infra/local-down`."""
-    return subprocess.run([sys.executable, str(PROJECT / "infra" / command), "--state", str(state), *options],
-                          env=bare_environment(), capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run(
+        [sys.executable, str(PROJECT / "infra" / command), "--state", str(state), *options],
+        env=bare_environment(),
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
 
 
 @dataclass(frozen=True)
@@ -81,8 +87,14 @@ class LocalService:
 
     def lth(self, *arguments: str, **settings: str) -> subprocess.Popen[str]:
         """The command line with the service's environment, in a process of its own."""
-        return subprocess.Popen([str(LTH), *arguments], env={**self.environment, **settings}, text=True,
-                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        return subprocess.Popen(
+            [str(LTH), *arguments],
+            env={**self.environment, **settings},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+        )
 
     def run(self, *arguments: str, **settings: str) -> str:
         """What such a command prints; it has to succeed."""
@@ -95,8 +107,9 @@ class LocalService:
         """An answer of Prefect's API."""
         found = self.environment
         user, _, password = (login or found["PREFECT_API_AUTH_STRING"]).partition(":")
-        return httpx.request(method, found["PREFECT_API_URL"] + path, json=content, auth=(user, password), timeout=60,
-                             trust_env=False)
+        return httpx.request(
+            method, found["PREFECT_API_URL"] + path, json=content, auth=(user, password), timeout=60, trust_env=False
+        )
 
     def ray_tasks(self) -> list[dict[str, Any]]:
         """Every Ray task that the cluster knows: name, state, node_id, job_id, worker_pid."""
@@ -105,8 +118,12 @@ class LocalService:
     def ray_api(self, path: str) -> list[dict[str, Any]]:
         """Rows of Ray's state API."""
         port = json.loads((self.state / "ports.json").read_text())["ray-dashboard"]
-        answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=60, trust_env=False,
-                           headers={"Authorization": f"Bearer {self.secret('ray-token')}"})
+        answer = httpx.get(
+            f"http://127.0.0.1:{port}{path}",
+            timeout=60,
+            trust_env=False,
+            headers={"Authorization": f"Bearer {self.secret('ray-token')}"},
+        )
         answer.raise_for_status()
         return list(answer.json()["data"]["result"]["result"])
 

@@ -49,8 +49,12 @@ class RealS3:
 
         found = object_store.settings(self.folder)
         return botocore.session.Session().create_client(
-            "s3", region_name="us-east-1", endpoint_url=self.address,
-            aws_access_key_id=found["AWS_ACCESS_KEY_ID"], aws_secret_access_key=found["AWS_SECRET_ACCESS_KEY"])
+            "s3",
+            region_name="us-east-1",
+            endpoint_url=self.address,
+            aws_access_key_id=found["AWS_ACCESS_KEY_ID"],
+            aws_secret_access_key=found["AWS_SECRET_ACCESS_KEY"],
+        )
 
     def kill(self, *names: str) -> None:
         """kill -9 of `mon.a`, `osd.0` or `client.rgw`; returns when they are dead."""
@@ -75,9 +79,26 @@ def radosgw() -> Iterator[RealS3]:
     try:
         folder = parent / "s3"
         object_store.init(folder)
-        subprocess.run(["radosgw-admin", "-c", str(folder / "ceph.conf"), "-n", "client.rgw", "key", "create", "--uid",
-                        "lth", "--access-key", KEY_ID, "--secret-key", SECRET], check=True, capture_output=True,
-                       timeout=120)
+        subprocess.run(
+            [
+                "radosgw-admin",
+                "-c",
+                str(folder / "ceph.conf"),
+                "-n",
+                "client.rgw",
+                "key",
+                "create",
+                "--uid",
+                "lth",
+                "--access-key",
+                KEY_ID,
+                "--secret-key",
+                SECRET,
+            ],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
         yield RealS3(folder, object_store.settings(folder)["AWS_ENDPOINT_URL"])
     finally:
         object_store.stop(parent / "s3")

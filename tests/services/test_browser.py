@@ -68,15 +68,26 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     ui = f"http://127.0.0.1:{free_port()}"
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "RAY_", "LTH_"))},
-        "PREFECT_HOME": str(folder / "home"), "PREFECT_API_URL": f"{ui}/api", "PREFECT_SERVER_UI_API_URL": f"{ui}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "RAY_USAGE_STATS_ENABLED": "0",
-        "LTH_STORE": str(folder / "store")}
+        "PREFECT_HOME": str(folder / "home"),
+        "PREFECT_API_URL": f"{ui}/api",
+        "PREFECT_SERVER_UI_API_URL": f"{ui}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "LTH_STORE": str(folder / "store"),
+    }
     prefect = [sys.executable, "-m", "prefect"]
     logs = {name: (folder / f"{name}.log").open("w") for name in ("server", "worker")}
 
     def start(name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([*prefect, *arguments], env=environment, cwd=ROOT, stdout=logs[name],
-                                stderr=subprocess.STDOUT, start_new_session=True)
+        return subprocess.Popen(
+            [*prefect, *arguments],
+            env=environment,
+            cwd=ROOT,
+            stdout=logs[name],
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
 
     started = [start("server", "server", "start", "--host", "127.0.0.1", "--port", ui.rpartition(":")[2])]
     try:
@@ -90,8 +101,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             assert time.monotonic() < deadline and started[0].poll() is None, "the server did not start"
             time.sleep(0.5)
         for command in (["work-pool", "create", "default", "--type", "process"], ["deploy", "--all"]):
-            done = subprocess.run([*prefect, "--no-prompt", *command], env=environment, cwd=ROOT, capture_output=True,
-                                  text=True)
+            done = subprocess.run(
+                [*prefect, "--no-prompt", *command], env=environment, cwd=ROOT, capture_output=True, text=True
+            )
             assert done.returncode == 0, done.stdout + done.stderr
         started.append(start("worker", "worker", "start", "--pool", "default"))
         yield Served(ui, folder / "store", folder / "worker.log")
@@ -107,9 +119,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
 def field(page: Any, label: str) -> Any:
     """The field of the form under that label."""
-    return page.locator(".schema-form-property").filter(
-        has=page.locator(".schema-form-property__label", has_text=re.compile(f"^{re.escape(label)}( \\(Optional\\))?$"))
-    ).last
+    return (
+        page.locator(".schema-form-property")
+        .filter(
+            has=page.locator(
+                ".schema-form-property__label", has_text=re.compile(f"^{re.escape(label)}( \\(Optional\\))?$")
+            )
+        )
+        .last
+    )
 
 
 def choose(page: Any, label: str, option: str) -> None:
@@ -169,8 +187,10 @@ def test_a_sweep_from_the_form_to_its_artifacts(page: Any, served: Served) -> No
     picture(page, "prefect-run", height=1500)
     open_artifacts(page, address)
     picture(page, "prefect-artifacts")
-    found = {artifact["key"].removeprefix(f"{experiment.id}-"): artifact for artifact in served.get(
-        "artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})}
+    found = {
+        artifact["key"].removeprefix(f"{experiment.id}-"): artifact
+        for artifact in served.get("artifacts/filter", {"artifacts": {"flow_run_id": {"any_": [run["id"]]}}})
+    }
     assert {"progress", "results", "accuracy", "early-stop", "report"} <= set(found)
     assert found["progress"]["data"] == 100
     open_artifact(page, address, experiment.id, "results")
@@ -187,11 +207,17 @@ def test_a_sweep_from_the_form_to_its_artifacts(page: Any, served: Served) -> No
 
 
 def test_the_log_is_a_story(served: Served) -> None:
-    created = httpx.post(f"{served.ui}/api/deployments/{served.deployment('sweep')['id']}/create_flow_run", json={
-        "parameters": {"preset": "smoke", "seeds": "0-1", "changes": {"name": "story", "levels": 1}}}).json()
+    created = httpx.post(
+        f"{served.ui}/api/deployments/{served.deployment('sweep')['id']}/create_flow_run",
+        json={"parameters": {"preset": "smoke", "seeds": "0-1", "changes": {"name": "story", "levels": 1}}},
+    ).json()
     run = served.until(created["id"], "Completed", "Failed", "Crashed")
-    lines = [line["message"] for line in served.get("logs/filter", {
-        "logs": {"flow_run_id": {"any_": [run["id"]]}}, "sort": "TIMESTAMP_ASC", "limit": 200})]
+    lines = [
+        line["message"]
+        for line in served.get(
+            "logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}, "sort": "TIMESTAMP_ASC", "limit": 200}
+        )
+    ]
     ours = [line for line in lines if line.startswith("level ")]
     assert [line.split(":")[0] for line in ours][:2] == ["level 0 · dense", "level 1 · ticket"]
     assert re.fullmatch(r"level 1 · ticket: [\d.]+% of the weights, test accuracy [\d.]+ ± [\d.]+% \(n = 2\)", ours[1])
@@ -206,8 +232,9 @@ def test_results_are_compacted_and_reported_by_deployments(served: Served) -> No
 
     def run(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
         found = served.get(f"deployments/name/{name}/{name}")
-        created = httpx.post(f"{served.ui}/api/deployments/{found['id']}/create_flow_run",
-                             json={"parameters": parameters}).json()
+        created = httpx.post(
+            f"{served.ui}/api/deployments/{found['id']}/create_flow_run", json={"parameters": parameters}
+        ).json()
         return served.until(created["id"], "Completed", "Failed", "Crashed")
 
     compacted = run("compact", {})
@@ -223,9 +250,16 @@ def test_results_are_compacted_and_reported_by_deployments(served: Served) -> No
 
 def test_what_the_form_cannot_know_fails_with_one_line_and_no_trace(served: Served) -> None:
     settings = ["rewinding={kind: step, step: 10it}"]
-    created = httpx.post(f"{served.ui}/api/deployments/{served.deployment('sweep')['id']}/create_flow_run", json={
-        "parameters": {"preset": "smoke", "changes": {"when": "at_initialisation"},
-                       "advanced": {"settings": settings}}}).json()
+    created = httpx.post(
+        f"{served.ui}/api/deployments/{served.deployment('sweep')['id']}/create_flow_run",
+        json={
+            "parameters": {
+                "preset": "smoke",
+                "changes": {"when": "at_initialisation"},
+                "advanced": {"settings": settings},
+            }
+        },
+    ).json()
     run = served.until(created["id"], "Completed", "Failed", "Crashed")
     assert run["state_name"] == "Failed"
     assert "leaves nothing to rewind to but the initial weights" in run["state"]["message"]
@@ -241,8 +275,10 @@ def test_bad_parameters_are_refused_at_submission(served: Served) -> None:
 
 
 def test_a_run_cancelled_in_the_ui_stops_its_work_within_ten_seconds(page: Any, served: Served) -> None:
-    created = httpx.post(f"{served.ui}/api/deployments/{served.deployment('sweep')['id']}/create_flow_run", json={
-        "parameters": {"preset": "smoke", "seeds": "0", "changes": {"name": "long", "duration": "90000000it"}}}).json()
+    created = httpx.post(
+        f"{served.ui}/api/deployments/{served.deployment('sweep')['id']}/create_flow_run",
+        json={"parameters": {"preset": "smoke", "seeds": "0", "changes": {"name": "long", "duration": "90000000it"}}},
+    ).json()
     served.until(created["id"], "Running")
     deadline = time.monotonic() + 240
     while not _training(served):

@@ -33,8 +33,10 @@ def test_a_second_local_up_starts_nothing(service: LocalService) -> None:
 
 
 def test_it_says_how_to_use_it_and_no_secret(service: LocalService) -> None:
-    assert f"source {service.state}/env" in service.printed and service.environment["PREFECT_API_URL"][:-4] in \
-        service.printed
+    assert (
+        f"source {service.state}/env" in service.printed
+        and service.environment["PREFECT_API_URL"][:-4] in service.printed
+    )
     for value in service.secrets().values():
         assert value not in service.printed
     for path in (service.state / "env", *(service.state / "secrets").iterdir()):
@@ -52,8 +54,9 @@ def test_a_part_that_is_gone_is_started_again_alone(service: LocalService) -> No
     assert [name for name in PARTS if after[name] != before[name]] == ["prefect-worker"]
 
 
-def test_a_sweep_runs_on_both_nodes_and_is_recorded(service: LocalService, monkeypatch: pytest.MonkeyPatch,
-                                                    tmp_path: Path) -> None:
+def test_a_sweep_runs_on_both_nodes_and_is_recorded(
+    service: LocalService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     settings = ["name=spread", "training.duration=1500it", "training.evaluate_every=500it"]
     arguments = [word for setting in settings for word in ("--set", setting)]
     earlier = {task["task_id"] for task in service.ray_tasks()}  # of other tests: the service is the session's
@@ -62,8 +65,9 @@ def test_a_sweep_runs_on_both_nodes_and_is_recorded(service: LocalService, monke
     assert f"{experiment.id}" in output
 
     names = {row["node_id"]: row["node_name"] for row in service.ray_api("/api/v0/nodes")}
-    trained = [task for task in service.ray_tasks()
-               if task["name"].startswith("train") and task["task_id"] not in earlier]
+    trained = [
+        task for task in service.ray_tasks() if task["name"].startswith("train") and task["task_id"] not in earlier
+    ]
     assert len(trained) == 4 * 4 and all(task["state"] == "FINISHED" for task in trained)
     by_node = {name: sum(names[task["node_id"]] == name for task in trained) for name in names.values()}
     assert by_node["ray-head"] == 0 and by_node["ray-node-1"] >= 4 and by_node["ray-node-2"] >= 4, by_node
@@ -91,10 +95,13 @@ def state() -> Iterator[Path]:
 
 def test_local_down_ends_all_that_was_started_and_nothing_else(state: Path, tmp_path: Path) -> None:
     """Even what was orphaned by a kill; a bystander's Ray and a process in the same folder stay."""
-    code = ("import ray, time; ray.init(address='local', num_cpus=1, include_dashboard=False); "
-            "print('up', flush=True); time.sleep(3600)")
-    bystander = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                 text=True)
+    code = (
+        "import ray, time; ray.init(address='local', num_cpus=1, include_dashboard=False); "
+        "print('up', flush=True); time.sleep(3600)"
+    )
+    bystander = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
     try:
         assert bystander.stdout and bystander.stdout.readline() == "up\n"
         theirs = [psutil.Process(bystander.pid), *psutil.Process(bystander.pid).children(recursive=True)]
@@ -109,8 +116,13 @@ def test_local_down_ends_all_that_was_started_and_nothing_else(state: Path, tmp_
         started.process("prefect-worker").kill()
         done = local("local-down", state)
         assert done.returncode == 0, done.stderr
-        until(lambda: not [process for process in ours if process.is_running()
-                           and process.status() != psutil.STATUS_ZOMBIE], "the end of all processes", 30)
+        until(
+            lambda: (
+                not [process for process in ours if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+            ),
+            "the end of all processes",
+            30,
+        )
         assert all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in theirs)
         assert (state / "postgres" / "PG_VERSION").exists()  # data stay until they are to be deleted
         done = local("local-down", state, "--delete")
@@ -129,12 +141,14 @@ def test_a_port_that_is_taken_is_named_and_nothing_stays(state: Path) -> None:
         (state / "lock").touch()
         (state / "ports.json").write_text(json.dumps({"prefect": port}))
         options = {"nodes": 1, "cpus": 1, "gpus": 0, "store": str(state)}
-        (state / "service.json").write_text(json.dumps(
-            {"mark": "m" * 32, "options": options, "ray_folder": str(state / "ray")}))
+        (state / "service.json").write_text(
+            json.dumps({"mark": "m" * 32, "options": options, "ray_folder": str(state / "ray")})
+        )
         done = local("local-up", state, "--free-ports", "--nodes", "1", "--store", str(state))
     assert done.returncode == 1
-    assert done.stderr == (f"local-up: port {port} for prefect is taken; end what listens there, or use a new --state "
-                           "with --free-ports\n")
+    assert done.stderr == (
+        f"local-up: port {port} for prefect is taken; end what listens there, or use a new --state with --free-ports\n"
+    )
     assert not list((state / "run").iterdir())
 
 

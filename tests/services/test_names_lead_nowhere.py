@@ -25,9 +25,7 @@ def refusal(*arguments: str) -> str:
 
 @pytest.mark.parametrize("name", ESCAPES)
 @pytest.mark.parametrize("what", ["name", "arms", "pruning.criterion", "model.name", "dataset.name", "imports"])
-def test_no_name_leads_out_of_the_store(
-    what: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_name_leads_out_of_the_store(what: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     value = json.dumps([name] if what in ("arms", "imports") else name)
     message = refusal("plan", "smoke", "--seeds", "0", "--store", "inside/store", "--set", f"{what}={value}")
@@ -35,8 +33,11 @@ def test_no_name_leads_out_of_the_store(
     assert [path.name for path in tmp_path.rglob("*")] in ([], ["inside"], ["inside", "store"])
 
 
-@pytest.mark.parametrize("command", [("status",), ("overlap",), ("query", "SELECT * FROM levels", "--experiment")],
-                         ids=["status", "overlap", "query"])
+@pytest.mark.parametrize(
+    "command",
+    [("status",), ("overlap",), ("query", "SELECT * FROM levels", "--experiment")],
+    ids=["status", "overlap", "query"],
+)
 @pytest.mark.parametrize("identity", ["../../outside", "..", "../experiment=x", "/outside"])
 def test_no_experiment_id_reads_outside_of_the_store(command: tuple[str, ...], identity: str, tmp_path: Path) -> None:
     for kind in ("levels", "experiments"):
@@ -47,6 +48,9 @@ def test_no_experiment_id_reads_outside_of_the_store(command: tuple[str, ...], i
 def test_the_form_refuses_names_that_lead_elsewhere(service: LocalService) -> None:
     deployment = service.api("GET", "/deployments/name/sweep/sweep").json()["id"]
     for changes in ({"name": "../out"}, {"name": "a/b"}, {"dataset": "../../etc"}, {"criterion": "os:system"}):
-        answer = service.api("POST", f"/deployments/{deployment}/create_flow_run", {
-            "parameters": {"preset": "smoke", "changes": changes}})
+        answer = service.api(
+            "POST",
+            f"/deployments/{deployment}/create_flow_run",
+            {"parameters": {"preset": "smoke", "changes": changes}},
+        )
         assert answer.status_code in (409, 422), (changes, answer.text)

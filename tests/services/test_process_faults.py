@@ -28,8 +28,13 @@ from lth.sweep.here import run_here
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1500)]
 
-SETTINGS = ["name=faults", "training.duration=24000it", "training.evaluate_every=2000it", "arms=[ticket]",
-            "pruning.levels=1"]
+SETTINGS = [
+    "name=faults",
+    "training.duration=24000it",
+    "training.evaluate_every=2000it",
+    "arms=[ticket]",
+    "pruning.levels=1",
+]
 SEEDS = (0, 1, 2, 3)
 UNITS = 2 * len(SEEDS)  # two levels, each seed a unit of its own
 SLOTS = 2
@@ -68,10 +73,16 @@ class Sweep:
     def from_the_deployment(self, seeds: str = "0-3") -> str:
         """Started as from the UI; the id of the run."""
         deployment = self.service.api("GET", "/deployments/name/sweep/sweep").json()["id"]
-        parameters = {"preset": "smoke", "seeds": seeds, "advanced": {
-            "settings": SETTINGS, "store": str(self.store), "cohort_size": 1}}
-        answer = self.service.api("POST", f"/deployments/{deployment}/create_flow_run", {
-            "parameters": parameters, "state": {"type": "SCHEDULED"}})
+        parameters = {
+            "preset": "smoke",
+            "seeds": seeds,
+            "advanced": {"settings": SETTINGS, "store": str(self.store), "cohort_size": 1},
+        }
+        answer = self.service.api(
+            "POST",
+            f"/deployments/{deployment}/create_flow_run",
+            {"parameters": parameters, "state": {"type": "SCHEDULED"}},
+        )
         answer.raise_for_status()
         return str(answer.json()["id"])
 
@@ -85,8 +96,13 @@ class Sweep:
 
     def trainings(self) -> list[dict[str, Any]]:
         """What Ray knows of the trainings begun so far, on all nodes; it learns of them within a second or two."""
-        return [task for task in self.service.ray_tasks() if task["name"].startswith("train")
-                and task["start_time_ms"] is not None and task["start_time_ms"] > 1000 * self.begun_at]
+        return [
+            task
+            for task in self.service.ray_tasks()
+            if task["name"].startswith("train")
+            and task["start_time_ms"] is not None
+            and task["start_time_ms"] > 1000 * self.begun_at
+        ]
 
     def lost(self, experiment: Experiment) -> float:
         """Work that trainings did in vain, in units; included is what a task of Ray needs to begin and end, and the
@@ -97,12 +113,15 @@ class Sweep:
         begun = self.trainings()
         took = sum(task["end_time_ms"] - task["start_time_ms"] for task in begun) / 1000
         lost = took - sum(needed)
-        print(f"{len(begun)} trainings begun, {took:.1f} s; committed ones took {sum(needed):.1f} s, "
-              f"the longest {max(needed):.1f} s: {lost / max(needed):.2f} units lost")
+        print(
+            f"{len(begun)} trainings begun, {took:.1f} s; committed ones took {sum(needed):.1f} s, "
+            f"the longest {max(needed):.1f} s: {lost / max(needed):.2f} units lost"
+        )
         return float(lost / max(needed))
 
     def wait_for_training(self) -> list[psutil.Process]:
         """Ray's workers that train, once one has been at it for a second."""
+
         def both() -> list[psutil.Process]:
             found = training(self.service)
             time.sleep(1)
@@ -139,8 +158,11 @@ def training(service: LocalService) -> list[psutil.Process]:
 
 def flows_of(service: LocalService, run: str) -> list[psutil.Process]:
     """The processes of a run that the Prefect worker started."""
-    found = [process for process in service.process("prefect-worker").children(recursive=True)
-             if run in process.environ().get("PREFECT__FLOW_RUN_ID", "")]
+    found = [
+        process
+        for process in service.process("prefect-worker").children(recursive=True)
+        if run in process.environ().get("PREFECT__FLOW_RUN_ID", "")
+    ]
     assert found
     return found
 
@@ -204,8 +226,9 @@ def test_a_run_is_cancelled(sweep: Sweep, experiment: Experiment, undisturbed: d
     """As by the UI's button. Its work on a cluster that lives on stops within ten seconds; the same again resumes."""
     run = sweep.from_the_deployment()
     sweep.wait_for_training()
-    sweep.service.api("POST", f"/flow_runs/{run}/set_state", {
-        "state": {"type": "CANCELLING", "name": "Cancelling"}}).raise_for_status()
+    sweep.service.api(
+        "POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+    ).raise_for_status()
     until(lambda: not training(sweep.service), "the end of its trainings", 10)
     until(lambda: state_of(sweep.service, run) == "CANCELLED", "the mark of the cancellation")
     assert len(Store(sweep.store).committed(experiment.id).where) < UNITS
@@ -222,8 +245,12 @@ def test_the_machine_of_the_flow_vanishes(sweep: Sweep, experiment: Experiment, 
     sweep.service.api("PUT", f"/automations/{automation['id']}", sooner).raise_for_status()
     try:
         run = sweep.from_the_deployment("0-11")
-        alive = {"filter": {"event": {"name": ["prefect.flow-run.heartbeat"]},
-                            "resource": {"id": [f"prefect.flow-run.{run}"]}}}
+        alive = {
+            "filter": {
+                "event": {"name": ["prefect.flow-run.heartbeat"]},
+                "resource": {"id": [f"prefect.flow-run.{run}"]},
+            }
+        }
         until(lambda: sweep.service.api("POST", "/events/filter", alive).json()["total"], "a sign of life")
         sweep.wait_for_training()
         for process in [sweep.service.process("prefect-worker"), *flows_of(sweep.service, run)]:
@@ -261,8 +288,11 @@ def test_the_prefect_server_is_away_for_thirty_seconds(
     sweep.finish(process)
     assert tables_of(Store(sweep.store), experiment) == undisturbed
     assert len(sweep.trainings()) == UNITS and sweep.lost(experiment) <= 1
-    runs = sweep.service.api("POST", "/flow_runs/filter", {
-        "flow_runs": {"name": {"like_": "faults-"}}, "sort": "START_TIME_DESC", "limit": 1}).json()
+    runs = sweep.service.api(
+        "POST",
+        "/flow_runs/filter",
+        {"flow_runs": {"name": {"like_": "faults-"}}, "sort": "START_TIME_DESC", "limit": 1},
+    ).json()
     assert [run["state_type"] for run in runs] == ["COMPLETED"]
 
 

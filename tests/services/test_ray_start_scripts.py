@@ -66,35 +66,64 @@ class Cluster:
         subprocess.run([SCRIPTS / "new-token", token], check=True, capture_output=True)
         self.port, self.client, self.dashboard, self.agent, *self.agents = free_ports(6)
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "PREFECT_"))}
-        self.stranger = {**inherited, "HOME": str(folder), "RAY_USAGE_STATS_ENABLED": "0",
-                         "RAY_BIN": str(Path(sys.executable).with_name("ray")), "RAY_NODE_IP": "127.0.0.1",
-                         "RAY_NUM_CPUS": "1", "RAY_NUM_GPUS": "0", "RAY_OBJECT_STORE_BYTES": "100000000"}
+        self.stranger = {
+            **inherited,
+            "HOME": str(folder),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_BIN": str(Path(sys.executable).with_name("ray")),
+            "RAY_NODE_IP": "127.0.0.1",
+            "RAY_NUM_CPUS": "1",
+            "RAY_NUM_GPUS": "0",
+            "RAY_OBJECT_STORE_BYTES": "100000000",
+        }
         self.member = {**self.stranger, "RAY_AUTH_TOKEN_PATH": str(token)}
         self.started: list[subprocess.Popen[bytes]] = []
-        self.head = self.start("start-head", env={
-            **self.member, "RAY_NUM_CPUS": "0", "RAY_TEMP_DIR": str(folder / "t"), "RAY_PORT": str(self.port),
-            "RAY_CLIENT_PORT": str(self.client), "RAY_DASHBOARD_PORT": str(self.dashboard),
-            "RAY_AGENT_PORT": str(self.agent)})
+        self.head = self.start(
+            "start-head",
+            env={
+                **self.member,
+                "RAY_NUM_CPUS": "0",
+                "RAY_TEMP_DIR": str(folder / "t"),
+                "RAY_PORT": str(self.port),
+                "RAY_CLIENT_PORT": str(self.client),
+                "RAY_DASHBOARD_PORT": str(self.dashboard),
+                "RAY_AGENT_PORT": str(self.agent),
+            },
+        )
         until(lambda: listens(self.port) and listens(self.client) and listens(self.dashboard), "the head's start")
 
     def start(self, script: str, *arguments: str, env: dict[str, str]) -> subprocess.Popen[bytes]:
         with (self.folder / f"{len(self.started)}.log").open("w") as log:
-            self.started.append(subprocess.Popen([SCRIPTS / script, *arguments], env=env, stdout=log,
-                                                 stderr=subprocess.STDOUT))
+            self.started.append(
+                subprocess.Popen([SCRIPTS / script, *arguments], env=env, stdout=log, stderr=subprocess.STDOUT)
+            )
         return self.started[-1]
 
     def join(self, **environment: str) -> subprocess.Popen[bytes]:
-        return self.start("start-worker", f"127.0.0.1:{self.port}", env={
-            **self.member, "RAY_AGENT_PORT": str(self.agents.pop()), **environment})
+        return self.start(
+            "start-worker",
+            f"127.0.0.1:{self.port}",
+            env={**self.member, "RAY_AGENT_PORT": str(self.agents.pop()), **environment},
+        )
 
     def drive(self, address: str, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-c", DRIVER, address], env={"RAY_AUTH_MODE": "token", **env},
-                              cwd=self.folder, capture_output=True, text=True, timeout=PATIENCE)
+        return subprocess.run(
+            [sys.executable, "-c", DRIVER, address],
+            env={"RAY_AUTH_MODE": "token", **env},
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
 
     def end(self) -> None:
         """By process: what the scripts started lives in their trees."""
-        family = [member for process in self.started if process.poll() is None
-                  for member in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]]
+        family = [
+            member
+            for process in self.started
+            if process.poll() is None
+            for member in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+        ]
         for member in family:
             if member.is_running():
                 member.kill()
@@ -151,9 +180,13 @@ def test_the_dashboard_tells_and_takes_nothing_without_the_token(cluster: Cluste
         assert client.get("/api/jobs/", headers={"Authorization": "Bearer " + "0" * 64}).status_code in (401, 403)
         assert client.get("/api/jobs/", headers={"Authorization": f"Bearer {token}"}).status_code == 200
         assert httpx.get(f"http://127.0.0.1:{cluster.agent}/api/healthz", trust_env=False, timeout=30).text == (
-            "raylet: success\ngcs: success")  # what probes ask, without a token
-    places = {connection.laddr.ip for connection in psutil.net_connections("tcp")
-              if connection.status == psutil.CONN_LISTEN and connection.laddr.port == cluster.dashboard}
+            "raylet: success\ngcs: success"
+        )  # what probes ask, without a token
+    places = {
+        connection.laddr.ip
+        for connection in psutil.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == cluster.dashboard
+    }
     assert places == {"127.0.0.1"}
 
 

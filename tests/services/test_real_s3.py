@@ -18,8 +18,12 @@ from types import ModuleType
 import psutil
 import pytest
 
-pytest.register_assert_rewrite(*(f"store.test_{name}" for name in (
-    "analyses", "claims", "commits", "curated", "damage", "objects", "results", "verify")))
+pytest.register_assert_rewrite(
+    *(
+        f"store.test_{name}"
+        for name in ("analyses", "claims", "commits", "curated", "damage", "objects", "results", "verify")
+    )
+)
 
 from faulty_proxy import FaultyProxy  # noqa: E402
 from real_s3 import RealS3, object_store  # noqa: E402
@@ -56,12 +60,21 @@ def on_a_server(module: ModuleType) -> Iterator[tuple[str, Callable[..., None]]]
     """The tests of `module` that ask for a store or a bucket, rather than for a directory."""
     for name, test in vars(module).items():
         if name.startswith("test_") and {"store", "bucket", "damaged_store", "filled", "sound", "sweep"} & {
-                *inspect.signature(test).parameters}:
+            *inspect.signature(test).parameters
+        }:
             yield name, test
 
 
-for suite in (test_analyses, test_claims, test_commits, test_curated, test_damage, test_objects, test_results,
-              test_verify):
+for suite in (
+    test_analyses,
+    test_claims,
+    test_commits,
+    test_curated,
+    test_damage,
+    test_objects,
+    test_results,
+    test_verify,
+):
     for name, function in on_a_server(suite):
         assert name not in globals(), f"{name} is in two modules"
         globals()[name] = function
@@ -76,20 +89,27 @@ def test_sixteen_processes_racing_for_one_key_have_one_winner(store: Store) -> N
             assert each.read("levels/race") == b"%02d" % won.index(True)
 
 
-WRONG_KEYS = {"another secret": {"AWS_SECRET_ACCESS_KEY": "WRONG-" + SECRET},
-              "an unknown key": {"AWS_ACCESS_KEY_ID": "nobody-knows-me", "AWS_SECRET_ACCESS_KEY": "WRONG-" + SECRET}}
+WRONG_KEYS = {
+    "another secret": {"AWS_SECRET_ACCESS_KEY": "WRONG-" + SECRET},
+    "an unknown key": {"AWS_ACCESS_KEY_ID": "nobody-knows-me", "AWS_SECRET_ACCESS_KEY": "WRONG-" + SECRET},
+}
 
 
 @pytest.mark.parametrize("wrong", WRONG_KEYS)
-def test_wrong_keys_are_refused_at_once_in_one_line(store: Store, monkeypatch: pytest.MonkeyPatch,
-                                                    wrong: str) -> None:
+def test_wrong_keys_are_refused_at_once_in_one_line(store: Store, monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
     store.create("levels/a", b"1")
     for name, value in WRONG_KEYS[wrong].items():
         monkeypatch.setenv(name, value)
     stranger = Store(store.url, Retries(tries=2, first_wait=3600, longest_wait=3600))  # must not come to a second try
-    for attempt in (stranger.check_writable, lambda: stranger.create("levels/b", b""), stranger.experiments,
-                    lambda: stranger.read("levels/a"), lambda: stranger.objects.delete("levels/a"),
-                    lambda: stranger.committed(EXPERIMENT), lambda: stranger.has_checkpoint(EXPERIMENT, "u")):
+    for attempt in (
+        stranger.check_writable,
+        lambda: stranger.create("levels/b", b""),
+        stranger.experiments,
+        lambda: stranger.read("levels/a"),
+        lambda: stranger.objects.delete("levels/a"),
+        lambda: stranger.committed(EXPERIMENT),
+        lambda: stranger.has_checkpoint(EXPERIMENT, "u"),
+    ):
         with pytest.raises(StoreError) as caught:
             attempt()
         message = str(caught.value)
@@ -137,18 +157,27 @@ def test_every_request_survives_what_a_network_does(
     assert proxy.struck[what] >= REQUESTS // 2
 
 
-@pytest.mark.parametrize(("what", "message"), [
-    ("503", r"is failing \((SlowDown|503)\) and did not recover in time; try again later"),  # HEAD has no body
-    ("bare 503", r"is failing \(503\) and did not recover in time"),
-    ("reset", "cannot reach http://127"), ("stall", "cannot reach http://127")])
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("503", r"is failing \((SlowDown|503)\) and did not recover in time; try again later"),  # HEAD has no body
+        ("bare 503", r"is failing \(503\) and did not recover in time"),
+        ("reset", "cannot reach http://127"),
+        ("stall", "cannot reach http://127"),
+    ],
+)
 def test_what_does_not_pass_is_said_in_one_line(
     proxy: FaultyProxy, bucket: str, monkeypatch: pytest.MonkeyPatch, what: str, message: str
 ) -> None:
     monkeypatch.setattr(remote_files, "READ_TIMEOUT", 1)
     store = Store(f"s3://{bucket}/x", retries=QUICK)
     proxy.fail(what)
-    for attempt in (lambda: store.create("levels/a", b"1"), lambda: store.read("levels/a"),
-                    lambda: store.objects.exists("levels/a"), lambda: store.objects.sizes("levels")):
+    for attempt in (
+        lambda: store.create("levels/a", b"1"),
+        lambda: store.read("levels/a"),
+        lambda: store.objects.exists("levels/a"),
+        lambda: store.objects.sizes("levels"),
+    ):
         with pytest.raises(StoreError, match=message) as caught:
             attempt()
         assert "\n" not in str(caught.value) and SECRET not in str(caught.value)
@@ -208,19 +237,32 @@ def test_the_server_is_for_this_user_of_this_machine(radosgw: RealS3) -> None:
     for name in ("s3.env", "keyring", "ceph.conf"):
         assert (folder / name).stat().st_mode & 0o777 == 0o600
     secret = keys["AWS_SECRET_ACCESS_KEY"].encode()
-    holding = [path.name for path in folder.rglob("*") if path.is_file() and path.stat().st_size < 2**24
-               and path.parent.name in ("log", "run", folder.name) and secret in path.read_bytes()]
+    holding = [
+        path.name
+        for path in folder.rglob("*")
+        if path.is_file()
+        and path.stat().st_size < 2**24
+        and path.parent.name in ("log", "run", folder.name)
+        and secret in path.read_bytes()
+    ]
     assert holding == ["s3.env"], "not in a log"
-    listening = {address.ip for pid in object_store.pids(folder).values()
-                 for address in (found.laddr for found in psutil.Process(pid).net_connections("inet")
-                                 if found.status == psutil.CONN_LISTEN)}
+    listening = {
+        address.ip
+        for pid in object_store.pids(folder).values()
+        for address in (
+            found.laddr for found in psutil.Process(pid).net_connections("inet") if found.status == psutil.CONN_LISTEN
+        )
+    }
     assert listening == {"127.0.0.1"} and len(object_store.pids(folder)) == 3
 
 
 def test_the_command_says_in_one_line_what_is_wrong(radosgw: RealS3, tmp_path: Path) -> None:
-    for arguments, message in ((("init", radosgw.folder), "exists; start it"),
-                               (("start", tmp_path / "none"), "holds no S3 server; make one with init")):
-        done = subprocess.run([sys.executable, object_store.__file__, *arguments], capture_output=True, text=True,
-                              timeout=60, check=False)
+    for arguments, message in (
+        (("init", radosgw.folder), "exists; start it"),
+        (("start", tmp_path / "none"), "holds no S3 server; make one with init"),
+    ):
+        done = subprocess.run(
+            [sys.executable, object_store.__file__, *arguments], capture_output=True, text=True, timeout=60, check=False
+        )
         assert done.returncode == 1 and message in done.stderr and done.stderr.count("\n") == 1
     assert len(object_store.pids(radosgw.folder)) == 3

@@ -32,24 +32,48 @@ LOOPBACK = {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
 @pytest.mark.parametrize("login", LOGINS.values(), ids=LOGINS)
-@pytest.mark.parametrize(("method", "path"), [
-    ("POST", "/flow_runs/filter"), ("POST", "/deployments/filter"), ("POST", "/logs/filter"), ("GET", "/admin/version"),
-    ("POST", "/block_documents/filter"), ("POST", "/variables/filter"), ("POST", "/admin/database/clear"),
-    ("GET", "/work_pools/default"), ("POST", "/artifacts/filter"), ("POST", "/events/filter"),
-    ("GET", "/admin/settings"),
-])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/flow_runs/filter"),
+        ("POST", "/deployments/filter"),
+        ("POST", "/logs/filter"),
+        ("GET", "/admin/version"),
+        ("POST", "/block_documents/filter"),
+        ("POST", "/variables/filter"),
+        ("POST", "/admin/database/clear"),
+        ("GET", "/work_pools/default"),
+        ("POST", "/artifacts/filter"),
+        ("POST", "/events/filter"),
+        ("GET", "/admin/settings"),
+    ],
+)
 def test_prefects_api_answers_nobody_without_the_password(
     service: LocalService, login: str | None, method: str, path: str
 ) -> None:
     auth = tuple(login.split(":", 1)) if login else None
-    answer = httpx.request(method, service.environment["PREFECT_API_URL"] + path, json={"confirm": True}, timeout=60,
-                           auth=auth, trust_env=False)  # type: ignore[arg-type]
+    answer = httpx.request(
+        method,
+        service.environment["PREFECT_API_URL"] + path,
+        json={"confirm": True},
+        timeout=60,
+        auth=auth,
+        trust_env=False,
+    )  # type: ignore[arg-type]
     assert answer.status_code == 401
     assert answer.json() == {"exception_message": "Unauthorized"}
 
 
-@pytest.mark.parametrize("path", ["/events/in", "/events/out", "/logs/out", "/task_runs/subscriptions/scheduled",
-                                  "/work_pools/default/workers/connect"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/events/in",
+        "/events/out",
+        "/logs/out",
+        "/task_runs/subscriptions/scheduled",
+        "/work_pools/default/workers/connect",
+    ],
+)
 @pytest.mark.parametrize("token", [None, "", "wrong"])
 def test_prefects_websockets_close_on_whoever_does_not_know_the_password(
     service: LocalService, path: str, token: str | None
@@ -81,16 +105,16 @@ def test_prefects_websockets_open_with_the_password(service: LocalService) -> No
 
     async def welcome() -> Any:
         async with websockets.connect(url, subprotocols=[Subprotocol("prefect")], proxy=None) as connection:
-            await connection.send(json.dumps(
-                {"type": "auth", "token": service.environment["PREFECT_API_AUTH_STRING"]}))
+            await connection.send(json.dumps({"type": "auth", "token": service.environment["PREFECT_API_AUTH_STRING"]}))
             return json.loads(await connection.recv())["type"]
 
     assert asyncio.run(asyncio.wait_for(welcome(), 60)) == "auth_success"
 
 
 def test_the_command_line_names_the_password_that_prefect_refused(service: LocalService, tmp_path: Path) -> None:
-    process = service.lth("run", "smoke", "--seeds", "0", "--store", str(tmp_path),
-                          PREFECT_API_AUTH_STRING="lth:PLANTED-AND-WRONG")
+    process = service.lth(
+        "run", "smoke", "--seeds", "0", "--store", str(tmp_path), PREFECT_API_AUTH_STRING="lth:PLANTED-AND-WRONG"
+    )
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 1 and "PLANTED" not in output and service.secret("prefect") not in output
     assert "PREFECT_API_AUTH_STRING" in output.splitlines()[-1], output
@@ -102,14 +126,19 @@ def test_postgres_refuses_wrong_passwords(service: LocalService) -> None:
     port = json.loads((service.state / "ports.json").read_text())["postgres"]
     for password in ("", "wrong"):
         with pytest.raises((asyncpg.InvalidPasswordError, asyncpg.PostgresError)):
-            asyncio.run(asyncpg.connect(host="127.0.0.1", port=port, user="prefect", password=password,
-                                        database="postgres", ssl=False))
+            asyncio.run(
+                asyncpg.connect(
+                    host="127.0.0.1", port=port, user="prefect", password=password, database="postgres", ssl=False
+                )
+            )
 
 
 # Ray
 
 TOKENS: dict[str, dict[str, str]] = {
-    "none": {"RAY_AUTH_MODE": "disabled"}, "wrong": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "PLANTED-AND-WRONG"}}
+    "none": {"RAY_AUTH_MODE": "disabled"},
+    "wrong": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "PLANTED-AND-WRONG"},
+}
 
 
 def without_token(service: LocalService, settings: Mapping[str, str], home: Path) -> dict[str, str]:
@@ -125,8 +154,14 @@ def test_ray_lets_no_driver_in_without_the_token(
     port = json.loads((service.state / "ports.json").read_text())[door]
     address = f"127.0.0.1:{port}" if door == "ray" else f"ray://127.0.0.1:{port}"
     code = "import sys, ray; ray.init(address=sys.argv[1]); print('inside', ray.nodes())"
-    done = subprocess.run([sys.executable, "-c", code, address], capture_output=True, text=True, timeout=400,
-                          env=without_token(service, settings, tmp_path), check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, address],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env=without_token(service, settings, tmp_path),
+        check=False,
+    )
     assert done.returncode != 0 and "inside" not in done.stdout
     if door == "ray":  # a client hears nothing, and gives up after half a minute
         assert "auth" in done.stderr.lower(), done.stderr
@@ -141,8 +176,17 @@ def test_ray_lets_drivers_in_with_the_token(service: LocalService, door: str) ->
     code = "import sys, ray; ray.init(address=sys.argv[1]); print('inside', len(ray.nodes()))"
 
     def inside() -> bool:  # the server that Ray starts for each client has half a minute, which may be too short
-        return "inside" in subprocess.run([sys.executable, "-c", code, address], capture_output=True, text=True,
-                                          timeout=400, env=service.environment, check=False).stdout
+        return (
+            "inside"
+            in subprocess.run(
+                [sys.executable, "-c", code, address],
+                capture_output=True,
+                text=True,
+                timeout=400,
+                env=service.environment,
+                check=False,
+            ).stdout
+        )
 
     until(inside, "a driver's welcome")
 
@@ -150,7 +194,12 @@ def test_ray_lets_drivers_in_with_the_token(service: LocalService, door: str) ->
 def test_the_command_line_says_that_ray_refused_the_token(service: LocalService, tmp_path: Path) -> None:
     done = subprocess.run(
         [str(LTH), "run", "smoke", "--seeds", "0", "--store", str(tmp_path / "store")],
-        env=without_token(service, TOKENS["wrong"], tmp_path), capture_output=True, text=True, timeout=400, check=False)
+        env=without_token(service, TOKENS["wrong"], tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
     assert done.returncode == 1
     assert "RAY_AUTH_MODE" in done.stderr and "token" in done.stderr and "PLANTED" not in done.stdout + done.stderr
 
@@ -225,20 +274,40 @@ def test_no_http_port_of_ray_does_anything_without_the_token(service: LocalServi
 
     Each node also shows its figures for Prometheus, on loopback, to all who ask: CPU, memory, counts of tasks.
     """
-    ports = {port for (_, port), title in listening(processes_of(service)).items()
-             if "ray" in title and "radosgw" not in title}
+    ports = {
+        port
+        for (_, port), title in listening(processes_of(service)).items()
+        if "ray" in title and "radosgw" not in title
+    }
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    asked = [("POST", "/api/jobs/"), ("GET", "/api/jobs/"), ("GET", "/api/v0/nodes"), ("GET", "/api/v0/tasks"),
-             ("GET", "/nodes?view=summary"), ("POST", "/api/job_agent/jobs/"), ("GET", "/api/cluster_status"),
-             ("POST", "/get_or_create_runtime_env"), ("GET", "/api/v0/logs"), ("GET", "/api/serve/applications/"),
-             ("GET", "/worker/traceback?pid=1"), ("GET", "/logical/kill_actor?actor_id=1"), ("GET", "/events")]
+    asked = [
+        ("POST", "/api/jobs/"),
+        ("GET", "/api/jobs/"),
+        ("GET", "/api/v0/nodes"),
+        ("GET", "/api/v0/tasks"),
+        ("GET", "/nodes?view=summary"),
+        ("POST", "/api/job_agent/jobs/"),
+        ("GET", "/api/cluster_status"),
+        ("POST", "/get_or_create_runtime_env"),
+        ("GET", "/api/v0/logs"),
+        ("GET", "/api/serve/applications/"),
+        ("GET", "/worker/traceback?pid=1"),
+        ("GET", "/logical/kill_actor?actor_id=1"),
+        ("GET", "/events"),
+    ]
     refused: dict[tuple[int, str], int] = {}
     figures: set[int] = set()
     for port in ports:
         for method, path in asked:
             try:
-                answer = httpx.request(method, f"http://127.0.0.1:{port}{path}", json={"entrypoint": "id"}, timeout=30,
-                                       headers=headers, trust_env=False)
+                answer = httpx.request(
+                    method,
+                    f"http://127.0.0.1:{port}{path}",
+                    json={"entrypoint": "id"},
+                    timeout=30,
+                    headers=headers,
+                    trust_env=False,
+                )
             except httpx.HTTPError:
                 continue  # gRPC
             if answer.text.startswith("# HELP"):  # a node's figures for Prometheus, whatever is asked
@@ -263,10 +332,14 @@ def s3(service: LocalService) -> dict[str, str]:
     return service.environment
 
 
-@pytest.mark.parametrize("settings", [
-    {"AWS_SECRET_ACCESS_KEY": "PLANTED-AND-WRONG"},
-    {"AWS_ACCESS_KEY_ID": "PLANTED", "AWS_SECRET_ACCESS_KEY": "PLANTED-AND-WRONG"},
-], ids=["wrong secret", "unknown key"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"AWS_SECRET_ACCESS_KEY": "PLANTED-AND-WRONG"},
+        {"AWS_ACCESS_KEY_ID": "PLANTED", "AWS_SECRET_ACCESS_KEY": "PLANTED-AND-WRONG"},
+    ],
+    ids=["wrong secret", "unknown key"],
+)
 @pytest.mark.parametrize("command", [("status",), ("run", "smoke", "--seeds", "0")], ids=["status", "run"])
 def test_the_store_refuses_wrong_keys(
     service: LocalService, s3: dict[str, str], settings: dict[str, str], command: tuple[str, ...]
@@ -289,8 +362,19 @@ def test_the_store_tells_nobody_who_does_not_sign(s3: dict[str, str]) -> None:
 
 def texts_of_the_api(service: LocalService) -> Iterator[tuple[str, str]]:
     """Everything that Prefect's API tells about runs: parameters, logs, artifacts, events, deployments, settings."""
-    for kind in ("flow_runs", "task_runs", "logs", "artifacts", "deployments", "events", "variables", "block_documents",
-                 "work_pools", "automations", "flows"):
+    for kind in (
+        "flow_runs",
+        "task_runs",
+        "logs",
+        "artifacts",
+        "deployments",
+        "events",
+        "variables",
+        "block_documents",
+        "work_pools",
+        "automations",
+        "flows",
+    ):
         offset = 0
         while True:
             question = {} if kind == "events" else {"limit": 200, "offset": offset}
@@ -321,19 +405,34 @@ def test_no_secret_is_in_any_log_table_artifact_parameter_or_command_line(
     deployment = service.api("GET", "/deployments/name/sweep/sweep").json()["id"]
 
     def run(parameters: dict[str, Any]) -> str:
-        answer = service.api("POST", f"/deployments/{deployment}/create_flow_run", {
-            "parameters": parameters, "state": {"type": "SCHEDULED"}})
+        answer = service.api(
+            "POST",
+            f"/deployments/{deployment}/create_flow_run",
+            {"parameters": parameters, "state": {"type": "SCHEDULED"}},
+        )
         assert answer.status_code == 201, answer.text
         identity = answer.json()["id"]
-        return str(until(lambda: (state := service.api("GET", f"/flow_runs/{identity}").json()["state_type"]) in (
-            "COMPLETED", "FAILED", "CRASHED") and state, "the end of the run", 600))
+        return str(
+            until(
+                lambda: (
+                    (state := service.api("GET", f"/flow_runs/{identity}").json()["state_type"])
+                    in ("COMPLETED", "FAILED", "CRASHED")
+                    and state
+                ),
+                "the end of the run",
+                600,
+            )
+        )
 
     assert run({"preset": "smoke", "seeds": "0", "advanced": {"settings": ["name=secrets"]}}) == "COMPLETED"
     assert run({"preset": "smoke", "seeds": "0", "advanced": {"settings": ["training.batch_size=5000"]}}) == "FAILED"
     assert run({"preset": "smoke", "seeds": "0", "advanced": {"store": "s3://no-such-bucket/x"}}) == "FAILED"
     outputs = []
-    for settings in ({"RAY_ADDRESS": "127.0.0.1:1"}, {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"},
-                     {"PREFECT_API_URL": "http://user:PLANTED@127.0.0.1:1/api"}):
+    for settings in (
+        {"RAY_ADDRESS": "127.0.0.1:1"},
+        {"AWS_ENDPOINT_URL": "http://127.0.0.1:1"},
+        {"PREFECT_API_URL": "http://user:PLANTED@127.0.0.1:1/api"},
+    ):
         store = [] if "AWS_ENDPOINT_URL" in settings else ["--store", str(tmp_path / "store")]
         process = service.lth("run", "smoke", "--seeds", "0", *store, LTH_TRACEBACK="", **settings)
         outputs.append(process.communicate(timeout=400)[0])
@@ -343,8 +442,12 @@ def test_no_secret_is_in_any_log_table_artifact_parameter_or_command_line(
     places = {**{str(number): output for number, output in enumerate(outputs)}}
     for process in processes_of(service):
         places[f"command line of {process.pid}"] = " ".join(process.cmdline())
-    found = [(name, place) for place, text in [*places.items(), *texts_of_the_api(service)]
-             for name, value in secrets.items() if value in text]
+    found = [
+        (name, place)
+        for place, text in [*places.items(), *texts_of_the_api(service)]
+        for name, value in secrets.items()
+        if value in text
+    ]
     checked = 0
     for path in files_of(service):
         content = path.read_bytes()
@@ -373,8 +476,11 @@ def test_no_secret_is_in_the_store(service: LocalService, monkeypatch: pytest.Mo
 
 def test_a_store_with_keys_in_its_url_is_refused_before_it_is_written_down(service: LocalService) -> None:
     deployment = service.api("GET", "/deployments/name/sweep/sweep").json()["id"]
-    answer = service.api("POST", f"/deployments/{deployment}/create_flow_run", {
-        "parameters": {"preset": "smoke", "advanced": {"store": "s3://key:PLANTED-SECRET@bucket/x"}}})
+    answer = service.api(
+        "POST",
+        f"/deployments/{deployment}/create_flow_run",
+        {"parameters": {"preset": "smoke", "advanced": {"store": "s3://key:PLANTED-SECRET@bucket/x"}}},
+    )
     assert answer.status_code in (409, 422)
     runs = service.api("POST", "/flow_runs/filter", {"limit": 200}).text
     assert "PLANTED-SECRET" not in runs

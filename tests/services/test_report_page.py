@@ -29,7 +29,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store.put_analysis("overlap", experiment.id, compare(store, experiment.id, "seeds", None, None))
     results = lth.results.open(store.url)
     (folder / "report.html").write_text(
-        report_page(results, experiment.id, store.describe(experiment.id), results.verdicts))
+        report_page(results, experiment.id, store.describe(experiment.id), results.verdicts)
+    )
     return folder / "report.html"
 
 
@@ -37,8 +38,10 @@ def opened(page: Any, report: Path) -> list[str]:
     """Open the page without a network; what it asked for or complained about."""
     troubles: list[str] = []
     page.context.set_offline(True)
-    page.on("request", lambda request: troubles.append(request.url) if not request.url.startswith(("file:", "data:"))
-            else None)
+    page.on(
+        "request",
+        lambda request: troubles.append(request.url) if not request.url.startswith(("file:", "data:")) else None,
+    )
     page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.goto(report.as_uri())
@@ -66,8 +69,9 @@ def test_figures_zoom_move_and_come_back(page: Any, report: Path) -> None:
     box = svg.bounding_box()
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     page.mouse.wheel(0, -400)
-    page.wait_for_function("before => document.querySelector('#accuracy svg').getAttribute('viewBox') != before",
-                           arg=whole)
+    page.wait_for_function(
+        "before => document.querySelector('#accuracy svg').getAttribute('viewBox') != before", arg=whole
+    )
     zoomed = svg.get_attribute("viewBox")
     assert float(zoomed.split()[2]) < 0.5 * float(whole.split()[2])
     page.mouse.down()

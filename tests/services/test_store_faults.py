@@ -59,8 +59,11 @@ def contents(store: Store) -> dict[str, object]:
     assert not damaged
     hashes["layers"] = content_hash(layers.sort_by("arm").sort_by("level"), layers.column_names)
     assert (found.rows.num_rows, len(found.units)) == (UNITS, UNITS)
-    hashes["objects"] = [key for kind in ("levels", "metrics", "masks", "layers", "quarantine", "probes")
-                         for key in sorted(store.objects.sizes(kind))]
+    hashes["objects"] = [
+        key
+        for kind in ("levels", "metrics", "masks", "layers", "quarantine", "probes")
+        for key in sorted(store.objects.sizes(kind))
+    ]
     return hashes
 
 
@@ -132,10 +135,22 @@ def test_the_command_with_prefect_and_ray_comes_through_as_well(
     settings = [word for setting in SETTINGS for word in ("--set", setting)]
     if what != "refuses writes for 30 s":
         proxy.fail("lose", methods=("PUT",), pattern=(True, False))
-    command = [str(Path(sys.executable).with_name("lth")), "run", "smoke", "--seeds", "0-1", "--cohort-size", "1",
-               "--store", store.url, *settings]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-               for _ in range(2 if "two" in what else 1)]
+    command = [
+        str(Path(sys.executable).with_name("lth")),
+        "run",
+        "smoke",
+        "--seeds",
+        "0-1",
+        "--cohort-size",
+        "1",
+        "--store",
+        store.url,
+        *settings,
+    ]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        for _ in range(2 if "two" in what else 1)
+    ]
     if what != "loses replies":
         wait_for(lambda: commits(proxy) >= 2 or running[0].poll() is not None, "two commits")
         proxy.fail("503", seconds=30, methods=("PUT",))
@@ -210,8 +225,13 @@ def elsewhere() -> Iterator[Callable[[Store], subprocess.Popen[bytes]]]:
 
 @pytest.mark.parametrize("late", ["metrics", "masks", "checkpoints", "levels"])
 def test_a_stopped_writer_comes_back_after_its_unit_was_redone(
-    s3_environment: str, proxy: FaultyProxy, bucket: str, undisturbed: dict[str, object],
-    monkeypatch: pytest.MonkeyPatch, elsewhere: Callable[[Store], subprocess.Popen[bytes]], late: str
+    s3_environment: str,
+    proxy: FaultyProxy,
+    bucket: str,
+    undisturbed: dict[str, object],
+    monkeypatch: pytest.MonkeyPatch,
+    elsewhere: Callable[[Store], subprocess.Popen[bytes]],
+    late: str,
 ) -> None:
     """SIGSTOP in the middle of a commit, with a PUT on its way that arrives only after others did all the work."""
     store = Store(f"s3://{bucket}/x")
@@ -250,8 +270,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     disk = tmp_path / "disk"
     disk.mkdir()
     options = ["-t", "tmpfs", "-o", "size=200k,mode=700", "lth-test"]
-    if os.geteuid() or not shutil.which("mount") or subprocess.run(["mount", *options, str(disk)], check=False,
-                                                                   capture_output=True).returncode:
+    if (
+        os.geteuid()
+        or not shutil.which("mount")
+        or subprocess.run(["mount", *options, str(disk)], check=False, capture_output=True).returncode
+    ):
         pytest.skip("may not mount a small file system")
     try:
         yield disk

@@ -73,12 +73,23 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         port = probe.getsockname()[1]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     environment = {
-        **inherited, "PREFECT_HOME": str(home), "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1", "PREFECT_RUNNER_POLL_FREQUENCY": "1",
-        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT), "PREFECT_LOGGING_LEVEL": "WARNING"}
+        **inherited,
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT),
+        "PREFECT_LOGGING_LEVEL": "WARNING",
+    }
     with (home / "server.log").open("w") as log:
-        server = subprocess.Popen([PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)],
-                                  env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+        server = subprocess.Popen(
+            [PREFECT, "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
         until(lambda: answers(environment["PREFECT_API_URL"] + "/health"), "the server's start")
         yield environment
@@ -103,9 +114,7 @@ def prefect(environment: dict[str, str], *arguments: str) -> subprocess.Complete
     return subprocess.run([PREFECT, *arguments], env=environment, capture_output=True, text=True, timeout=PATIENCE)
 
 
-def test_the_file_is_accepted_and_registered_as_written(
-    environment: dict[str, str], api: httpx.Client
-) -> None:
+def test_the_file_is_accepted_and_registered_as_written(environment: dict[str, str], api: httpx.Client) -> None:
     written = yaml.safe_load(AUTOMATIONS.read_text())["automations"]
     created = prefect(environment, "automation", "create", "--from-file", str(AUTOMATIONS))
     assert created.returncode == 0, created.stdout + created.stderr
@@ -134,8 +143,16 @@ def test_a_run_killed_with_its_runner_is_marked_crashed_and_a_living_one_is_left
         source = tmp_path / f"{name}.py"
         source.write_text(SLEEPER.replace('serve(name="sleeper")', f'serve(name="{name}")'))
         with (tmp_path / f"{name}.log").open("w") as log:
-            runners.append(subprocess.Popen([sys.executable, source], env=environment, cwd=tmp_path, stdout=log,
-                                            stderr=subprocess.STDOUT, start_new_session=True))
+            runners.append(
+                subprocess.Popen(
+                    [sys.executable, source],
+                    env=environment,
+                    cwd=tmp_path,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            )
         return runners[-1]
 
     def started(name: str) -> str:
@@ -152,8 +169,15 @@ def test_a_run_killed_with_its_runner_is_marked_crashed_and_a_living_one_is_left
         return dict(api.get(f"/flow_runs/{run}").json()["state"])
 
     def heartbeats(run: str) -> int:
-        found = api.post("/events/filter", json={"filter": {
-            "event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}})
+        found = api.post(
+            "/events/filter",
+            json={
+                "filter": {
+                    "event": {"name": ["prefect.flow-run.heartbeat"]},
+                    "resource": {"id": [f"prefect.flow-run.{run}"]},
+                }
+            },
+        )
         return int(found.json()["total"])
 
     try:

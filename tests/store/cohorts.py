@@ -24,8 +24,9 @@ def masks_of(seeds: tuple[int, ...]) -> dict[str, np.ndarray]:
     return {tensor: np.stack([mask_of(seed)[tensor] for seed in seeds]) for tensor in SHAPES}
 
 
-def tables(unit: Unit, experiment_id: str = EXPERIMENT, *, minutes: int = 0,
-           accuracy: float = 0.0) -> tuple[pa.Table, pa.Table, pa.Table]:
+def tables(
+    unit: Unit, experiment_id: str = EXPERIMENT, *, minutes: int = 0, accuracy: float = 0.0
+) -> tuple[pa.Table, pa.Table, pa.Table]:
     """(levels, metrics, masks); `accuracy` is added to every test accuracy, `minutes` to the time it was finished."""
     masks = pack(masks_of(unit.seeds), experiment_id, unit)
     digests = mask_sha256(masks)
@@ -33,19 +34,48 @@ def tables(unit: Unit, experiment_id: str = EXPERIMENT, *, minutes: int = 0,
     metrics: list[dict[str, object]] = []
     for seed in unit.seeds:
         remaining = int(sum(mask.sum() for mask in mask_of(seed).values()))
-        place = {"experiment_id": experiment_id, "arm": unit.arm, "seed": seed, "draw": unit.draw, "level": unit.level,
-                 "density": remaining / WEIGHTS}
-        levels.append({**place, "weights_remaining": remaining, "weights_total": WEIGHTS, "criterion": "magnitude",
-                       "dataset": "digits", "model": "tiny", "steps": 20, "early_stop_step": 10, "train_accuracy": 0.75,
-                       "train_loss": 0.5, "val_accuracy_at_early_stop": 0.5, "test_accuracy_at_early_stop": 0.5,
-                       "val_accuracy": 0.5, "test_accuracy": 0.5 + seed / 1000 + accuracy, "test_loss": 0.625,
-                       "status": "ok", "train_seconds": 1.5, "examples_per_second": 100.0, "device": "cpu",
-                       "cohort_size": len(unit.seeds), "threads": 1, "precision": "float32",
-                       "mask_sha256": digests[seed], "code_version": "0.1.0",
-                       "finished_at": BEGINNING + datetime.timedelta(minutes=minutes)})
+        place = {
+            "experiment_id": experiment_id,
+            "arm": unit.arm,
+            "seed": seed,
+            "draw": unit.draw,
+            "level": unit.level,
+            "density": remaining / WEIGHTS,
+        }
+        levels.append(
+            {
+                **place,
+                "weights_remaining": remaining,
+                "weights_total": WEIGHTS,
+                "criterion": "magnitude",
+                "dataset": "digits",
+                "model": "tiny",
+                "steps": 20,
+                "early_stop_step": 10,
+                "train_accuracy": 0.75,
+                "train_loss": 0.5,
+                "val_accuracy_at_early_stop": 0.5,
+                "test_accuracy_at_early_stop": 0.5,
+                "val_accuracy": 0.5,
+                "test_accuracy": 0.5 + seed / 1000 + accuracy,
+                "test_loss": 0.625,
+                "status": "ok",
+                "train_seconds": 1.5,
+                "examples_per_second": 100.0,
+                "device": "cpu",
+                "cohort_size": len(unit.seeds),
+                "threads": 1,
+                "precision": "float32",
+                "mask_sha256": digests[seed],
+                "code_version": "0.1.0",
+                "finished_at": BEGINNING + datetime.timedelta(minutes=minutes),
+            }
+        )
         for step in (0, 10, 20):
-            metrics.extend({**place, "step": step, "split": split, "loss": 1 / (1 + step + seed), "accuracy": 0.5}
-                           for split in ("val", "test"))
+            metrics.extend(
+                {**place, "step": step, "split": split, "loss": 1 / (1 + step + seed), "accuracy": 0.5}
+                for split in ("val", "test")
+            )
     return pa.Table.from_pylist(levels, schema=LEVELS), pa.Table.from_pylist(metrics, schema=METRICS), masks
 
 

@@ -16,9 +16,22 @@ from .cohorts import EXPERIMENT, tables
 
 
 def layers(seed: int, dead: int = 1, experiment: str = EXPERIMENT) -> pa.Table:
-    row = {"experiment_id": experiment, "arm": "ticket", "seed": seed, "draw": 0, "level": 1, "tensor": "w",
-           "remaining": 3, "total": 10, "density": 0.3, "effective": 2, "effective_density": 0.2, "units": 4,
-           "dead_units": dead, "flops": 6}
+    row = {
+        "experiment_id": experiment,
+        "arm": "ticket",
+        "seed": seed,
+        "draw": 0,
+        "level": 1,
+        "tensor": "w",
+        "remaining": 3,
+        "total": 10,
+        "density": 0.3,
+        "effective": 2,
+        "effective_density": 0.2,
+        "units": 4,
+        "dead_units": dead,
+        "flops": 6,
+    }
     return pa.Table.from_pylist([row], LAYERS)
 
 

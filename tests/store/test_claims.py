@@ -131,19 +131,31 @@ def test_a_sweep_that_has_left_holds_nothing(store: Store, sweep: Sweep) -> None
 
 
 def test_a_process_of_this_machine_that_is_gone_holds_nothing(store: Store, sweep: Sweep) -> None:
-    script = ("import os, sys; from lth.store import Store\n"
-              f"claims = Store(sys.argv[1]).claims({EXPERIMENT!r}).__enter__()\n"
-              f"assert claims.take({UNIT!r}) is None; os._exit(9)")
+    script = (
+        "import os, sys; from lth.store import Store\n"
+        f"claims = Store(sys.argv[1]).claims({EXPERIMENT!r}).__enter__()\n"
+        f"assert claims.take({UNIT!r}) is None; os._exit(9)"
+    )
     assert subprocess.run([sys.executable, "-c", script, store.url], check=False).returncode == 9
     assert store.objects.sizes(f"claims/experiment={EXPERIMENT}/sweeps")
     assert sweep().take(UNIT) is None
     assert len(store.objects.sizes(f"claims/experiment={EXPERIMENT}/sweeps")) == 1, "its count was removed"
 
 
-@pytest.mark.parametrize("content", [
-    b"", b"\xff", b"[]", b'{"sweep": "x"}', *(json.dumps({"sweep": name, "host": "", "process": process, "machine": ""})
-                                              .encode() for name, process in (("x", "y"), ("a/b", 1), ("", 1))),
-    b'{"sweep": "x", "host": "", "process": 1e999, "machine": ""}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b'{"sweep": "x"}',
+        *(
+            json.dumps({"sweep": name, "host": "", "process": process, "machine": ""}).encode()
+            for name, process in (("x", "y"), ("a/b", 1), ("", 1))
+        ),
+        b'{"sweep": "x", "host": "", "process": 1e999, "machine": ""}',
+    ],
+)
 def test_a_damaged_claim_is_nobodys(content: bytes, store: Store, sweep: Sweep) -> None:
     store.create(claim_key(EXPERIMENT, UNIT), content)
     assert sweep().take(UNIT) is None
@@ -236,8 +248,12 @@ def test_a_unit_that_is_given_back_while_another_asks_is_the_others(tmp_path: Pa
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["take", "give back", "count", "time"]),
-                          st.integers(0, 1)), max_size=30))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from(["take", "give back", "count", "time"]), st.integers(0, 1)),
+        max_size=30,
+    )
+)
 def test_no_two_sweeps_that_count_hold_one_unit(steps: list[tuple[int, str, int]]) -> None:
     """Whatever happens: a unit that a sweep was given is refused to others, unless that one has not counted. It may
     give back at any time, also what was taken from it."""

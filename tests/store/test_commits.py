@@ -25,10 +25,13 @@ UNIT = Unit("ticket", 0, 1, (0, 1, 2, 3))
 def checkpoint_of(unit: Unit) -> dict[str, torch.Tensor]:
     flat = torch.arange(len(unit.seeds) * 6, dtype=torch.float32).reshape(len(unit.seeds), 6)
     flat[0, 0] = float("nan")  # a diverged seed
-    return {"weight": flat[:, :4].view(-1, 2, 2), "bias": flat[:, 4:],  # views of one buffer, as the engine's are
-            "batches": torch.tensor(unit.seeds), "half": flat.to(torch.bfloat16), "on": flat > 3}
-
-
+    return {
+        "weight": flat[:, :4].view(-1, 2, 2),
+        "bias": flat[:, 4:],  # views of one buffer, as the engine's are
+        "batches": torch.tensor(unit.seeds),
+        "half": flat.to(torch.bfloat16),
+        "on": flat > 3,
+    }
 
 
 def test_a_unit_comes_back_as_it_was_committed(store: Store) -> None:
@@ -58,8 +61,11 @@ def test_the_commit_mark_records_the_other_objects(store: Store) -> None:
     assert metadata["schema_version"] == "3" and metadata["unit"] == UNIT.name
     assert json.loads(metadata["seeds"]) == [0, 1, 2, 3]
     objects = json.loads(metadata["objects"])
-    keys = {"metrics": metrics_key(EXPERIMENT, UNIT.name), "masks": masks_key(EXPERIMENT, UNIT.name),
-            "checkpoints": checkpoint_key(EXPERIMENT, UNIT.name)}
+    keys = {
+        "metrics": metrics_key(EXPERIMENT, UNIT.name),
+        "masks": masks_key(EXPERIMENT, UNIT.name),
+        "checkpoints": checkpoint_key(EXPERIMENT, UNIT.name),
+    }
     assert {kind: found["key"] for kind, found in objects.items()} == keys
     for kind, key in keys.items():
         content = store.read(key)
@@ -112,8 +118,9 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("before", ["metrics", "masks", "checkpoints", "levels"])
-def test_a_writer_killed_before_the_commit_mark_leaves_no_unit(store: Store, monkeypatch: pytest.MonkeyPatch,
-                                                               before: str) -> None:
+def test_a_writer_killed_before_the_commit_mark_leaves_no_unit(
+    store: Store, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
     create = Objects.create
     written: list[str] = []
 
@@ -128,7 +135,7 @@ def test_a_writer_killed_before_the_commit_mark_leaves_no_unit(store: Store, mon
         with pytest.raises(Killed):
             store.commit(EXPERIMENT, UNIT, *tables(UNIT), checkpoint_of(UNIT))
     order = ["metrics", "masks", "checkpoints", "levels"]
-    assert written == order[:order.index(before)]
+    assert written == order[: order.index(before)]
     found = store.committed(EXPERIMENT)
     assert (found.rows.num_rows, found.where, found.damaged) == (0, {}, {})
     assert store.commit(EXPERIMENT, UNIT, *tables(UNIT, minutes=1), checkpoint_of(UNIT))
@@ -192,15 +199,23 @@ def test_seeds_in_two_units_count_once(store: Store) -> None:
 
 
 def test_arms_draws_levels_and_experiments_are_apart(store: Store) -> None:
-    units = [Unit("ticket", 0, 1, (0, 1)), Unit("ticket", 0, 2, (0, 1)), Unit("reinit", 0, 1, (0, 1)),
-             Unit("reinit", 1, 1, (0, 1))]
+    units = [
+        Unit("ticket", 0, 1, (0, 1)),
+        Unit("ticket", 0, 2, (0, 1)),
+        Unit("reinit", 0, 1, (0, 1)),
+        Unit("reinit", 1, 1, (0, 1)),
+    ]
     for unit in units:
         store.commit(EXPERIMENT, unit, *tables(unit))
     store.commit("another", units[0], *tables(units[0], "another"))
     found = store.committed(EXPERIMENT)
     assert len(found.where) == found.rows.num_rows == 8
-    assert found.rows.select(["arm", "draw", "level", "seed"]).to_pylist()[0] \
-        == {"arm": "reinit", "draw": 0, "level": 1, "seed": 0}
+    assert found.rows.select(["arm", "draw", "level", "seed"]).to_pylist()[0] == {
+        "arm": "reinit",
+        "draw": 0,
+        "level": 1,
+        "seed": 0,
+    }
     assert store.committed("another").rows.num_rows == 2 and store.experiments() == ["another", EXPERIMENT]
 
 
@@ -244,11 +259,14 @@ def test_checkpoints_can_be_removed(store: Store) -> None:
 
 def test_rows_of_another_unit_are_refused(file_store: Store) -> None:
     levels, metrics, masks = tables(UNIT)
-    cases = [((levels.slice(1), metrics, masks), "3 rows"), ((levels.slice(0, 0), metrics, masks), "0 rows"),
-             ((levels, change(metrics, "seed", 0, 99), masks), "seed 99"),
-             ((levels, metrics, change(masks, "level", 0, 2)), "level 2"),
-             ((levels, pa.concat_tables([metrics, metrics.slice(0, 1)]), masks), "twice"),
-             ((change(levels, "arm", 0, "reinit"), metrics, masks), "'reinit'")]
+    cases = [
+        ((levels.slice(1), metrics, masks), "3 rows"),
+        ((levels.slice(0, 0), metrics, masks), "0 rows"),
+        ((levels, change(metrics, "seed", 0, 99), masks), "seed 99"),
+        ((levels, metrics, change(masks, "level", 0, 2)), "level 2"),
+        ((levels, pa.concat_tables([metrics, metrics.slice(0, 1)]), masks), "twice"),
+        ((change(levels, "arm", 0, "reinit"), metrics, masks), "'reinit'"),
+    ]
     for case, message in cases:
         with pytest.raises(StoreError, match=message):
             file_store.commit(EXPERIMENT, UNIT, *case)
@@ -294,17 +312,21 @@ def test_the_secret_is_nowhere(bucket: str, monkeypatch: pytest.MonkeyPatch) -> 
             content = store.read(key)
             assert content and SECRET.encode() not in content and SECRET not in key
     assert SECRET not in repr(store) + store.url + repr(store.objects.location)
-    failures = [lambda: Store("s3://lth-no-such-bucket").check_writable(),
-                lambda: store.read_checkpoint(EXPERIMENT, "none"),
-                lambda: store.commit(EXPERIMENT, UNIT, *tables(UNIT, accuracy=0.1))]
+    failures = [
+        lambda: Store("s3://lth-no-such-bucket").check_writable(),
+        lambda: store.read_checkpoint(EXPERIMENT, "none"),
+        lambda: store.commit(EXPERIMENT, UNIT, *tables(UNIT, accuracy=0.1)),
+    ]
     flaky = Flaky(store, "pipe_file", [])
     for error in (ValueError(f"the server said {SECRET}"), OSError(f"//user:{SECRET}@host")):
+
         def fail(error: Exception = error) -> None:
             flaky.errors = [error]
             try:
                 store.create("levels/x", b"")
             except StoreError as failure:
                 raise failure from None  # what a library put into its own exception is not ours to change
+
         failures.append(fail)
     for failure in failures:
         with pytest.raises(StoreError) as caught:

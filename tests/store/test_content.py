@@ -18,12 +18,28 @@ from lth.store.schemas import SCHEMAS
 from .cohorts import EXPERIMENT, change, tables
 
 COLUMNS = ("seed", "step", "split", "loss", "ok", "bits", "shape")
-SCHEMA = pa.schema([("seed", pa.int64()), ("step", pa.int32()), ("split", pa.string()), ("loss", pa.float64()),
-                    ("ok", pa.bool_()), ("bits", pa.binary()), ("shape", pa.list_(pa.int32()))])
-row = st.fixed_dictionaries({
-    "seed": st.integers(0, 3), "step": st.integers(0, 3), "split": st.sampled_from(["val", "test", "é"]),
-    "loss": st.none() | st.floats(), "ok": st.none() | st.booleans(), "bits": st.none() | st.binary(max_size=4),
-    "shape": st.none() | st.lists(st.integers(0, 9), max_size=3)})
+SCHEMA = pa.schema(
+    [
+        ("seed", pa.int64()),
+        ("step", pa.int32()),
+        ("split", pa.string()),
+        ("loss", pa.float64()),
+        ("ok", pa.bool_()),
+        ("bits", pa.binary()),
+        ("shape", pa.list_(pa.int32())),
+    ]
+)
+row = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 3),
+        "step": st.integers(0, 3),
+        "split": st.sampled_from(["val", "test", "é"]),
+        "loss": st.none() | st.floats(),
+        "ok": st.none() | st.booleans(),
+        "bits": st.none() | st.binary(max_size=4),
+        "shape": st.none() | st.lists(st.integers(0, 9), max_size=3),
+    }
+)
 rows = st.lists(row, min_size=1, max_size=8, unique_by=lambda found: (found["seed"], found["step"], found["split"]))
 
 
@@ -56,14 +72,16 @@ def test_hash_notices_any_single_value(content: list[dict], data: st.DataObject)
     place = data.draw(st.integers(0, len(content) - 1))
     name = data.draw(st.sampled_from(COLUMNS))
     other = {**content[place], name: data.draw(row)[name]}
-    changed = [*content[:place], other, *content[place + 1:]]
+    changed = [*content[:place], other, *content[place + 1 :]]
     equal = content_hash(table_of(changed), COLUMNS) == content_hash(table_of(content), COLUMNS)
     assert equal == same(content[place][name], other[name])
 
 
 def test_null_nan_zero_and_minus_zero_differ() -> None:
-    hashes = {content_hash(pa.table({"seed": [0], "loss": pa.array([value], pa.float64())}), ["loss"])
-              for value in (None, math.nan, 0.0, -0.0)}
+    hashes = {
+        content_hash(pa.table({"seed": [0], "loss": pa.array([value], pa.float64())}), ["loss"])
+        for value in (None, math.nan, 0.0, -0.0)
+    }
     assert len(hashes) == 4
     other_nan = np.array([0x7FF8000000000001], dtype="u8").view("f8")  # differs in bits, not in meaning
     one, other = pa.table({"loss": [math.nan]}), pa.table({"loss": other_nan})
@@ -98,9 +116,11 @@ def reference(content: list[dict], types: dict[str, str]) -> str:
             parts += [value or b"" for value in values]
         elif kind == "list of int32":
             items = [item for value in values for item in value]
-            parts += [struct.pack(f"<{len(values)}q", *map(len, values)),
-                      ((1 << len(items)) - 1).to_bytes(-(-len(items) // 8), "little"),
-                      struct.pack(f"<{len(items)}i", *items)]
+            parts += [
+                struct.pack(f"<{len(values)}q", *map(len, values)),
+                ((1 << len(items)) - 1).to_bytes(-(-len(items) // 8), "little"),
+                struct.pack(f"<{len(items)}i", *items),
+            ]
         else:
             letter = {"int32": "i", "int64": "q", "float64": "d"}[kind]
             parts.append(struct.pack(f"<{len(values)}{letter}", *(0 if value is None else value for value in values)))
@@ -110,8 +130,14 @@ def reference(content: list[dict], types: dict[str, str]) -> str:
 @pytest.mark.parametrize("kind", ["levels", "metrics", "masks"])
 def test_hash_agrees_with_a_reference_row_by_row(kind: str) -> None:
     # Stores hold these hashes. Whoever changes their input needs a new schema_version, not a new reference here.
-    names = {pa.string(): "text", pa.binary(): "bytes", pa.list_(pa.int32()): "list of int32", pa.int32(): "int32",
-             pa.int64(): "int64", pa.float64(): "float64"}
+    names = {
+        pa.string(): "text",
+        pa.binary(): "bytes",
+        pa.list_(pa.int32()): "list of int32",
+        pa.int32(): "int32",
+        pa.int64(): "int64",
+        pa.float64(): "float64",
+    }
     table = tables(Unit("ticket", 0, 1, (3, 4, 11)))[list(SCHEMAS).index(kind)]
     if kind != "masks":
         table = change(change(table, table.column_names[-3 if kind == "levels" else -1], 1, None), "density", 0, -0.5)
@@ -124,8 +150,16 @@ def test_hash_agrees_with_a_reference_row_by_row(kind: str) -> None:
 def test_a_million_rows_take_about_a_second() -> None:
     count = 1_000_000
     seeds = np.arange(count) % 777
-    table = pa.table({"experiment_id": pa.array([EXPERIMENT] * count), "seed": seeds, "step": np.arange(count) // 777,
-                      "split": pa.array(["val", "test"] * (count // 2)), "loss": seeds / 3, "accuracy": seeds / 777})
+    table = pa.table(
+        {
+            "experiment_id": pa.array([EXPERIMENT] * count),
+            "seed": seeds,
+            "step": np.arange(count) // 777,
+            "split": pa.array(["val", "test"] * (count // 2)),
+            "loss": seeds / 3,
+            "accuracy": seeds / 777,
+        }
+    )
     start = time.perf_counter()
     content_hash(table, table.column_names)
     assert time.perf_counter() - start < 5  # 0.4 s on an idle core; a loop over rows would take longer than 5
@@ -139,12 +173,20 @@ def test_schemas_describe_every_column() -> None:
         "experiment_id arm seed draw level density weights_remaining weights_total parameters flops latency_seconds "
         "criterion dataset model steps early_stop_step train_accuracy train_loss val_accuracy_at_early_stop "
         "test_accuracy_at_early_stop val_accuracy test_accuracy test_loss status train_seconds examples_per_second "
-        "device cohort_size threads precision mask_sha256 code_version finished_at")
+        "device cohort_size threads precision mask_sha256 code_version finished_at"
+    )
     assert " ".join(METRICS.names) == "experiment_id arm seed draw level density step split loss accuracy"
     assert " ".join(MASKS.names) == "experiment_id arm seed draw level tensor shape remaining total bits sha256"
     assert set(LEVELS.names) - set(RESULT_COLUMNS) == {
-        "train_seconds", "latency_seconds", "examples_per_second", "device", "cohort_size", "threads", "code_version",
-        "finished_at"}
+        "train_seconds",
+        "latency_seconds",
+        "examples_per_second",
+        "device",
+        "cohort_size",
+        "threads",
+        "code_version",
+        "finished_at",
+    }
 
 
 def test_conform_puts_columns_in_order_and_names_what_is_wrong() -> None:

@@ -111,6 +111,7 @@ def test_what_a_killed_publication_left_is_removed_after_a_day(
     import datetime
 
     from lth.store import curated
+
     monkeypatch.setattr(curated, "_ORPHANED_AFTER", datetime.timedelta(seconds=-1))
     compact(file_store)
     assert rows() == 24
@@ -168,8 +169,10 @@ def test_what_was_set_aside_after_it_was_published_is_withdrawn(store: Store) ->
     assert compact(store).added["levels"] == 3  # the others of their batch
     assert_curated_is_committed(store)
     assert compact(store).added == dict.fromkeys(KINDS, 0)
-    assert lth.results.open(store.url).query("SELECT count(*) AS n FROM metrics WHERE arm = 'ticket'")["n"][0].as_py() \
+    assert (
+        lth.results.open(store.url).query("SELECT count(*) AS n FROM metrics WHERE arm = 'ticket'")["n"][0].as_py()
         == 2 * 6
+    )
     assert not [found for found in store.verify().findings if found.trouble == "contradictory"]
     land(store, units[1])
     assert compact(store).added["levels"] == 1
@@ -183,8 +186,13 @@ def test_what_was_done_anew_with_other_results_replaces_what_was_published(file_
     file_store.quarantine_unit(EXPERIMENT, unit.name)
     levels, metrics, masks = tables(unit, EXPERIMENT)
     place = levels.schema.get_field_index("test_loss")
-    file_store.commit(EXPERIMENT, unit, levels.set_column(
-        place, levels.schema.field(place), pa.array([9.0, 9.0], levels["test_loss"].type)), metrics, masks)
+    file_store.commit(
+        EXPERIMENT,
+        unit,
+        levels.set_column(place, levels.schema.field(place), pa.array([9.0, 9.0], levels["test_loss"].type)),
+        metrics,
+        masks,
+    )
     assert compact(file_store).added["levels"] == 2
     assert_curated_is_committed(file_store)
 
@@ -214,9 +222,7 @@ def test_a_withdrawal_that_is_killed_is_finished_by_the_next(
     assert_curated_is_committed(file_store)
 
 
-def test_a_withdrawal_leaves_what_was_never_published_apart(
-    file_store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_withdrawal_leaves_what_was_never_published_apart(file_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of a killed publication lie in files of their own, also after a withdrawal."""
     units = [Unit("ticket", 0, 0, (0,)), Unit("ticket", 0, 0, (1,)), Unit("ticket", 0, 0, (2,))]
     land(file_store, *units)
@@ -257,8 +263,12 @@ def test_a_column_that_is_new_is_null_in_what_was_published_before(
 
 
 def test_a_store_that_does_not_answer_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "AWS_ACCESS_KEY_ID": "a-key-id",
-                        "AWS_SECRET_ACCESS_KEY": "PLANTED-SECRET", "AWS_EC2_METADATA_DISABLED": "true"}.items():
+    for name, value in {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "a-key-id",
+        "AWS_SECRET_ACCESS_KEY": "PLANTED-SECRET",
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
         monkeypatch.setenv(name, value)
     store = Store("s3://bucket/prefix", retries=QUICK)
     for action in (lambda: compact(store), lambda: read_curated(store, "levels")):
@@ -290,8 +300,10 @@ def test_a_process_that_has_read_curated_tables_ends_in_peace(tmp_path: Path) ->
     """With delta-rs' own file system one in three aborted at its end, its work done."""
     store = Store(tmp_path)
     land(store, *(Unit("ticket", 0, 0, (seed,)) for seed in range(12)))
-    code = ("import sys; from lth.store import Store; from lth.store.curated import compact; import lth.results\n"
-            "store = Store(sys.argv[1]); compact(store, units_at_once=3); compact(store)\n"
-            "lth.results.open(store.url).query('SELECT count(*) FROM metrics')")
+    code = (
+        "import sys; from lth.store import Store; from lth.store.curated import compact; import lth.results\n"
+        "store = Store(sys.argv[1]); compact(store, units_at_once=3); compact(store)\n"
+        "lth.results.open(store.url).query('SELECT count(*) FROM metrics')"
+    )
     for _ in range(4):
         subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, timeout=60)

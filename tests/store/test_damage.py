@@ -23,7 +23,7 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 DAMAGE = {
     "truncated": lambda data: data[:-10],
-    "half": lambda data: data[:len(data) // 2],
+    "half": lambda data: data[: len(data) // 2],
     "flipped": lambda data: flipped(data, 8 * (len(data) // 3)),
     "empty": lambda data: b"",
     "foreign": lambda data: random.Random(0).randbytes(len(data)),
@@ -32,8 +32,10 @@ DAMAGE = {
 
 
 EVERY_DAMAGE = pytest.mark.parametrize(
-    ("store", "damage"), [*(("file", damage) for damage in DAMAGE), ("s3", "truncated"), ("s3", "flipped")],
-    indirect=["store"])
+    ("store", "damage"),
+    [*(("file", damage) for damage in DAMAGE), ("s3", "truncated"), ("s3", "flipped")],
+    indirect=["store"],
+)
 """All of it on a disk; on S3, where each case takes a second, one that shows in the size and one that does not."""
 
 
@@ -117,8 +119,12 @@ def test_objects_under_wrong_names_are_named(damaged_store: Store) -> None:
     content = store.read(levels_key(EXPERIMENT, GOOD.name))
     assert content is not None
     folder = f"levels/experiment={EXPERIMENT}"
-    strangers = [levels_key(EXPERIMENT, "ticket-L01-s0-2-00000000"), levels_key("another", GOOD.name),
-                 f"{folder}/notes.txt", f"{folder}/deeper/{GOOD.name}.parquet"]
+    strangers = [
+        levels_key(EXPERIMENT, "ticket-L01-s0-2-00000000"),
+        levels_key("another", GOOD.name),
+        f"{folder}/notes.txt",
+        f"{folder}/deeper/{GOOD.name}.parquet",
+    ]
     for key in strangers:
         store.create(key, content)
     found = store.committed(EXPERIMENT)
@@ -142,7 +148,8 @@ def test_no_flipped_bit_passes_unnoticed(file_store: Store, kind: str) -> None:
     data = file_store.read(unit_key(kind, EXPERIMENT, BAD.name))
     assert data is not None
     decode = {"levels": lambda found: decode_levels(found, BAD.name), "checkpoints": checkpoints.decode}.get(
-        kind, lambda found: parquet.decode(found, kind))
+        kind, lambda found: parquet.decode(found, kind)
+    )
     decode(data)
     for bit in range(0, 8 * len(data), 8 * len(data) // 500 | 1):  # odd steps, so that every bit of a byte has its turn
         with pytest.raises(DamagedObject):

@@ -12,8 +12,15 @@ from lth.store import Store
 def test_paths_and_file_urls_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     expected = f"file://{tmp_path}/here"
-    urls: list[str | Path] = ["here", "./here/", "file:here", "file://here", f"file://{tmp_path}/here",
-                              tmp_path / "here", "there/../here"]
+    urls: list[str | Path] = [
+        "here",
+        "./here/",
+        "file:here",
+        "file://here",
+        f"file://{tmp_path}/here",
+        tmp_path / "here",
+        "there/../here",
+    ]
     for url in urls:
         assert Store(url).url == expected
     store = Store("here")
@@ -23,17 +30,32 @@ def test_paths_and_file_urls_become_absolute(tmp_path: Path, monkeypatch: pytest
     assert Store(store.url).url == store.url
 
 
-@pytest.mark.parametrize(("url", "expected"), [
-    ("s3://bucket/prefix/", "s3://bucket/prefix"), ("s3a://bucket", "s3://bucket"), ("memory://", "memory://"),
-    ("memory://name/", "memory://name")])
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("s3://bucket/prefix/", "s3://bucket/prefix"),
+        ("s3a://bucket", "s3://bucket"),
+        ("memory://", "memory://"),
+        ("memory://name/", "memory://name"),
+    ],
+)
 def test_urls_are_printed_as_they_are_read(url: str, expected: str) -> None:
     assert Store(url).url == expected
     assert Store(expected).url == expected
     assert repr(Store(url)) == f"Store({expected!r})"
 
 
-@pytest.mark.parametrize("url", ["s3://key:SECRETSECRET@bucket/prefix", "s3://key:SECRET/SECRET@bucket", "s3://key:SECRETSECRET",
-                                 "https://user:SECRETSECRET@host/x", "sftp://SECRETSECRET@host/x", "s3://key:123@bucket"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://key:SECRETSECRET@bucket/prefix",
+        "s3://key:SECRET/SECRET@bucket",
+        "s3://key:SECRETSECRET",
+        "https://user:SECRETSECRET@host/x",
+        "sftp://SECRETSECRET@host/x",
+        "s3://key:123@bucket",
+    ],
+)
 def test_urls_with_keys_are_refused_and_not_repeated(url: str) -> None:
     with pytest.raises(StoreError, match="AWS_ACCESS_KEY_ID") as caught:
         Store(url)
@@ -41,8 +63,21 @@ def test_urls_with_keys_are_refused_and_not_repeated(url: str) -> None:
         assert "SECRET" not in text.replace("AWS_SECRET_ACCESS_KEY", "") and "key:123" not in text
 
 
-@pytest.mark.parametrize("url", ["", " ", "s3://", "s3:///prefix", "s3://bucket/../other", "s3://bucket//x", "s3://b/x",
-                                 "s3://bucket/x?versionId=1", "simplecache::s3://bucket/x", "s3://buck et/x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        " ",
+        "s3://",
+        "s3:///prefix",
+        "s3://bucket/../other",
+        "s3://bucket//x",
+        "s3://b/x",
+        "s3://bucket/x?versionId=1",
+        "simplecache::s3://bucket/x",
+        "s3://buck et/x",
+    ],
+)
 def test_urls_that_make_no_sense_are_refused(url: str) -> None:
     with pytest.raises(StoreError):
         Store(url)

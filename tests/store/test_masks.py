@@ -17,8 +17,11 @@ from .cohorts import EXPERIMENT, change, masks_of
 UNIT = Unit("ticket", 0, 1, (3, 5, 8))
 
 
-@given(arrays.arrays(np.bool_, st.tuples(st.just(3), *[st.integers(0, 5)] * 3)),
-       arrays.arrays(np.bool_, st.tuples(st.just(3), st.integers(1, 40))), st.permutations([3, 5, 8]))
+@given(
+    arrays.arrays(np.bool_, st.tuples(st.just(3), *[st.integers(0, 5)] * 3)),
+    arrays.arrays(np.bool_, st.tuples(st.just(3), st.integers(1, 40))),
+    st.permutations([3, 5, 8]),
+)
 def test_masks_come_back_as_they_went(one: np.ndarray, other: np.ndarray, seeds: list[int]) -> None:
     table = pack({"one": one, "other": other}, EXPERIMENT, UNIT)
     assert table.schema == MASKS and table.num_rows == 6
@@ -32,9 +35,19 @@ def test_masks_come_back_as_they_went(one: np.ndarray, other: np.ndarray, seeds:
 def test_packed_bits_by_hand() -> None:
     mask = np.array([[[1, 0, 0, 0, 0], [0, 0, 0, 1, 1]]], dtype=bool)  # weights 0, 8 and 9 of ten: bytes 1 and 3
     (row,) = pack({"w": mask}, EXPERIMENT, Unit("ticket", 0, 1, (7,))).to_pylist()
-    assert row == {"experiment_id": EXPERIMENT, "arm": "ticket", "seed": 7, "draw": 0, "level": 1, "tensor": "w",
-                   "shape": [2, 5], "remaining": 3, "total": 10, "bits": b"\x01\x03",
-                   "sha256": hashlib.sha256(b"\x01\x03").hexdigest()}
+    assert row == {
+        "experiment_id": EXPERIMENT,
+        "arm": "ticket",
+        "seed": 7,
+        "draw": 0,
+        "level": 1,
+        "tensor": "w",
+        "shape": [2, 5],
+        "remaining": 3,
+        "total": 10,
+        "bits": b"\x01\x03",
+        "sha256": hashlib.sha256(b"\x01\x03").hexdigest(),
+    }
 
 
 def test_digest_of_a_seeds_mask_depends_on_that_mask_only() -> None:
@@ -54,9 +67,16 @@ def test_what_is_no_mask_is_refused() -> None:
         pack({"w": np.ones((2, 2), dtype=bool)}, EXPERIMENT, UNIT)
 
 
-@pytest.mark.parametrize(("column", "value", "message"), [
-    ("bits", b"\x00\x00", "SHA-256"), ("total", 99, "99 weights"), ("shape", [5, 5], "15 weights"),
-    ("remaining", 0, "recorded"), ("seed", 99, "no row for hidden.weight")])
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("bits", b"\x00\x00", "SHA-256"),
+        ("total", 99, "99 weights"),
+        ("shape", [5, 5], "15 weights"),
+        ("remaining", 0, "recorded"),
+        ("seed", 99, "no row for hidden.weight"),
+    ],
+)
 def test_damaged_rows_are_named(column: str, value: object, message: str) -> None:
     table = pack(masks_of(UNIT.seeds), EXPERIMENT, UNIT)
     with pytest.raises(DamagedObject, match=message):

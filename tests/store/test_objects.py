@@ -73,8 +73,12 @@ def test_listings_are_complete_and_never_stale(store: Store) -> None:
 
 @pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/x", "a//b", "", ".hidden", "a/.tmp", "a b"])
 def test_keys_cannot_leave_the_store(file_store: Store, key: str) -> None:
-    for attempt in (lambda: file_store.create(key, b""), lambda: file_store.read(key),
-                    lambda: file_store.objects.delete(key), lambda: file_store.objects.sizes(key)):
+    for attempt in (
+        lambda: file_store.create(key, b""),
+        lambda: file_store.read(key),
+        lambda: file_store.objects.delete(key),
+        lambda: file_store.objects.sizes(key),
+    ):
         with pytest.raises(StoreError):
             attempt()
 
@@ -112,11 +116,18 @@ def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
     assert store.url in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("number", "message"), [
-    (errno.EACCES, "not writable"), (errno.EROFS, "not writable"), (errno.ENOSPC, "no space"),
-    (errno.EPERM, "hard links")])
-def test_failures_of_a_disk_say_what_to_do(file_store: Store, monkeypatch: pytest.MonkeyPatch, number: int,
-                                           message: str) -> None:
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (errno.EACCES, "not writable"),
+        (errno.EROFS, "not writable"),
+        (errno.ENOSPC, "no space"),
+        (errno.EPERM, "hard links"),
+    ],
+)
+def test_failures_of_a_disk_say_what_to_do(
+    file_store: Store, monkeypatch: pytest.MonkeyPatch, number: int, message: str
+) -> None:
     def fail(*_: object) -> None:
         raise OSError(number, "no")
 
@@ -128,8 +139,13 @@ def test_failures_of_a_disk_say_what_to_do(file_store: Store, monkeypatch: pytes
 
 def test_a_missing_bucket(bucket: str) -> None:
     store = Store("s3://lth-no-such-bucket/x", retries=QUICK)
-    for attempt in (store.check_writable, store.experiments, lambda: store.read("levels/a"),
-                    lambda: store.committed("e"), lambda: store.create("levels/a", b"")):
+    for attempt in (
+        store.check_writable,
+        store.experiments,
+        lambda: store.read("levels/a"),
+        lambda: store.committed("e"),
+        lambda: store.create("levels/a", b""),
+    ):
         with pytest.raises(StoreError, match="bucket 'lth-no-such-bucket' does not exist") as caught:
             attempt()
         assert store.url in str(caught.value) and not isinstance(caught.value, DamagedObject)
@@ -182,10 +198,16 @@ class Flaky:
         return result
 
 
-@pytest.mark.parametrize(("code", "status", "message"), [
-    ("AccessDenied", 403, "access denied"), ("InvalidAccessKeyId", 403, "refused the keys"),
-    ("SignatureDoesNotMatch", 403, "refused the keys"), ("PermanentRedirect", 301, "AWS_REGION"),
-    ("SomethingNew", 400, "SomethingNew")])
+@pytest.mark.parametrize(
+    ("code", "status", "message"),
+    [
+        ("AccessDenied", 403, "access denied"),
+        ("InvalidAccessKeyId", 403, "refused the keys"),
+        ("SignatureDoesNotMatch", 403, "refused the keys"),
+        ("PermanentRedirect", 301, "AWS_REGION"),
+        ("SomethingNew", 400, "SomethingNew"),
+    ],
+)
 def test_refusals_are_explained_at_once(bucket: str, code: str, status: int, message: str) -> None:
     store = Store(f"s3://{bucket}", retries=QUICK)
     flaky = Flaky(store, "pipe_file", [_refusal(code, status)])
@@ -194,9 +216,18 @@ def test_refusals_are_explained_at_once(bucket: str, code: str, status: int, mes
     assert flaky.calls == 1 and store.url in str(caught.value)
 
 
-@pytest.mark.parametrize("error", [
-    TimeoutError("slow"), ConnectionResetError("gone"), _refusal("SlowDown", 503), _refusal("InternalError", 500),
-    _refusal("ConditionalRequestConflict", 409), _refusal("RequestTimeout", 400)], ids=repr)
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError("slow"),
+        ConnectionResetError("gone"),
+        _refusal("SlowDown", 503),
+        _refusal("InternalError", 500),
+        _refusal("ConditionalRequestConflict", 409),
+        _refusal("RequestTimeout", 400),
+    ],
+    ids=repr,
+)
 def test_passing_failures_are_tried_again(bucket: str, error: BaseException) -> None:
     store = Store(f"s3://{bucket}", retries=QUICK)
     flaky = Flaky(store, "pipe_file", [error, error])
@@ -216,8 +247,9 @@ def test_a_reply_lost_after_the_write(bucket: str) -> None:
     assert store.read("levels/a") == b"mine"
 
 
-@pytest.mark.parametrize("error", [FileExistsError(), _refusal("PreconditionFailed", 412),
-                                   OSError(errno.EINVAL, "Invalid")], ids=repr)
+@pytest.mark.parametrize(
+    "error", [FileExistsError(), _refusal("PreconditionFailed", 412), OSError(errno.EINVAL, "Invalid")], ids=repr
+)
 def test_every_servers_way_to_say_that_it_exists(bucket: str, error: BaseException) -> None:
     store = Store(f"s3://{bucket}", retries=QUICK)
     flaky = Flaky(store, "pipe_file", [error])

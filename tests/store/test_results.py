@@ -85,9 +85,7 @@ def test_objects_of_compacted_units_are_not_read_again(file_store: Store, monkey
     assert read == [levels_key(EXPERIMENT, late.name), metrics_key(EXPERIMENT, late.name)]
 
 
-def test_rows_of_a_publication_that_was_killed_do_not_count(
-    file_store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rows_of_a_publication_that_was_killed_do_not_count(file_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     file_store.commit(EXPERIMENT, UNITS[0], *tables(UNITS[0]))
     compact(file_store)
     file_store.commit(EXPERIMENT, UNITS[1], *tables(UNITS[1]))
@@ -123,10 +121,12 @@ def test_one_line_to_every_library(filled: Store) -> None:
 
 def test_query(filled: Store) -> None:
     results = lth.results.open(filled.url, EXPERIMENT)
-    assert results.query("SELECT level, count(*) AS n, max(test_accuracy) AS best FROM levels GROUP BY ALL ORDER BY ALL"
-                         ).to_pylist() == [{"level": 0, "n": 3, "best": 0.502}, {"level": 1, "n": 4, "best": 0.503}]
-    assert results.query("SELECT count(*) AS n FROM Metrics JOIN levels USING (experiment_id, arm, draw, level, seed)"
-                         ).to_pylist() == [{"n": 42}]
+    assert results.query(
+        "SELECT level, count(*) AS n, max(test_accuracy) AS best FROM levels GROUP BY ALL ORDER BY ALL"
+    ).to_pylist() == [{"level": 0, "n": 3, "best": 0.502}, {"level": 1, "n": 4, "best": 0.503}]
+    assert results.query(
+        "SELECT count(*) AS n FROM Metrics JOIN levels USING (experiment_id, arm, draw, level, seed)"
+    ).to_pylist() == [{"n": 42}]
     assert results.query("SELECT sum(total) AS n FROM masks WHERE level = 1").to_pylist() == [{"n": 4 * 21}]
 
 
@@ -161,11 +161,23 @@ def test_damaged_objects_are_left_out_and_named(filled: Store) -> None:
     assert results.masks.num_rows == 2 * 8 and masks_key(EXPERIMENT, UNITS[0].name) not in results.damaged
 
 
-@pytest.mark.parametrize("sql", ["SELECT * FROM read_text('/etc/hostname')", "SELECT * FROM '/etc/hostname'",
-                                 "SELECT * FROM glob('/*')", "COPY levels TO '{tmp}/out.csv'", "ATTACH '{tmp}/a.db'",
-                                 "SELECT * FROM read_csv('http://127.0.0.1:1/x')", "INSTALL httpfs", "LOAD httpfs",
-                                 "EXPORT DATABASE '{tmp}/out'", "SET enable_external_access = true",
-                                 "RESET lock_configuration", "SELECT * FROM UNITS"])
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_text('/etc/hostname')",
+        "SELECT * FROM '/etc/hostname'",
+        "SELECT * FROM glob('/*')",
+        "COPY levels TO '{tmp}/out.csv'",
+        "ATTACH '{tmp}/a.db'",
+        "SELECT * FROM read_csv('http://127.0.0.1:1/x')",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "EXPORT DATABASE '{tmp}/out'",
+        "SET enable_external_access = true",
+        "RESET lock_configuration",
+        "SELECT * FROM UNITS",
+    ],
+)
 def test_sql_sees_nothing_but_the_tables(file_store: Store, tmp_path: Path, sql: str) -> None:
     file_store.commit(EXPERIMENT, UNITS[0], *tables(UNITS[0]))
     results = lth.results.open(file_store.url)

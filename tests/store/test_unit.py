@@ -32,8 +32,10 @@ def test_an_arm_cannot_look_like_another_arms_draw() -> None:
         Unit("a.1", 0, 0, (0,))
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", ".hidden", "a..b", "a b", "a\n", "é", "x" * 129,
-                                  "a=b", "a*", "~", "\x00"])
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "..", "../x", "a/b", "a\\b", ".hidden", "a..b", "a b", "a\n", "é", "x" * 129, "a=b", "a*", "~", "\x00"],
+)
 def test_names_that_could_leave_the_store_are_refused(name: str) -> None:
     with pytest.raises(StoreError):
         keys.levels_key(name, "u")
@@ -57,7 +59,11 @@ def test_keys() -> None:
     assert keys.experiment_key("e-1") == "experiments/e-1/experiment.yaml"
     assert keys.sweep_key("e-1", "01234567") == "experiments/e-1/sweeps/01234567.json"
     assert keys.report_key("e-1", "figures/a.svg") == "reports/experiment=e-1/figures/a.svg"
-    assert keys.quarantine_key("masks/experiment=e/u.parquet", b"abc") \
+    assert (
+        keys.quarantine_key("masks/experiment=e/u.parquet", b"abc")
         == "quarantine/masks/experiment=e/u.parquet.ba7816bf"
-    assert unit_name_of("checkpoints/experiment=e-1/ticket.2-L00-s0-1-01234567.safetensors") \
+    )
+    assert (
+        unit_name_of("checkpoints/experiment=e-1/ticket.2-L00-s0-1-01234567.safetensors")
         == "ticket.2-L00-s0-1-01234567"
+    )

@@ -12,8 +12,11 @@ from lth.store.unit import checkpoint_key, levels_key, masks_key, metrics_key
 from .cohorts import EXPERIMENT, change, tables
 from .test_commits import checkpoint_of
 
-FIRST, SECOND, OVERLAPPING = (Unit("ticket", 0, 0, (0, 1, 2)), Unit("reinit", 0, 1, (0, 1, 2)),
-                              Unit("ticket", 0, 0, (2, 3)))
+FIRST, SECOND, OVERLAPPING = (
+    Unit("ticket", 0, 0, (0, 1, 2)),
+    Unit("reinit", 0, 1, (0, 1, 2)),
+    Unit("ticket", 0, 0, (2, 3)),
+)
 DESCRIBED = "data_sha256: ab\nmargin: 0.005\n"
 
 
@@ -34,8 +37,11 @@ def test_a_sound_store_has_nothing(sound: Store) -> None:
     told: list[tuple[int, int]] = []
     result = sound.verify(progress=lambda *counts: told.append(counts))
     assert result.findings == () and result.objects == 3 * 3 + 2 and told[-1] == (3, 3)
-    sizes = {key: size for kind in ("levels", "metrics", "masks", "checkpoints")
-             for key, size in sound.objects.sizes(kind).items()}
+    sizes = {
+        key: size
+        for kind in ("levels", "metrics", "masks", "checkpoints")
+        for key, size in sound.objects.sizes(kind).items()
+    }
     assert result.bytes == sum(sizes.values())
     compact(sound)
     assert sound.verify().findings == ()
@@ -60,10 +66,13 @@ def test_missing_and_extra_objects_are_named(sound: Store) -> None:
     sound.objects.delete(metrics_key(EXPERIMENT, FIRST.name))
     sound.objects.delete(levels_key(EXPERIMENT, SECOND.name))
     sound.objects.replace(f"levels/experiment={EXPERIMENT}/notes.txt", b"mine")
-    assert found(sound) == sorted([
-        ("missing", metrics_key(EXPERIMENT, FIRST.name)),
-        ("extra", f"levels/experiment={EXPERIMENT}/notes.txt"),
-        *(("extra", key_of(EXPERIMENT, SECOND.name)) for key_of in (metrics_key, masks_key, checkpoint_key))])
+    assert found(sound) == sorted(
+        [
+            ("missing", metrics_key(EXPERIMENT, FIRST.name)),
+            ("extra", f"levels/experiment={EXPERIMENT}/notes.txt"),
+            *(("extra", key_of(EXPERIMENT, SECOND.name)) for key_of in (metrics_key, masks_key, checkpoint_key)),
+        ]
+    )
 
 
 def test_an_experiment_that_nothing_describes_is_named(file_store: Store) -> None:
@@ -78,7 +87,8 @@ def test_two_units_that_disagree_are_named(sound: Store) -> None:
     sound.commit(EXPERIMENT, OVERLAPPING, *tables(OVERLAPPING, minutes=5, accuracy=0.1))
     findings = sound.verify().findings
     assert [(each.trouble, each.key) for each in findings] == [
-        ("contradictory", levels_key(EXPERIMENT, OVERLAPPING.name))]
+        ("contradictory", levels_key(EXPERIMENT, OVERLAPPING.name))
+    ]
     assert FIRST.name in findings[0].reason
 
 
@@ -89,8 +99,10 @@ def test_levels_that_speak_of_another_mask_are_named(sound: Store) -> None:
     assert data is not None
     levels, record = decode_levels(data, FIRST.name)
     for column, value, said in (
-            ("mask_sha256", "0" * 64, "the mask is not the one"), ("weights_remaining", 1, "the mask is not the one"),
-            ("val_accuracy_at_early_stop", 0.25, "0.25 in levels and 0.5 in metrics")):
+        ("mask_sha256", "0" * 64, "the mask is not the one"),
+        ("weights_remaining", 1, "the mask is not the one"),
+        ("val_accuracy_at_early_stop", 0.25, "0.25 in levels and 0.5 in metrics"),
+    ):
         sound.objects.replace(key, encode_levels(change(levels, column, 1, value), record))
         findings = sound.verify().findings
         assert [(each.trouble, each.key) for each in findings] == [("contradictory", key)]

@@ -15,8 +15,17 @@ from lth.torchvision_import import import_torchvision
 
 def small_convolutional() -> nn.Module:
     """Conv-2 in small: 6 filters of 8x8 pixels are flattened into 96 columns."""
-    return nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 6, 3, padding=1), nn.PReLU(6),
-                         nn.MaxPool2d(2), nn.Flatten(), nn.Linear(6 * 16, 9), nn.Sigmoid(), nn.Linear(9, 10))
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.PReLU(6),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(6 * 16, 9),
+        nn.Sigmoid(),
+        nn.Linear(9, 10),
+    )
 
 
 class Sum(nn.Module):

@@ -45,7 +45,8 @@ def test_summed_branches_are_one_group_of_several_writers() -> None:
     assert places(group, "writers") == [("left.weight", 0), ("right.weight", 0)]
     assert sorted(places(group, "norms")) == [("norm_left.weight", 0), ("norm_right.weight", 0)]
     assert sorted(places(group, "others")) == [("left.bias", 0)] + [
-        (f"norm_{side}.{name}", 0) for side in ("left", "right") for name in ("bias", "running_mean", "running_var")]
+        (f"norm_{side}.{name}", 0) for side in ("left", "right") for name in ("bias", "running_mean", "running_var")
+    ]
     assert places(group, "readers") == [("output.weight", 1)]
 
 
@@ -57,7 +58,9 @@ def test_the_groups_of_a_residual_network() -> None:
     assert len(groups) == 12
     assert [(group.name, group.units, *map(len, (group.writers, group.norms, group.readers))) for group in streams] == [
         ("conv.weight", 8, 4, 4, 5),  # read by 3 blocks, the next stage's first block and its projection
-        ("blocks.3.conv2.weight", 16, 4, 4, 4), ("blocks.6.conv2.weight", 32, 4, 4, 3)]
+        ("blocks.3.conv2.weight", 16, 4, 4, 4),
+        ("blocks.6.conv2.weight", 32, 4, 4, 3),
+    ]
     assert groups[0].name == "conv.weight"
     assert groups[1].name == "blocks.0.conv1.weight"
 
@@ -95,8 +98,10 @@ class Awkward(nn.Module):
         return self.output(self.norm(x) if self.inner == "norm" else x)
 
 
-@pytest.mark.parametrize(("inner", "left"), [("", ["first.weight", "second.weight"]), ("view", ["first.weight"]),
-                                             ("norm", ["first.weight"]), ("groups", [])])
+@pytest.mark.parametrize(
+    ("inner", "left"),
+    [("", ["first.weight", "second.weight"]), ("view", ["first.weight"]), ("norm", ["first.weight"]), ("groups", [])],
+)
 def test_units_that_the_network_cannot_do_without_are_left_out(inner: str, left: list[str]) -> None:
     module, prunable = Awkward(inner), ["first.weight", "second.weight", "output.weight"]
 
@@ -119,22 +124,36 @@ def test_a_wrong_coupling_is_found_out_by_trying() -> None:
 
 
 def test_a_weight_of_two_layers_is_never_cut_but_a_layer_that_runs_twice_is() -> None:
-    module = nn.Sequential(nn.Flatten(), nn.Linear(192, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(),
-                           nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 10))
+    module = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(192, 12),
+        nn.ReLU(),
+        nn.Linear(12, 12),
+        nn.ReLU(),
+        nn.Linear(12, 12),
+        nn.ReLU(),
+        nn.Linear(12, 6),
+        nn.ReLU(),
+        nn.Linear(6, 10),
+    )
     module[5].weight = module[3].weight
     assert [group.name for group in groups_of(module, IMAGES)] == ["7.weight"]
 
     # A layer that runs twice reads what it writes, and loses both together.
     module[5] = module[3]
     group, other = groups_of(module, IMAGES)
-    assert (group.name, places(group, "writers"), other.name) == ("1.weight", [("1.weight", 0), ("3.weight", 0)],
-                                                                  "7.weight")
+    assert (group.name, places(group, "writers"), other.name) == (
+        "1.weight",
+        [("1.weight", 0), ("3.weight", 0)],
+        "7.weight",
+    )
     assert sorted(places(group, "readers")) == [("3.weight", 1), ("7.weight", 1)]
 
 
 def test_every_writer_must_be_prunable() -> None:
     assert [group.name for group in unit_groups(small_convolutional(), IMAGES, ["2.weight", "8.weight"])] == [
-        "2.weight"]
+        "2.weight"
+    ]
     with pytest.raises(InvalidExperiment, match="outside model.prunable"):
         unit_groups(Sum(), (2, 1, 1), ["left.weight", "output.weight"])
     with pytest.raises(InvalidExperiment, match="prune single weights"):

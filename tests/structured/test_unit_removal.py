@@ -87,7 +87,10 @@ def test_a_smaller_perceptron_by_hand() -> None:
     assert sum(p.numel() for p in module.parameters()) == 97
     assert sum(p.numel() for p in small.parameters()) == 44
     assert [(layer.in_features, layer.out_features) for layer in small if isinstance(layer, nn.Linear)] == [
-        (8, 3), (3, 2), (2, 3)]
+        (8, 3),
+        (3, 2),
+        (2, 3),
+    ]
     assert torch.equal(small[3].weight, module[3].weight[[1, 2]][:, [0, 2, 5]])
     assert torch.equal(small[3].bias, module[3].bias[[1, 2]])
     assert torch.equal(small[5].bias, module[5].bias)
@@ -145,8 +148,9 @@ def test_units_to_masks_and_back(alive: list[torch.Tensor]) -> None:
     # The dense layer after the flattening keeps its own units' rows and, of each channel, all 16 columns.
     columns = alive[1].repeat_interleave(16, 1)
     assert torch.equal(masks["6.weight"], alive[2][:, :, None] & columns[:, None, :])
-    for found, expected in zip(kept_indices(GROUPS, alive, "6.weight", SHAPES["6.weight"]), [alive[2], columns],
-                               strict=True):
+    for found, expected in zip(
+        kept_indices(GROUPS, alive, "6.weight", SHAPES["6.weight"]), [alive[2], columns], strict=True
+    ):
         assert found.tolist() == [row.nonzero().flatten().tolist() for row in expected]
 
 

@@ -21,12 +21,16 @@ def everything(groups: tuple[UnitGroup, ...], seeds: int = 1) -> list[torch.Tens
 
 def test_scores_of_dense_layers_by_hand() -> None:
     groups = groups_of(build_model("mlp", (1, 1, 2), 3, {"hidden": [2, 2]}), (1, 1, 2), 3)
-    tensors = {"1.weight": torch.tensor([[[1.0, -2.0], [0.0, 4.0]], [[3.0, 3.0], [0.0, -1.0]]]),
-               "3.weight": torch.tensor([[[3.0, -1.0], [2.0, 2.0]], [[0.0, 0.0], [-6.0, 8.0]]]),
-               "1.bias": torch.full((2, 2), 100.0)}
+    tensors = {
+        "1.weight": torch.tensor([[[1.0, -2.0], [0.0, 4.0]], [[3.0, 3.0], [0.0, -1.0]]]),
+        "3.weight": torch.tensor([[[3.0, -1.0], [2.0, 2.0]], [[0.0, 0.0], [-6.0, 8.0]]]),
+        "1.bias": torch.full((2, 2), 100.0),
+    }
 
     assert [s.tolist() for s in unit_scores(groups, everything(groups, 2), tensors, "l1")] == [
-        [[1.5, 2.0], [3.0, 0.5]], [[2.0, 2.0], [0.0, 7.0]]]
+        [[1.5, 2.0], [3.0, 0.5]],
+        [[2.0, 2.0], [0.0, 7.0]],
+    ]
     l2 = unit_scores(groups, everything(groups, 2), tensors, "l2")
     np.testing.assert_allclose(l2[0], np.sqrt([[2.5, 8.0], [9.0, 0.5]]), rtol=1e-6)
     np.testing.assert_allclose(l2[1], np.sqrt([[5.0, 4.0], [0.0, 50.0]]), rtol=1e-6)
@@ -34,15 +38,19 @@ def test_scores_of_dense_layers_by_hand() -> None:
     alive = everything(groups, 2)
     alive[0][0, 0] = False
     assert [s.tolist() for s in unit_scores(groups, alive, tensors, "l1")] == [
-        [[0.0, 2.0], [3.0, 0.5]], [[1.0, 2.0], [0.0, 7.0]]]
+        [[0.0, 2.0], [3.0, 0.5]],
+        [[1.0, 2.0], [0.0, 7.0]],
+    ]
 
 
 def test_scores_of_summed_branches_by_hand() -> None:
     groups = groups_of(Sum(), (2, 1, 1), 2)
-    tensors = {"left.weight": torch.tensor([[[1.0, 1.0], [0.0, 0.0], [2.0, -2.0]]]),
-               "right.weight": torch.tensor([[[-3.0, 3.0], [1.0, 0.0], [0.0, 0.0]]]),
-               "norm_left.weight": torch.tensor([[1.0, -0.5, 0.0]]),
-               "norm_right.weight": torch.tensor([[2.0, 0.5, -1.0]])}
+    tensors = {
+        "left.weight": torch.tensor([[[1.0, 1.0], [0.0, 0.0], [2.0, -2.0]]]),
+        "right.weight": torch.tensor([[[-3.0, 3.0], [1.0, 0.0], [0.0, 0.0]]]),
+        "norm_left.weight": torch.tensor([[1.0, -0.5, 0.0]]),
+        "norm_right.weight": torch.tensor([[2.0, 0.5, -1.0]]),
+    }
 
     assert unit_scores(groups, everything(groups), tensors, "l1")[0].tolist() == [[2.0, 0.25, 1.0]]
     np.testing.assert_allclose(unit_scores(groups, everything(groups), tensors, "l2")[0], [np.sqrt([5.0, 0.25, 2.0])])
@@ -51,8 +59,10 @@ def test_scores_of_summed_branches_by_hand() -> None:
 
 def test_filters_are_ordered_as_by_their_sums_and_norms() -> None:
     groups = groups_of(small_convolutional(), IMAGES)
-    tensors = {name: torch.randn(2, *tensor.shape, generator=stream(0, name))
-               for name, tensor in tensors_of(small_convolutional()).items()}
+    tensors = {
+        name: torch.randn(2, *tensor.shape, generator=stream(0, name))
+        for name, tensor in tensors_of(small_convolutional()).items()
+    }
     l1, l2 = (unit_scores(groups, everything(groups, 2), tensors, criterion) for criterion in ("l1", "l2"))
 
     for group, one, two in zip(groups, l1, l2, strict=True):
@@ -65,12 +75,13 @@ def test_filters_are_ordered_as_by_their_sums_and_norms() -> None:
 def test_a_seed_scores_alone_as_in_its_cohort(criterion: str) -> None:
     module, shape = built("vgg11")
     groups = groups_of(module, shape)
-    tensors = {name: torch.randn(5, *tensor.shape, generator=stream(1, name))
-               for name, tensor in tensors_of(module).items()}
+    tensors = {
+        name: torch.randn(5, *tensor.shape, generator=stream(1, name)) for name, tensor in tensors_of(module).items()
+    }
     together = unit_scores(groups, everything(groups, 5), tensors, criterion)  # type: ignore[arg-type]
 
     for seed in range(5):
-        one = {name: tensor[seed:seed + 1] for name, tensor in tensors.items()}
+        one = {name: tensor[seed : seed + 1] for name, tensor in tensors.items()}
         alone = unit_scores(groups, everything(groups), one, criterion)  # type: ignore[arg-type]
         assert all(torch.equal(a[0], b[seed]) for a, b in zip(alone, together, strict=True))
 
@@ -96,16 +107,21 @@ def test_the_best_of_each_group_by_hand() -> None:
     alive[2][0, 0] = False
 
     by_group = keep_units(groups, scores, alive, {"a": 2, "b": 1, "c": 2})
-    assert [kept.tolist() for kept in by_group] == [[[True, False, True]], [[False, True]],
-                                                    [[False, True, True, False]]]
+    assert [kept.tolist() for kept in by_group] == [
+        [[True, False, True]],
+        [[False, True]],
+        [[False, True, True, False]],
+    ]
     # One competition for 4 places: the best of a, b and c stay, and 7 beats everything else.
     together = keep_units(groups, scores, alive, {"": 4})
-    assert [kept.tolist() for kept in together] == [[[True, False, False]], [[False, True]],
-                                                    [[False, True, True, False]]]
+    assert [kept.tolist() for kept in together] == [
+        [[True, False, False]],
+        [[False, True]],
+        [[False, True, True, False]],
+    ]
     # c has its own count; a and b compete for 3 places.
     mixed = keep_units(groups, scores, alive, {"c": 1, "": 3})
-    assert [kept.tolist() for kept in mixed] == [[[True, False, True]], [[False, True]],
-                                                 [[False, True, False, False]]]
+    assert [kept.tolist() for kept in mixed] == [[[True, False, True]], [[False, True]], [[False, True, False, False]]]
 
 
 @st.composite
@@ -117,8 +133,11 @@ def competitions(draw: st.DrawFn) -> tuple[list[torch.Tensor], list[torch.Tensor
     alive = []
     for size in sizes:
         count = draw(st.integers(1, size))
-        alive.append(torch.tensor([[unit in draw(st.permutations(range(size)))[:count] for unit in range(size)]
-                                   for _ in range(seeds)]))
+        alive.append(
+            torch.tensor(
+                [[unit in draw(st.permutations(range(size)))[:count] for unit in range(size)] for _ in range(seeds)]
+            )
+        )
         alive[-1][:, draw(st.integers(0, size - 1))] = True
     most = min(int(total) for total in torch.cat(alive, 1).sum(1))
     return scores, alive, draw(st.integers(len(sizes), most))
@@ -126,7 +145,7 @@ def competitions(draw: st.DrawFn) -> tuple[list[torch.Tensor], list[torch.Tensor
 
 @given(competitions())
 def test_a_competition_keeps_exactly_so_many_and_empties_no_group(
-    competition: tuple[list[torch.Tensor], list[torch.Tensor], int]
+    competition: tuple[list[torch.Tensor], list[torch.Tensor], int],
 ) -> None:
     scores, alive, keep = competition
     groups = tuple(group(str(number), part.shape[1]) for number, part in enumerate(scores))
@@ -137,10 +156,13 @@ def test_a_competition_keeps_exactly_so_many_and_empties_no_group(
     assert not any(bool((part & ~units).any()) for part, units in zip(kept, alive, strict=True))
     # Whoever is out scores no higher than anyone who is in and is not the best of a group.
     for seed in range(len(kept[0])):
-        out = [float(s[seed, u]) for s, k, a in zip(scores, kept, alive, strict=True)
-               for u in range(s.shape[1]) if a[seed, u] and not k[seed, u]]
-        inside = [score for s, k in zip(scores, kept, strict=True)
-                  for score in sorted(s[seed][k[seed]].tolist())[:-1]]
+        out = [
+            float(s[seed, u])
+            for s, k, a in zip(scores, kept, alive, strict=True)
+            for u in range(s.shape[1])
+            if a[seed, u] and not k[seed, u]
+        ]
+        inside = [score for s, k in zip(scores, kept, strict=True) for score in sorted(s[seed][k[seed]].tolist())[:-1]]
         assert not out or not inside or max(out) <= min(inside)
 
 

@@ -49,8 +49,15 @@ def test_three_seeds_make_three_pairs_for_every_arm_draw_and_level(swept: tuple[
     rows = compare(store, experiment.id, "seeds")
     found = pairs(rows, "arm_a", "draw_a", "level_a", "seed_a", "seed_b")
     arms = [("ticket", 0), ("reinit", 0), ("random_mask", 0), ("random_mask", 1)]
-    assert found == Counter([(*arm, level, *seeds, tensor) for arm in arms for level in (1, 2)
-                             for seeds in ((0, 1), (0, 2), (1, 2)) for tensor in TENSORS])
+    assert found == Counter(
+        [
+            (*arm, level, *seeds, tensor)
+            for arm in arms
+            for level in (1, 2)
+            for seeds in ((0, 1), (0, 2), (1, 2))
+            for tensor in TENSORS
+        ]
+    )
     assert rows["between"].unique().to_pylist() == ["seeds"]
     assert rows["arm_a"].equals(rows["arm_b"]) and rows["level_a"].equals(rows["level_b"])
 
@@ -65,7 +72,8 @@ def test_arms_are_compared_within_a_level_and_levels_within_an_arm(swept: tuple[
 
     rows = compare(store, experiment.id, "levels", arms=["ticket", "reinit"])
     assert pairs(rows, "arm_a", "level_a", "level_b", "seed_a", "seed_b") == Counter(
-        [(arm, 1, 2, seed, seed, tensor) for arm in ("ticket", "reinit") for seed in SEEDS for tensor in TENSORS])
+        [(arm, 1, 2, seed, seed, tensor) for arm in ("ticket", "reinit") for seed in SEEDS for tensor in TENSORS]
+    )
     rows = compare(store, experiment.id, "levels", [0, 2], ["ticket"])
     network = [row for row in rows.to_pylist() if row["tensor"] == ""]
     # 502 + 116 weights of 1024 + 160 are left at level 2, and the dense network keeps them all
@@ -78,8 +86,9 @@ def test_what_masks_share_is_what_numpy_counts(
 ) -> None:
     experiment, store = swept
     for row in compare(store, experiment.id, between, [1, 2], ["ticket", "random_mask"]).to_pylist():
-        a, b = (masks[row[f"arm_{side}"], row[f"draw_{side}"], row[f"level_{side}"], row[f"seed_{side}"]]
-                for side in "ab")
+        a, b = (
+            masks[row[f"arm_{side}"], row[f"draw_{side}"], row[f"level_{side}"], row[f"seed_{side}"]] for side in "ab"
+        )
         names = [row["tensor"]] if row["tensor"] else ["1.weight", "3.weight"]
         first, second = (np.concatenate([side[name] for name in names]) for side in (a, b))
         assert row["intersection"] == (first & second).sum() and row["union"] == (first | second).sum()
@@ -88,7 +97,7 @@ def test_what_masks_share_is_what_numpy_counts(
 
 
 def test_reinit_shares_all_of_the_tickets_mask_and_a_random_mask_what_chance_gives(
-    swept: tuple[Experiment, Store]
+    swept: tuple[Experiment, Store],
 ) -> None:
     experiment, store = swept
     for row in compare(store, experiment.id, "arms").to_pylist():
@@ -99,9 +108,7 @@ def test_reinit_shares_all_of_the_tickets_mask_and_a_random_mask_what_chance_giv
             assert "random_mask" in arms and abs(row["jaccard"] - row["chance"]) < 0.05
 
 
-def test_blocks_of_seeds_give_the_same_rows(
-    swept: tuple[Experiment, Store], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blocks_of_seeds_give_the_same_rows(swept: tuple[Experiment, Store], monkeypatch: pytest.MonkeyPatch) -> None:
     experiment, store = swept
     weights = store.committed(experiment.id).rows["weights_total"][0].as_py()
     for between in ("seeds", "arms", "levels"):
@@ -114,8 +121,9 @@ def test_blocks_of_seeds_give_the_same_rows(
         monkeypatch.undo()
 
 
-@pytest.mark.parametrize(("between", "levels", "arms"), [
-    ("seeds", [7], None), ("arms", None, ["ticket"]), ("levels", [1], None)])
+@pytest.mark.parametrize(
+    ("between", "levels", "arms"), [("seeds", [7], None), ("arms", None, ["ticket"]), ("levels", [1], None)]
+)
 def test_nothing_to_compare_is_said_in_one_line(
     swept: tuple[Experiment, Store], between: Between, levels: list[int] | None, arms: list[str] | None
 ) -> None:

@@ -67,7 +67,8 @@ def test_copies_begin_at_the_weights_of_step_k_and_see_other_batches(
     job = job_of(load_experiment("smoke"), digits)
     rows = connect(job, dense(step=step), PAIR, digits).to_pylist()
     assert [(row["seed"], row["step"], row["copy_a"], row["copy_b"]) for row in rows] == [
-        (seed, step, 1, 2) for seed in SEEDS]
+        (seed, step, 1, 2) for seed in SEEDS
+    ]
 
     network, recipe, feed = job.setup.network, job.setup.recipe, feed_of(job, digits, SEEDS)
     everything = torch.ones(3, network.layout.width, dtype=torch.bool)
@@ -105,19 +106,28 @@ def swept(digits: ImageData, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     return job_of(experiment, digits, store.url), run_here(experiment, SEEDS, store, digits)
 
 
-def planned(job: Job, done: dict[Key, Done], measure: Measure = PAIR, known: pa.Table | None = None, **other: Any
-            ) -> list[Connection]:
+def planned(
+    job: Job, done: dict[Key, Done], measure: Measure = PAIR, known: pa.Table | None = None, **other: Any
+) -> list[Connection]:
     asked: dict[str, Any] = {"arms": ARMS, "levels": [0, 2], "steps": [0, 20], "seeds": SEEDS, "cohort_size": 2}
-    return connections(**{**asked, **other}, done=done, measure=measure,
-                       known=CONNECTIVITY.empty_table() if known is None else known)
+    return connections(
+        **{**asked, **other}, done=done, measure=measure, known=CONNECTIVITY.empty_table() if known is None else known
+    )
 
 
 def test_arms_that_start_afresh_part_at_step_0_and_level_0_is_the_dense_network(
-    swept: tuple[Job, dict[Key, Done]]
+    swept: tuple[Job, dict[Key, Done]],
 ) -> None:
     found = [(item.unit.arm, item.unit.level, item.step, item.unit.seeds) for item in planned(*swept)]
-    expected = [("ticket", 0, 0), ("ticket", 0, 20), ("ticket", 2, 0), ("ticket", 2, 20), ("reinit", 2, 0),
-                ("random_mask", 2, 0), ("random_mask", 2, 20)]
+    expected = [
+        ("ticket", 0, 0),
+        ("ticket", 0, 20),
+        ("ticket", 2, 0),
+        ("ticket", 2, 20),
+        ("reinit", 2, 0),
+        ("random_mask", 2, 0),
+        ("random_mask", 2, 20),
+    ]
     assert found == [(*place, seeds) for place in expected for seeds in ((0, 1), (2,))]
 
 
@@ -130,9 +140,7 @@ def test_seeds_without_a_mask_are_left_out(swept: tuple[Job, dict[Key, Done]]) -
     assert planned(job, {}, levels=[2]) == []
 
 
-def test_only_what_has_not_been_measured_so_is_planned(
-    swept: tuple[Job, dict[Key, Done]], digits: ImageData
-) -> None:
+def test_only_what_has_not_been_measured_so_is_planned(swept: tuple[Job, dict[Key, Done]], digits: ImageData) -> None:
     job, done = swept
     some = Connection(Unit("ticket", 0, 0, (0, 2)), 0, {})
     known = connect(job, some, Measure(3, 3), digits)
@@ -158,7 +166,11 @@ def test_what_was_measured_otherwise_stays_beside_it(digits: ImageData, tmp_path
         store.put_analysis("connectivity", job.experiment.id, connect(job, dense((0,)), measure, digits))
     rows = store.read_analysis("connectivity", job.experiment.id)[0].to_pylist()
     assert sorted((row["points"], row["batch_norm"], row["split"]) for row in rows) == [
-        (3, "interpolate", "test"), (3, "recompute", "test"), (3, "recompute", "train"), (4, "recompute", "test")]
+        (3, "interpolate", "test"),
+        (3, "recompute", "test"),
+        (3, "recompute", "train"),
+        (4, "recompute", "test"),
+    ]
 
 
 def test_levels_that_a_deeper_sweep_committed_are_found(swept: tuple[Job, dict[Key, Done]]) -> None:
@@ -169,14 +181,18 @@ def test_levels_that_a_deeper_sweep_committed_are_found(swept: tuple[Job, dict[K
     assert [(item.unit.level, item.step, item.unit.seeds) for item in found] == [(1, 0, SEEDS), (2, 0, SEEDS)]
 
 
-@pytest.mark.parametrize(("asked", "message"), [
-    ({"arms": ["ticket", "dense"]}, "arm 'dense' is not one of the experiment's: random_mask, reinit, ticket"),
-    ({"levels": [0, 3]}, "level 3 of smoke-.* has no masks"),
-    ({"levels": [1], "seeds": (7,)}, "level 1 of smoke-.* has no masks"),
-    ({"steps": ["1ep", "40it"]}, "step 40it is past the end of a training of 40 steps"),
-    ({"steps": ["2ep"]}, "step 2ep is past the end"),  # 1237 examples are 38 batches of 32
-    ({"steps": ["soon"]}, "step 'soon' cannot be read"),
-], ids=str)
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"arms": ["ticket", "dense"]}, "arm 'dense' is not one of the experiment's: random_mask, reinit, ticket"),
+        ({"levels": [0, 3]}, "level 3 of smoke-.* has no masks"),
+        ({"levels": [1], "seeds": (7,)}, "level 1 of smoke-.* has no masks"),
+        ({"steps": ["1ep", "40it"]}, "step 40it is past the end of a training of 40 steps"),
+        ({"steps": ["2ep"]}, "step 2ep is past the end"),  # 1237 examples are 38 batches of 32
+        ({"steps": ["soon"]}, "step 'soon' cannot be read"),
+    ],
+    ids=str,
+)
 def test_what_there_is_not_is_refused_in_one_line(
     swept: tuple[Job, dict[Key, Done]], asked: dict[str, Any], message: str
 ) -> None:
@@ -212,8 +228,9 @@ def test_above_level_0_copies_have_the_committed_mask_of_their_arm(
 def test_removed_units_are_gone_from_copies_with_their_biases(
     digits: ImageData, copies: dict[str, Copy], tmp_path: Any
 ) -> None:
-    experiment = load_experiment("smoke", ["pruning.remove=units", "pruning.criterion=l1", "arms=[ticket]",
-                                           "pruning.levels=1"])
+    experiment = load_experiment(
+        "smoke", ["pruning.remove=units", "pruning.criterion=l1", "arms=[ticket]", "pruning.levels=1"]
+    )
     store = Store(tmp_path)
     done = run_here(experiment, SEEDS, store, digits)
     job = job_of(experiment, digits, store.url)
@@ -245,15 +262,21 @@ def test_the_ends_of_a_path_are_the_errors_of_the_copies(digits: ImageData, copi
     for end, copy in copies.items():
         views = network.layout.views(copy[0])
         for number, row in enumerate(rows):
-            logits = functional_call(network.module, {name: view[number] for name, view in views.items()},
-                                     (images[number],))
+            logits = functional_call(
+                network.module, {name: view[number] for name, view in views.items()}, (images[number],)
+            )
             wrong = float((logits.argmax(1) != digits.test_labels).double().mean())
             assert row[f"error_{end}"] == pytest.approx(wrong) == row["errors"][-1 if end == "a" else 0]
 
 
 def test_the_barrier_falls_when_copies_part_late(digits: ImageData) -> None:
-    job = job_of(load_experiment("smoke", ["training.duration=300it", "training.optimizer.learning_rate=0.05",
-                                           "model.arguments.hidden=[16, 16]"]), digits)
+    job = job_of(
+        load_experiment(
+            "smoke",
+            ["training.duration=300it", "training.optimizer.learning_rate=0.05", "model.arguments.hidden=[16, 16]"],
+        ),
+        digits,
+    )
     measure = Measure(2, 7, splits=("test", "train"))
     early, late = (connect(job, dense(step=step), measure, digits).to_pylist() for step in (0, 280))
     assert len(early) == len(late) == 2 * 3

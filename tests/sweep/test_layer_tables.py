@@ -25,8 +25,9 @@ def digits() -> ImageData:
 
 @pytest.fixture(scope="module")
 def swept(digits: ImageData, tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Store]:
-    experiment = load_experiment("smoke", ["pruning.fraction=0.8", "pruning.scope=global", "arms=[ticket, reinit:2, "
-                                           "random_mask]"])
+    experiment = load_experiment(
+        "smoke", ["pruning.fraction=0.8", "pruning.scope=global", "arms=[ticket, reinit:2, random_mask]"]
+    )
     store = Store(tmp_path_factory.mktemp("store"))
     run_here(experiment, SEEDS, store, digits)
     return experiment, store
@@ -45,9 +46,7 @@ def live_units(masks: dict[str, np.ndarray]) -> np.ndarray:
     return masks["1.weight"].any(1) & masks["3.weight"].any(0)
 
 
-def test_every_tensor_of_every_training_has_one_row_that_agrees_with_its_mask(
-    swept: tuple[Experiment, Store]
-) -> None:
+def test_every_tensor_of_every_training_has_one_row_that_agrees_with_its_mask(swept: tuple[Experiment, Store]) -> None:
     experiment, store = swept
     table = lth.results.open(store.url).layers.to_pylist()
     masks = masks_of(store, experiment)
@@ -70,21 +69,18 @@ def test_every_tensor_of_every_training_has_one_row_that_agrees_with_its_mask(
     assert any(row["dead_units"] for row in deepest) and any(row["effective"] < row["remaining"] for row in deepest)
 
 
-def test_the_operations_and_weights_of_a_training_are_the_sums_over_its_layers(
-    swept: tuple[Experiment, Store]
-) -> None:
+def test_the_operations_and_weights_of_a_training_are_the_sums_over_its_layers(swept: tuple[Experiment, Store]) -> None:
     _, store = swept
     found = lth.results.open(store.url).query(
         "SELECT l.flops = sum(t.flops) AND l.weights_remaining = sum(t.remaining) "
         "AND l.parameters = sum(t.remaining) + 26 AS same FROM levels l "
         "JOIN layers t USING (experiment_id, arm, draw, level, seed) "
-        "GROUP BY l.arm, l.draw, l.level, l.seed, l.flops, l.weights_remaining, l.parameters")
+        "GROUP BY l.arm, l.draw, l.level, l.seed, l.flops, l.weights_remaining, l.parameters"
+    )
     assert found["same"].to_pylist() == [True] * 2 * (1 + 2 * 4)
 
 
-def test_what_is_never_pruned_counts_in_the_network_and_not_among_its_layers(
-    digits: ImageData, tmp_path: Path
-) -> None:
+def test_what_is_never_pruned_counts_in_the_network_and_not_among_its_layers(digits: ImageData, tmp_path: Path) -> None:
     experiment, store = load_experiment("smoke", ["model.prunable=[1.weight]", "arms=[ticket]"]), Store(tmp_path)
     run_here(experiment, (0,), store, digits)
     results = lth.results.open(store.url)

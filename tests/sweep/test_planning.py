@@ -29,8 +29,12 @@ def keys_of(units: list[Unit]) -> list[Key]:
 
 
 def everything(spec: Experiment, seeds: range) -> set[Key]:
-    controls = {(arm, draw, level, seed) for arm, draw in spec.draws() for level in range(1, spec.pruning.levels + 1)
-                for seed in seeds}
+    controls = {
+        (arm, draw, level, seed)
+        for arm, draw in spec.draws()
+        for level in range(1, spec.pruning.levels + 1)
+        for seed in seeds
+    }
     return controls | {("ticket", 0, 0, seed) for seed in seeds}
 
 
@@ -38,10 +42,17 @@ def test_a_sweep_by_hand() -> None:
     spec = experiment("pruning.levels=1", "arms=[random_mask, ticket, reinit:2]")
     units = plan(spec, (0, 1, 2), (), 2)
     assert [(unit.arm, unit.draw, unit.level, unit.seeds) for unit in units] == [
-        ("ticket", 0, 0, (0, 1)), ("ticket", 0, 0, (2,)),
-        ("ticket", 0, 1, (0, 1)), ("ticket", 0, 1, (2,)),
-        ("random_mask", 0, 1, (0, 1)), ("random_mask", 0, 1, (2,)),
-        ("reinit", 0, 1, (0, 1)), ("reinit", 0, 1, (2,)), ("reinit", 1, 1, (0, 1)), ("reinit", 1, 1, (2,))]
+        ("ticket", 0, 0, (0, 1)),
+        ("ticket", 0, 0, (2,)),
+        ("ticket", 0, 1, (0, 1)),
+        ("ticket", 0, 1, (2,)),
+        ("random_mask", 0, 1, (0, 1)),
+        ("random_mask", 0, 1, (2,)),
+        ("reinit", 0, 1, (0, 1)),
+        ("reinit", 0, 1, (2,)),
+        ("reinit", 1, 1, (0, 1)),
+        ("reinit", 1, 1, (2,)),
+    ]
     assert planned_count(spec, 3) == 15 == len(keys_of(units))
 
 
@@ -60,12 +71,18 @@ KEEPING = ["learning_rate", "fine_tune", "none"]  # trained weights stay
 KINDS = ["init", "step, step: 5it", *KEEPING]
 
 
-@given(st.integers(1, 9), st.integers(1, 4), st.sampled_from(["iterative", "one_shot"]),
-       st.sampled_from([*KINDS, "at_initialisation"]))
+@given(
+    st.integers(1, 9),
+    st.integers(1, 4),
+    st.sampled_from(["iterative", "one_shot"]),
+    st.sampled_from([*KINDS, "at_initialisation"]),
+)
 def test_every_unit_becomes_ready_and_never_before_its_needs(seeds: int, size: int, schedule: str, kind: str) -> None:
     early = kind == "at_initialisation"
-    spec = experiment(f"pruning.schedule={schedule}", *(
-        ["pruning.when=at_initialisation"] if early else [f"rewinding={{kind: {kind}}}"]))
+    spec = experiment(
+        f"pruning.schedule={schedule}",
+        *(["pruning.when=at_initialisation"] if early else [f"rewinding={{kind: {kind}}}"]),
+    )
     waiting, done = plan(spec, tuple(range(seeds)), (), size), {}
     while waiting:
         able = [unit for unit in waiting if ready(spec, unit, done)]

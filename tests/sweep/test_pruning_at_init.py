@@ -20,8 +20,10 @@ from lth.sweep.setup import DataFacts, setup
 
 SEEDS = (0, 3)
 TENSORS = ("1.weight", "3.weight")  # 64-16-10: 1024 and 160 weights
-ONE_SHOT = ["pruning={when: at_initialisation, schedule: one_shot, scope: global, fraction: 0.2, levels: 2, "
-            "output_factor: 1, densities: [0.2, 0.05]}"]
+ONE_SHOT = [
+    "pruning={when: at_initialisation, schedule: one_shot, scope: global, fraction: 0.2, levels: 2, "
+    "output_factor: 1, densities: [0.2, 0.05]}"
+]
 COUNTS = {1: 237, 2: 59}  # round(0.2 * 1184), round(0.05 * 1184)
 
 
@@ -41,8 +43,9 @@ def swept(digits: ImageData, folder: Path, *settings: str, seeds: Sequence[int] 
     return experiment, store
 
 
-def masks_of(swept: tuple[Experiment, Store], level: int, arm: str = "ticket", seeds: Sequence[int] = SEEDS
-             ) -> dict[str, torch.Tensor]:
+def masks_of(
+    swept: tuple[Experiment, Store], level: int, arm: str = "ticket", seeds: Sequence[int] = SEEDS
+) -> dict[str, torch.Tensor]:
     experiment, store = swept
     where = store.committed(experiment.id).where
     read = store.read_masks(experiment.id, {seed: where[arm, 0, level, seed] for seed in seeds})
@@ -56,9 +59,12 @@ def counts_of(swept: tuple[Experiment, Store], level: int) -> list[list[int]]:
 def rows_of(swept: tuple[Experiment, Store]) -> dict[tuple[str, int, int, int], dict[str, object]]:
     experiment, store = swept
     timing = ("train_seconds", "examples_per_second", "finished_at", "cohort_size")
-    return {(row["arm"], row["draw"], row["level"], row["seed"]):
-            {name: value for name, value in row.items() if name not in timing}
-            for row in store.committed(experiment.id).rows.to_pylist()}
+    return {
+        (row["arm"], row["draw"], row["level"], row["seed"]): {
+            name: value for name, value in row.items() if name not in timing
+        }
+        for row in store.committed(experiment.id).rows.to_pylist()
+    }
 
 
 @pytest.mark.parametrize("criterion", ["snip", "grasp", "synflow", "random", "magnitude"])
@@ -124,15 +130,25 @@ def test_the_order_in_which_units_run_changes_nothing(digits: ImageData, tmp_pat
     settings = [*ONE_SHOT, "pruning.criterion=snip", "arms=[ticket, random_mask]"]
     usual = swept(digits, tmp_path / "usual", *settings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(here, "plan", lambda *given: sorted(
-            plan(*given), key=lambda unit: (unit.arm != "ticket", -unit.level)))
+        patch.setattr(
+            here, "plan", lambda *given: sorted(plan(*given), key=lambda unit: (unit.arm != "ticket", -unit.level))
+        )
         turned = swept(digits, tmp_path / "turned", *settings)
     assert rows_of(turned) == rows_of(usual)
 
 
 def test_iterative_snip_scores_again_what_is_left(digits: ImageData, tmp_path: Path) -> None:
-    once, five = (swept(digits, tmp_path / str(rounds), *ONE_SHOT, "pruning.criterion=snip", "arms=[ticket]",
-                        f"pruning.rounds={rounds}") for rounds in (1, 5))
+    once, five = (
+        swept(
+            digits,
+            tmp_path / str(rounds),
+            *ONE_SHOT,
+            "pruning.criterion=snip",
+            "arms=[ticket]",
+            f"pruning.rounds={rounds}",
+        )
+        for rounds in (1, 5)
+    )
     published = swept(digits, tmp_path / "published", *ONE_SHOT, "pruning.criterion=snip", "arms=[ticket]")
 
     assert once[0].id != five[0].id
@@ -145,11 +161,19 @@ def test_iterative_snip_scores_again_what_is_left(digits: ImageData, tmp_path: P
 
 def test_what_is_shown_to_a_criterion_decides_its_mask(digits: ImageData, tmp_path: Path) -> None:
     settings = [*ONE_SHOT, "pruning.levels=1", "arms=[ticket]"]
-    masks = [masks_of(swept(digits, tmp_path / str(number), *settings, *more), 1)["1.weight"] for number, more in
-             enumerate((["pruning.criterion=snip"], ["pruning.criterion=snip", "pruning.scoring.examples=128"],
-                        ["pruning.criterion=snip", "pruning.scoring.examples=20"], ["pruning.criterion=grasp"],
-                        ["pruning.criterion=grasp", "pruning.scoring={per_class: 10, temperature: 200}"],
-                        ["pruning.criterion=grasp", "pruning.scoring.temperature=1"]))]
+    masks = [
+        masks_of(swept(digits, tmp_path / str(number), *settings, *more), 1)["1.weight"]
+        for number, more in enumerate(
+            (
+                ["pruning.criterion=snip"],
+                ["pruning.criterion=snip", "pruning.scoring.examples=128"],
+                ["pruning.criterion=snip", "pruning.scoring.examples=20"],
+                ["pruning.criterion=grasp"],
+                ["pruning.criterion=grasp", "pruning.scoring={per_class: 10, temperature: 200}"],
+                ["pruning.criterion=grasp", "pruning.scoring.temperature=1"],
+            )
+        )
+    ]
 
     assert torch.equal(masks[0], masks[1]) and torch.equal(masks[3], masks[4])  # as published is the default
     assert not torch.equal(masks[0], masks[2]) and not torch.equal(masks[3], masks[5])
@@ -211,8 +235,12 @@ def test_movement_that_is_gone_is_gathered_again_to_the_bit(digits: ImageData, t
 
 
 LADDERS = {  # 1184 -> 829 -> 580, shared out between 1024 and 160 weights
-    "uniform": [(717, 112), (502, 78)], "uniform_plus": [(717, 112), (502, 78)], "erk": [(669, 160), (438, 142)],
-    "smart_ratio": [(781, 48), (532, 48)], "global": [None, None]}
+    "uniform": [(717, 112), (502, 78)],
+    "uniform_plus": [(717, 112), (502, 78)],
+    "erk": [(669, 160), (438, 142)],
+    "smart_ratio": [(781, 48), (532, 48)],
+    "global": [None, None],
+}
 
 
 @pytest.mark.parametrize(("scope", "schedule"), [*((scope, "iterative") for scope in LADDERS), ("erk", "one_shot")])
@@ -222,8 +250,14 @@ def test_every_scope_has_the_counts_of_its_ladder(scope: str, schedule: str, dig
     ERK's ratios are 80 : 26 of all weights, so that 829 would give the output 203; of 580 it gets 142. Smart ratio
     leaves the output 0.3 of its 160.
     """
-    found = swept(digits, tmp_path, f"pruning.scope={scope}", "pruning.fraction=0.3", "arms=[ticket, random_mask]",
-                  f"pruning.schedule={schedule}")
+    found = swept(
+        digits,
+        tmp_path,
+        f"pruning.scope={scope}",
+        "pruning.fraction=0.3",
+        "arms=[ticket, random_mask]",
+        f"pruning.schedule={schedule}",
+    )
     experiment, _ = found
     ladder = setup(experiment, DataFacts.of(digits)).counts
 
@@ -256,8 +290,16 @@ def test_a_layer_that_a_competition_would_empty_is_named_with_the_seeds_and_the_
 def test_a_network_that_is_cut_in_two_trains_at_chance_where_that_is_allowed(
     after: str, digits: ImageData, tmp_path: Path
 ) -> None:
-    found = swept(digits, tmp_path, *ONE_SHOT, f"pruning.when={after}", "pruning.densities=[0.1, 0.005]",
-                  "pruning.allow_empty_layers=true", "arms=[ticket, reinit, random_mask]", "training.duration=40it")
+    found = swept(
+        digits,
+        tmp_path,
+        *ONE_SHOT,
+        f"pruning.when={after}",
+        "pruning.densities=[0.1, 0.005]",
+        "pruning.allow_empty_layers=true",
+        "arms=[ticket, reinit, random_mask]",
+        "training.duration=40it",
+    )
     largest = float(torch.bincount(digits.test_labels).max()) / len(digits.test_labels)
     rows = rows_of(found)
 
@@ -274,8 +316,11 @@ def test_a_network_that_is_cut_in_two_trains_at_chance_where_that_is_allowed(
 
 def test_impossible_allocations_are_refused_before_anything_is_trained(digits: ImageData) -> None:
     for scope, density, message in (
-            ("uniform", 0.002, r"^level 1 would leave layer '3\.weight' empty \(of 160 weights\); use at most 0"),
-            ("smart_ratio", 0.02, r"^pruning\.scope 'smart_ratio' fixes 3\.weight at 0\.3, which does not go with 24")):
+        ("uniform", 0.002, r"^level 1 would leave layer '3\.weight' empty \(of 160 weights\); use at most 0"),
+        ("smart_ratio", 0.02, r"^pruning\.scope 'smart_ratio' fixes 3\.weight at 0\.3, which does not go with 24"),
+    ):
         with pytest.raises(InvalidExperiment, match=message):
-            setup(smoke(*ONE_SHOT, f"pruning.scope={scope}", "pruning.levels=1", f"pruning.densities=[{density}]"),
-                  DataFacts.of(digits))
+            setup(
+                smoke(*ONE_SHOT, f"pruning.scope={scope}", "pruning.levels=1", f"pruning.densities=[{density}]"),
+                DataFacts.of(digits),
+            )

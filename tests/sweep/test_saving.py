@@ -53,8 +53,9 @@ def saving_may_take_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(saving, "SHARE", 1e9)
 
 
-def steps_trained(monkeypatch: pytest.MonkeyPatch, lose: Callable[[int, tuple[int, ...]], bool] = lambda *_: False
-                  ) -> list[tuple[int, tuple[int, ...]]]:
+def steps_trained(
+    monkeypatch: pytest.MonkeyPatch, lose: Callable[[int, tuple[int, ...]], bool] = lambda *_: False
+) -> list[tuple[int, tuple[int, ...]]]:
     """(step, seeds) of every step that is trained from now on; the machine is lost after one for which `lose` says
     so, once its save is written."""
     trained: list[tuple[int, tuple[int, ...]]] = []
@@ -66,14 +67,20 @@ def steps_trained(monkeypatch: pytest.MonkeyPatch, lose: Callable[[int, tuple[in
             trained.append((self.step, self.feed.seeds))
             if lose(self.step, self.feed.seeds):
                 raise Lost
+
         return advance(self, *arguments, on_step=step, **others)
 
     monkeypatch.setattr(CohortTraining, "advance", counted)
     return trained
 
 
-def interrupted(job: Job, data: ImageData, lose: Callable[[int, tuple[int, ...]], bool], work: Work = WORK,
-                pruned: Arrays | None = None) -> Arrays:
+def interrupted(
+    job: Job,
+    data: ImageData,
+    lose: Callable[[int, tuple[int, ...]], bool],
+    work: Work = WORK,
+    pruned: Arrays | None = None,
+) -> Arrays:
     """The ticket of a training that was lost after that step."""
     ticket = stages.rewind(job, work, data, pruned).arrays
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Lost):
@@ -132,8 +139,9 @@ def test_parts_that_were_finished_are_not_trained_again(
     same(again.arrays, stages.train(replace(job, save_every=None), WORK, ticket, digits).arrays)
 
 
-@pytest.mark.parametrize("settings", [
-    ["training.optimizer.kind=sgd", "training.optimizer.momentum=0.9"], ["pruning.criterion=movement"]])
+@pytest.mark.parametrize(
+    "settings", [["training.optimizer.kind=sgd", "training.optimizer.momentum=0.9"], ["pruning.criterion=movement"]]
+)
 def test_every_part_of_a_state_is_saved(settings: list[str], digits: ImageData, tmp_path: Path) -> None:
     job = job_of(load_experiment("smoke", settings), digits, tmp_path)
     ticket = interrupted(job, digits, lambda step, _: step == 31)
@@ -246,6 +254,7 @@ def saved_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         def step() -> None:
             now[0] += 1
             on_step()
+
         return advance(self, *arguments, on_step=step, **others)
 
     monkeypatch.setattr(CohortTraining, "advance", timed)
@@ -262,8 +271,9 @@ def test_saving_takes_no_more_than_its_share_of_the_time(
     assert saved_at == [5, 35]
 
 
-@pytest.mark.parametrize(("slots", "steps"), [
-    (1, [20]), (2, [10, 20, 30]), (5, list(range(4, 40, 4))), (100, [*range(3, 39, 3), 39])])
+@pytest.mark.parametrize(
+    ("slots", "steps"), [(1, [20]), (2, [10, 20, 30]), (5, list(range(4, 40, 4))), (100, [*range(3, 39, 3), 39])]
+)
 def test_a_short_unit_is_saved_in_parts_two_for_every_slot(
     slots: int, steps: list[int], job: Job, digits: ImageData, saved_at: list[int]
 ) -> None:

@@ -38,9 +38,27 @@ def swept(digits: ImageData, tmp_path_factory: pytest.TempPathFactory) -> tuple[
 
 
 def rows(store: Store, experiment: Experiment) -> dict[tuple[str, int, int, int], dict[str, object]]:
-    columns = ("experiment_id", "arm", "draw", "level", "seed", "density", "weights_remaining", "weights_total",
-               "early_stop_step", "train_accuracy", "train_loss", "val_accuracy", "val_accuracy_at_early_stop",
-               "test_accuracy", "test_accuracy_at_early_stop", "test_loss", "steps", "status", "mask_sha256")
+    columns = (
+        "experiment_id",
+        "arm",
+        "draw",
+        "level",
+        "seed",
+        "density",
+        "weights_remaining",
+        "weights_total",
+        "early_stop_step",
+        "train_accuracy",
+        "train_loss",
+        "val_accuracy",
+        "val_accuracy_at_early_stop",
+        "test_accuracy",
+        "test_accuracy_at_early_stop",
+        "test_loss",
+        "steps",
+        "status",
+        "mask_sha256",
+    )
     found = store.committed(experiment.id).rows.select(list(columns)).to_pylist()
     return {(row["arm"], row["draw"], row["level"], row["seed"]): row for row in found}
 
@@ -64,7 +82,9 @@ def test_everything_planned_is_there_with_exact_counts(swept: tuple[Experiment, 
         for level in (1, 2):
             masks = masks_of(store, experiment, arm, draw, level)
             assert [masks["1.weight"].sum((1, 2)).tolist(), masks["3.weight"].sum((1, 2)).tolist()] == [
-                [{1: 717, 2: 502}[level]] * 3, [{1: 136, 2: 116}[level]] * 3]
+                [{1: 717, 2: 502}[level]] * 3,
+                [{1: 136, 2: 116}[level]] * 3,
+            ]
 
 
 def test_a_ticket_keeps_the_largest_trained_weights(swept: tuple[Experiment, Store], digits: ImageData) -> None:
@@ -78,7 +98,7 @@ def test_a_ticket_keeps_the_largest_trained_weights(swept: tuple[Experiment, Sto
 
 
 def test_masks_are_nested_for_tickets_shared_by_reinit_and_different_for_random_masks(
-    swept: tuple[Experiment, Store]
+    swept: tuple[Experiment, Store],
 ) -> None:
     experiment, store = swept
     first, second = (masks_of(store, experiment, "ticket", 0, level) for level in (1, 2))
@@ -117,8 +137,12 @@ def test_seeds_one_by_one_and_then_more_give_the_same_tables(
 ) -> None:
     experiment, store = swept
     other = Store(tmp_path)
-    run_here(experiment.model_copy(update={"pruning": experiment.pruning.model_copy(update={"levels": 1})}), (1,),
-             other, digits)
+    run_here(
+        experiment.model_copy(update={"pruning": experiment.pruning.model_copy(update={"levels": 1})}),
+        (1,),
+        other,
+        digits,
+    )
     run_here(experiment, (0, 1), other, digits, cohort_size=1)
     done = run_here(experiment, SEEDS, other, digits)
     assert len(done) == 27
@@ -138,8 +162,9 @@ def test_one_shot_cuts_the_dense_network_to_the_counts_of_the_ladder(digits: Ima
 
 
 def test_global_scope_lets_layers_compete(digits: ImageData, tmp_path: Path) -> None:
-    experiment = smoke("pruning.scope=global", "pruning.fraction=0.5", "pruning.output_factor=1", "arms=[ticket]",
-                       "pruning.levels=1")
+    experiment = smoke(
+        "pruning.scope=global", "pruning.fraction=0.5", "pruning.output_factor=1", "arms=[ticket]", "pruning.levels=1"
+    )
     store = Store(tmp_path)
     run_here(experiment, SEEDS, store, digits)
     masks = masks_of(store, experiment, "ticket", 0, 1)
@@ -161,7 +186,8 @@ def test_late_rewinding_starts_from_the_weights_of_step_k_and_trains_on_from_the
     deepest = store.read_checkpoint(experiment.id, Unit("ticket", 0, 2, SEEDS).name)
     assert deepest and not any(name.startswith("rewind/") for name in deepest)  # one rewind point, the dense network's
     metrics = lth.results.open(store.url).query(
-        "SELECT arm, min(step) AS first FROM metrics WHERE level = 2 AND split = 'val' GROUP BY arm ORDER BY arm")
+        "SELECT arm, min(step) AS first FROM metrics WHERE level = 2 AND split = 'val' GROUP BY arm ORDER BY arm"
+    )
     assert metrics.to_pylist() == [{"arm": "reinit", "first": 0}, {"arm": "ticket", "first": 15}]
 
 
@@ -205,16 +231,17 @@ def test_a_diverged_seed_is_recorded_at_every_level_and_the_others_go_on(digits:
             assert row == expected[key]
 
 
-def test_trained_weights_are_kept_only_as_long_as_a_level_may_need_them(
-    swept: tuple[Experiment, Store]
-) -> None:
+def test_trained_weights_are_kept_only_as_long_as_a_level_may_need_them(swept: tuple[Experiment, Store]) -> None:
     experiment, store = swept
     kept = [level for level in range(3) if store.has_checkpoint(experiment.id, Unit("ticket", 0, level, SEEDS).name)]
     assert kept == [0, 2]  # dense networks and rewind points; the deepest level, so that it can be extended
 
 
-@pytest.mark.parametrize("settings", [(), ("rewinding={kind: step, step: 15it}",), ("pruning.schedule=one_shot",)],
-                         ids=["init", "late", "one-shot"])
+@pytest.mark.parametrize(
+    "settings",
+    [(), ("rewinding={kind: step, step: 15it}",), ("pruning.schedule=one_shot",)],
+    ids=["init", "late", "one-shot"],
+)
 def test_checkpoints_that_are_gone_are_trained_again_to_the_bit(
     digits: ImageData, tmp_path: Path, settings: tuple[str, ...]
 ) -> None:
@@ -224,7 +251,8 @@ def test_checkpoints_that_are_gone_are_trained_again_to_the_bit(
     masks = masks_of(store, experiment, "ticket", 0, 3)
     # A unit in the middle of the ladder is damaged, long after the weights that it was pruned from were deleted.
     assert not store.has_checkpoint(experiment.id, Unit("ticket", 0, 1, SEEDS).name) or settings[:1] == (
-        "pruning.schedule=one_shot",)
+        "pruning.schedule=one_shot",
+    )
     for checkpoint in (tmp_path / "checkpoints").rglob("*.safetensors"):
         checkpoint.unlink()
     for level in (2, 3):
@@ -256,8 +284,13 @@ def test_a_block_that_a_device_has_no_memory_for_is_halved_until_it_has(
         return real(data, seeds, *rest)
 
     monkeypatch.setattr(training, "make_feed", small_device)
-    monkeypatch.setattr(committing, "feed_of", lambda job, data, seeds, device: small_device(
-        data, seeds, job.experiment.dataset.validation, job.experiment.dataset.standardise, device))
+    monkeypatch.setattr(
+        committing,
+        "feed_of",
+        lambda job, data, seeds, device: small_device(
+            data, seeds, job.experiment.dataset.validation, job.experiment.dataset.standardise, device
+        ),
+    )
     monkeypatch.setattr(cutting, "Scored", scored_on_a_small_device)
     again = Store(tmp_path / "small-device")
     run_here(experiment, seeds, again, digits)

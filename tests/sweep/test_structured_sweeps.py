@@ -44,7 +44,7 @@ def images() -> ImageData:
     pixels = torch.randint(0, 60, (320, 3, 16, 16), generator=generator, dtype=torch.uint8)
     for label in range(4):
         row, column = 8 * (label // 2), 8 * (label % 2)
-        pixels[labels == label, :, row: row + 8, column: column + 8] += 150
+        pixels[labels == label, :, row : row + 8, column : column + 8] += 150
     return ImageData("quarters", pixels[:240], labels[:240], pixels[240:], labels[240:], 4)
 
 
@@ -64,12 +64,15 @@ def rows(store: Store, experiment: Experiment) -> dict[tuple[str, int, int], dic
     """(arm, level, seed) -> what decides the row, and the latency."""
     hidden = {"train_seconds", "examples_per_second", "finished_at", "cohort_size", "latency_seconds"}
     found = store.committed(experiment.id).rows.to_pylist()
-    return {(row["arm"], row["level"], row["seed"]): {name: row[name] for name in row if name not in hidden}
-            for row in found}
+    return {
+        (row["arm"], row["level"], row["seed"]): {name: row[name] for name in row if name not in hidden}
+        for row in found
+    }
 
 
-def masks_of(store: Store, experiment: Experiment, arm: str, level: int, seeds: tuple[int, ...] = SEEDS
-             ) -> dict[str, torch.Tensor]:
+def masks_of(
+    store: Store, experiment: Experiment, arm: str, level: int, seeds: tuple[int, ...] = SEEDS
+) -> dict[str, torch.Tensor]:
     where = store.committed(experiment.id).where
     read = store.read_masks(experiment.id, {seed: where[arm, 0, level, seed] for seed in seeds})
     return {name: torch.from_numpy(mask) for name, mask in read.items()}
@@ -157,8 +160,9 @@ def by_hand(concrete: Setup, counts: list[tuple[int, int]]) -> tuple[list[torch.
 def ticket_of(concrete: Setup, seeds: tuple[int, ...], masks: Mapping[str, torch.Tensor]) -> Arrays:
     arrays = {"weights": initialise(concrete.network, seeds).numpy()}
     arrays.update({f"masks/{name}": mask.numpy() for name, mask in masks.items()})
-    return arrays | {f"buffers/{name}": buffer.numpy()
-                     for name, buffer in initial_buffers(concrete.network, seeds).items()}
+    return arrays | {
+        f"buffers/{name}": buffer.numpy() for name, buffer in initial_buffers(concrete.network, seeds).items()
+    }
 
 
 @pytest.mark.parametrize("settings", [(), (SGD,)], ids=["adam", "sgd"])
@@ -204,7 +208,7 @@ def test_seeds_of_unlike_counts_come_back_in_their_own_order_and_to_the_bit(
     again = stages.train(job, Work(Unit("ticket", 0, 1, seeds), seeds, ()), arrays, digits).arrays
     assert sum(progress) == 5 * 40
     for row, seed in enumerate(seeds):
-        own = {name: array[row: row + 1] for name, array in arrays.items()}
+        own = {name: array[row : row + 1] for name, array in arrays.items()}
         alone = stages.train(job, Work(Unit("ticket", 0, 1, (seed,)), (seed,), ()), own, digits).arrays
         for name in set(alone) - {"steps", "seconds"}:
             assert np.array_equal(alone[name][0], together[name][row], equal_nan=True), (name, seed)
@@ -215,8 +219,9 @@ def test_in_global_scope_a_seed_keeps_units_of_its_own_layers_and_is_the_same_al
     digits: ImageData, tmp_path: Path
 ) -> None:
     # 64-32-64-10: both hidden layers begin with weights of the same spread, 2 / (64 + 32)
-    experiment = units("model.arguments.hidden=[32, 64]", "pruning.scope=global", "pruning.levels=1",
-                       "arms=[ticket, random_mask]")
+    experiment = units(
+        "model.arguments.hidden=[32, 64]", "pruning.scope=global", "pruning.levels=1", "arms=[ticket, random_mask]"
+    )
     together, alone = Store(tmp_path / "together"), Store(tmp_path / "alone")
     run_here(experiment, SEEDS, together, digits)
     run_here(experiment, SEEDS, alone, digits, cohort_size=1)
@@ -230,8 +235,10 @@ def test_in_global_scope_a_seed_keeps_units_of_its_own_layers_and_is_the_same_al
     assert torch.equal(torch.stack([part.sum(1) for part in drawn], 1), counts)
 
 
-@pytest.mark.parametrize(("rewinding", "first", "source"), [
-    ("{kind: step, step: 15it}", 15, "rewind/"), ("{kind: learning_rate}", 0, "trained/")])
+@pytest.mark.parametrize(
+    ("rewinding", "first", "source"),
+    [("{kind: step, step: 15it}", 15, "rewind/"), ("{kind: learning_rate}", 0, "trained/")],
+)
 def test_units_are_removed_from_the_weights_that_the_ticket_is_rewound_to(
     digits: ImageData, tmp_path: Path, rewinding: str, first: int, source: str
 ) -> None:
@@ -239,48 +246,71 @@ def test_units_are_removed_from_the_weights_that_the_ticket_is_rewound_to(
     run_here(experiment, SEEDS, store, digits)
     concrete, dataset = setup(experiment, DataFacts.of(digits)), experiment.dataset
     saved = store.read_checkpoint(experiment.id, Unit("ticket", 0, 0, SEEDS).name)
-    weights = concrete.network.layout.rows({slot.name: saved[source + slot.name]
-                                            for slot in concrete.network.layout.slots})
+    weights = concrete.network.layout.rows(
+        {slot.name: saved[source + slot.name] for slot in concrete.network.layout.slots}
+    )
     weights *= concrete.mask_rows(masks_of(store, experiment, "ticket", 1))
     feed = make_feed(digits, SEEDS, dataset.validation, dataset.standardise)
     loss, _ = evaluate(choose_program(concrete.network, SEEDS, feed.device, "float32"), weights, {}, feed, "validation")
     curve = lth.results.open(store.url).query(
-        "SELECT step, loss FROM metrics WHERE level = 1 AND arm = 'ticket' AND split = 'val' ORDER BY step, seed")
+        "SELECT step, loss FROM metrics WHERE level = 1 AND arm = 'ticket' AND split = 'val' ORDER BY step, seed"
+    )
     assert curve["step"].to_pylist()[:3] == [first] * 3
     np.testing.assert_allclose(curve["loss"].to_pylist()[:3], loss.numpy(), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("model", "scope"), [
-    ("{name: vgg11, arguments: {width: 0.0625}}", "global"),
-    ("{name: resnet, arguments: {depth: 8, width: 4}}", "layer"),
-    ("{name: resnet, arguments: {depth: 8, width: 4, shortcut: padding}}", "layer")], ids=["vgg", "resnet", "padding"])
+@pytest.mark.parametrize(
+    ("model", "scope"),
+    [
+        ("{name: vgg11, arguments: {width: 0.0625}}", "global"),
+        ("{name: resnet, arguments: {depth: 8, width: 4}}", "layer"),
+        ("{name: resnet, arguments: {depth: 8, width: 4, shortcut: padding}}", "layer"),
+    ],
+    ids=["vgg", "resnet", "padding"],
+)
 def test_a_convolutional_ticket_is_the_smaller_network_that_it_says_it_is(
     images: ImageData, tmp_path: Path, model: str, scope: str
 ) -> None:
-    experiment = load_experiment("smoke", [
-        f"model={model}", "dataset.validation=40", "training.duration=12it", "training.evaluate_every=6it",
-        "pruning.remove=units", "pruning.criterion=bn_scale", f"pruning.scope={scope}", "pruning.fraction=0.3",
-        "arms=[ticket]", "training.optimizer.learning_rate=0.02"])
+    experiment = load_experiment(
+        "smoke",
+        [
+            f"model={model}",
+            "dataset.validation=40",
+            "training.duration=12it",
+            "training.evaluate_every=6it",
+            "pruning.remove=units",
+            "pruning.criterion=bn_scale",
+            f"pruning.scope={scope}",
+            "pruning.fraction=0.3",
+            "arms=[ticket]",
+            "training.optimizer.learning_rate=0.02",
+        ],
+    )
     store, seeds = Store(tmp_path), (0, 1)
     run_here(experiment, seeds, store, images)
     concrete, found = setup(experiment, DataFacts.of(images)), rows(store, experiment)
     masks = masks_of(store, experiment, "ticket", 2, seeds)
     trained = store.read_checkpoint(experiment.id, Unit("ticket", 0, 2, seeds).name)
-    buffers = {name.removeprefix("trained/buffers/"): tensor for name, tensor in trained.items()
-               if name.startswith("trained/buffers/")}
-    weights = concrete.network.layout.rows({slot.name: trained[f"trained/{slot.name}"]
-                                            for slot in concrete.network.layout.slots})
+    buffers = {
+        name.removeprefix("trained/buffers/"): tensor
+        for name, tensor in trained.items()
+        if name.startswith("trained/buffers/")
+    }
+    weights = concrete.network.layout.rows(
+        {slot.name: trained[f"trained/{slot.name}"] for slot in concrete.network.layout.slots}
+    )
     feed = make_feed(images, seeds, 40, "channel")
     standard = (images.test_inputs.float() - feed.mean) * feed.scale
     alive = alive_units(concrete.groups, masks)
     for row, seed in enumerate(seeds):
-        small = SmallCohort(concrete.network, concrete.groups, [part[row: row + 1] for part in alive])
+        small = SmallCohort(concrete.network, concrete.groups, [part[row : row + 1] for part in alive])
         size = measure(small.network.module, images.input_shape, repeats=1)
         said = found["ticket", 2, seed]
         assert (said["parameters"], said["flops"]) == (size.parameters, size.flops)
         assert size.parameters < sum(slot.size for slot in concrete.network.layout.slots)
-        rows_, small_buffers = small.cut(weights[row: row + 1],
-                                         {name: buffer[row: row + 1] for name, buffer in buffers.items()})
+        rows_, small_buffers = small.cut(
+            weights[row : row + 1], {name: buffer[row : row + 1] for name, buffer in buffers.items()}
+        )
         tensors = {name: tensor[0] for name, tensor in {**small.network.layout.views(rows_), **small_buffers}.items()}
         with torch.no_grad():
             logits = functional_call(small.network.module.eval(), tensors, (standard[row],))
@@ -297,12 +327,22 @@ def test_operations_of_layers_that_only_read_removed_units_shrink_too(digits: Im
     assert row["flops"] == 2 * (64 * 22 + 22 * 16 + 16 * 10)
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    (("pruning.criterion=bn_scale",), "bn_scale needs a batch norm on the units of '1.weight'"),
-    (("pruning.scope=global", "pruning.fraction=0.9", "pruning.levels=2"), "level 2 would leave 1 units for 2 groups"),
-    (("pruning.scope=global", "pruning.fraction={dense: 0.3, conv: 0.1}", "model={name: conv2}"), "one fraction"),
-    (("pruning.fraction=0.9", "pruning.levels=2"), "level 2 would leave no unit of '1.weight'; use at most 1 levels"),
-], ids=["no-norm", "too-few", "two-fractions", "empty"])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("pruning.criterion=bn_scale",), "bn_scale needs a batch norm on the units of '1.weight'"),
+        (
+            ("pruning.scope=global", "pruning.fraction=0.9", "pruning.levels=2"),
+            "level 2 would leave 1 units for 2 groups",
+        ),
+        (("pruning.scope=global", "pruning.fraction={dense: 0.3, conv: 0.1}", "model={name: conv2}"), "one fraction"),
+        (
+            ("pruning.fraction=0.9", "pruning.levels=2"),
+            "level 2 would leave no unit of '1.weight'; use at most 1 levels",
+        ),
+    ],
+    ids=["no-norm", "too-few", "two-fractions", "empty"],
+)
 def test_what_cannot_be_removed_is_refused_in_one_line_before_anything_trains(
     digits: ImageData, tmp_path: Path, settings: tuple[str, ...], message: str
 ) -> None:

@@ -41,16 +41,16 @@ def digits() -> ImageData:
 @pytest.fixture(scope="module")
 def thirds(digits: ImageData) -> ImageData:
     """The same images, but three classes: the digit modulo 3."""
-    return replace(digits, name="thirds", classes=3, train_labels=digits.train_labels % 3,
-                   test_labels=digits.test_labels % 3)
+    return replace(
+        digits, name="thirds", classes=3, train_labels=digits.train_labels % 3, test_labels=digits.test_labels % 3
+    )
 
 
 Swept = tuple[Experiment, Experiment, Store]
 
 
 @pytest.fixture(scope="module")
-def swept(digits: ImageData, thirds: ImageData, tmp_path_factory: pytest.TempPathFactory
-          ) -> Callable[..., Swept]:
+def swept(digits: ImageData, thirds: ImageData, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Swept]:
     """A source with those settings and its tickets on `thirds`: (source, transferred, store)."""
     known: dict[tuple[str, ...], Swept] = {}
 
@@ -188,8 +188,9 @@ def test_what_is_missing_is_said_before_anything_is_trained(
 ) -> None:
     source, taken, store = swept()
 
-    def refused(experiment: Experiment, data: ImageData = thirds, seeds: tuple[int, ...] = SEEDS,
-                where: Store = store) -> str:
+    def refused(
+        experiment: Experiment, data: ImageData = thirds, seeds: tuple[int, ...] = SEEDS, where: Store = store
+    ) -> str:
         with pytest.raises(LthError) as said:
             run_here(experiment, seeds, where, data)
         return str(said.value)
@@ -231,17 +232,26 @@ def test_what_a_file_says_of_levels_and_arms_counts(tmp_path: Path) -> None:
 
 
 OTHERS: dict[str, Any] = {
-    "transfer": {"experiment": "mnist-0123456789"}, "model": {"arguments": {"hidden": [16]}}, "imports": [],
-    "pruning": {"levels": 2}, "from": "mnist"}
+    "transfer": {"experiment": "mnist-0123456789"},
+    "model": {"arguments": {"hidden": [16]}},
+    "imports": [],
+    "pruning": {"levels": 2},
+    "from": "mnist",
+}
 
 
-@pytest.mark.parametrize(("settings", "reason"), [
-    (["pruning.criterion=snip"], "of pruning say only the levels"),
-    (["rewinding={kind: step, step: 2it}"], "nothing of rewinding"),
-    (["arms=[ticket, dense]"], "compare with level 0"),
-    (["transfer.experiment=../x"], "transfer.experiment"), ([f"transfer.ticket={'a' * 64}"], "one of them"),
-    (["transfer.experiment=null"], "one of them"),
-    ([f"transfer={{experiment: null, ticket: {'a' * 64}}}"], "set pruning.levels to 1, not 2")])
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (["pruning.criterion=snip"], "of pruning say only the levels"),
+        (["rewinding={kind: step, step: 2it}"], "nothing of rewinding"),
+        (["arms=[ticket, dense]"], "compare with level 0"),
+        (["transfer.experiment=../x"], "transfer.experiment"),
+        ([f"transfer.ticket={'a' * 64}"], "one of them"),
+        (["transfer.experiment=null"], "one of them"),
+        ([f"transfer={{experiment: null, ticket: {'a' * 64}}}"], "set pruning.levels to 1, not 2"),
+    ],
+)
 def test_settings_that_would_have_no_effect_are_refused(settings: list[str], reason: str) -> None:
     with pytest.raises(InvalidExperiment, match=reason):
         load_experiment("smoke", settings, OTHERS)
@@ -307,9 +317,13 @@ def test_what_is_wrong_with_an_exported_ticket_is_one_line(
             taking_over_file(path)
 
 
-@pytest.mark.parametrize(("settings", "reason"), [
-    (("pruning.remove=units", "pruning.criterion=l1", "model.arguments.hidden=[32, 16]"), "it removes units"),
-    (("rewinding={kind: fine_tune, duration: 5it}",), "was rewound by 'fine_tune'")])
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (("pruning.remove=units", "pruning.criterion=l1", "model.arguments.hidden=[32, 16]"), "it removes units"),
+        (("rewinding={kind: fine_tune, duration: 5it}",), "was rewound by 'fine_tune'"),
+    ],
+)
 def test_exported_networks_that_are_no_tickets_are_refused(
     settings: tuple[str, ...], reason: str, digits: ImageData, tmp_path: Path
 ) -> None:

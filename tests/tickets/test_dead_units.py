@@ -13,8 +13,9 @@ from lth.tickets.compact import without_dead_units
 from lth.tickets.portable import Card, PortableTicket
 
 
-def ticket(model: str, shape: tuple[int, int, int], cut: Callable[[dict[str, torch.Tensor]], None],
-           **arguments: Any) -> PortableTicket:
+def ticket(
+    model: str, shape: tuple[int, int, int], cut: Callable[[dict[str, torch.Tensor]], None], **arguments: Any
+) -> PortableTicket:
     """A network with random weights and statistics, of which `cut` prunes weights in place."""
     torch.manual_seed(0)
     module = build_model(model, shape, 10, arguments)
@@ -22,13 +23,35 @@ def ticket(model: str, shape: tuple[int, int, int], cut: Callable[[dict[str, tor
     for name, tensor in state.items():
         if tensor.is_floating_point() and tensor.ndim == 1:
             tensor.copy_(torch.rand_like(tensor) + (0.1 if "running_var" in name else -0.3))
-    masks = {name: torch.ones_like(tensor, dtype=torch.bool) for name, tensor in state.items()
-             if tensor.ndim in (2, 4)}
+    masks = {name: torch.ones_like(tensor, dtype=torch.bool) for name, tensor in state.items() if tensor.ndim in (2, 4)}
     cut(masks)
     for name, mask in masks.items():
         state[name] *= mask
-    card = Card("made-0123456789", "ticket", 0, 1, 0, 0.5, 1, 2, "end", 1, 0.5, 0.5, 10, None, "digits", "", model,
-                arguments, shape, 10, "magnitude", "0", "cpu")
+    card = Card(
+        "made-0123456789",
+        "ticket",
+        0,
+        1,
+        0,
+        0.5,
+        1,
+        2,
+        "end",
+        1,
+        0.5,
+        0.5,
+        10,
+        None,
+        "digits",
+        "",
+        model,
+        arguments,
+        shape,
+        10,
+        "magnitude",
+        "0",
+        "cpu",
+    )
     channels = shape[0]
     return PortableTicket(card, masks, state, state, torch.full((channels,), 100.0), torch.full((channels,), 0.01))
 
@@ -74,12 +97,19 @@ def test_a_layer_keeps_one_unit() -> None:
     assert_same_function(taken, small)
 
 
-@pytest.mark.parametrize(("model", "shape", "arguments"), [
-    ("lenet5", (1, 28, 28), {}), ("conv2", (3, 32, 32), {}), ("vgg11", (3, 32, 32), {"width": 0.125}),
-    ("resnet", (3, 32, 32), {"depth": 8, "width": 4})])
+@pytest.mark.parametrize(
+    ("model", "shape", "arguments"),
+    [
+        ("lenet5", (1, 28, 28), {}),
+        ("conv2", (3, 32, 32), {}),
+        ("vgg11", (3, 32, 32), {"width": 0.125}),
+        ("resnet", (3, 32, 32), {"depth": 8, "width": 4}),
+    ],
+)
 @pytest.mark.parametrize("density", [0.3, 0.03])
-def test_in_convolutional_networks(model: str, shape: tuple[int, int, int], arguments: dict[str, Any],
-                                   density: float) -> None:
+def test_in_convolutional_networks(
+    model: str, shape: tuple[int, int, int], arguments: dict[str, Any], density: float
+) -> None:
     def cut(masks: dict[str, torch.Tensor]) -> None:
         for mask in masks.values():
             mask &= torch.rand(mask.shape) < density

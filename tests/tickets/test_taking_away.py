@@ -53,15 +53,25 @@ def logits(ticket: PortableTicket) -> torch.Tensor:
 
 
 def row_of(store: Store, **place: object) -> dict:
-    rows = [row for row in store.committed(experiment().id).rows.to_pylist()
-            if all(row[name] == value for name, value in place.items())]
+    rows = [
+        row
+        for row in store.committed(experiment().id).rows.to_pylist()
+        if all(row[name] == value for name, value in place.items())
+    ]
     assert len(rows) == 1
     return rows[0]
 
 
-@pytest.mark.parametrize(("arm", "level", "weights"), [
-    ("ticket", LEVEL, "early_stop"), ("ticket", LEVEL, "end"), ("ticket", 0, "end"), ("reinit", 2, "early_stop"),
-    ("random_mask", 1, "end")])
+@pytest.mark.parametrize(
+    ("arm", "level", "weights"),
+    [
+        ("ticket", LEVEL, "early_stop"),
+        ("ticket", LEVEL, "end"),
+        ("ticket", 0, "end"),
+        ("reinit", 2, "early_stop"),
+        ("random_mask", 1, "end"),
+    ],
+)
 def test_it_scores_what_the_store_says(store: Store, arm: str, level: int, weights) -> None:  # type: ignore[no-untyped-def]
     found = collect(store, experiment().id, SEED, level, arm, weights=weights)
     row = row_of(store, arm=arm, level=level, seed=SEED)
@@ -77,8 +87,10 @@ def test_initial_weights_are_the_seeds_own(ticket: PortableTicket, store: Store)
     dense = collect(store, experiment().id, SEED, 0)
     assert all(torch.equal(ticket.initial[name], dense.initial[name]) for name in dense.initial)
     other = collect(store, experiment().id, SEED, LEVEL, "reinit")
-    assert not torch.equal(ticket.initial["1.weight"] if "1.weight" in ticket.initial else
-                           next(iter(ticket.initial.values())), next(iter(other.initial.values())))
+    assert not torch.equal(
+        ticket.initial["1.weight"] if "1.weight" in ticket.initial else next(iter(ticket.initial.values())),
+        next(iter(other.initial.values())),
+    )
 
 
 def test_late_rewinding_starts_from_its_step(tmp_path: Path) -> None:
@@ -134,9 +146,11 @@ def test_a_loaded_ticket_trains_and_stays_sparse(folder: Path) -> None:
 def test_the_torch_program_needs_nothing_of_ours(ticket: PortableTicket, folder: Path) -> None:
     data = load_dataset("digits")
     np.save(folder.parent / "pixels.npy", data.test_inputs.float().numpy())
-    code = ("import sys, numpy, torch; m = torch.export.load('ticket/ticket.pt2').module(); "
-            "p = torch.from_numpy(numpy.load('pixels.npy')); numpy.save('logits.npy', m(p).detach().numpy()); "
-            "assert not [name for name in sys.modules if name.split('.')[0] in ('lth', 'flows', 'tasks')]")
+    code = (
+        "import sys, numpy, torch; m = torch.export.load('ticket/ticket.pt2').module(); "
+        "p = torch.from_numpy(numpy.load('pixels.npy')); numpy.save('logits.npy', m(p).detach().numpy()); "
+        "assert not [name for name in sys.modules if name.split('.')[0] in ('lth', 'flows', 'tasks')]"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=folder.parent, timeout=120)
     np.testing.assert_allclose(np.load(folder.parent / "logits.npy"), logits(ticket).numpy(), atol=1e-5)
 
@@ -158,8 +172,10 @@ def test_csr_holds_the_trained_weights(ticket: PortableTicket, folder: Path) -> 
         shapes = json.loads(file.metadata()["shapes"])
         assert set(shapes) == set(ticket.masks)
         for name, shape in shapes.items():
-            matrix = csr_array(tuple(file.get_tensor(f"{name}/{part}") for part in ("values", "col_indices",
-                                                                                   "crow_indices")), shape=shape)
+            matrix = csr_array(
+                tuple(file.get_tensor(f"{name}/{part}") for part in ("values", "col_indices", "crow_indices")),
+                shape=shape,
+            )
             assert matrix.nnz == int(ticket.masks[name].sum())
             np.testing.assert_array_equal(matrix.toarray(), ticket.trained[name].numpy())
         rest = set(ticket.trained) - set(shapes)

@@ -19,8 +19,9 @@ def magnitude_init(initial_weights: torch.Tensor) -> torch.Tensor:
     return initial_weights.abs()
 
 
-@register_criterion("magnitude_increase", "|w| - |w_0|, what training added to the magnitude (Zhou et al. 2019)",
-                    trained=True)
+@register_criterion(
+    "magnitude_increase", "|w| - |w_0|, what training added to the magnitude (Zhou et al. 2019)", trained=True
+)
 def magnitude_increase(weights: torch.Tensor, initial_weights: torch.Tensor) -> torch.Tensor:
     """How much the magnitude has grown since initialisation ("magnitude increase" of Zhou et al. 2019)."""
     return weights.abs() - initial_weights.abs()

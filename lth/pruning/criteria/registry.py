@@ -49,8 +49,14 @@ CRITERIA: Registry[Criterion] = Registry("criterion")
 
 
 def register_criterion(
-    name: str, description: str, *, rounds: int = 1, examples: int | None = None, per_class: int | None = None,
-    temperature: float = 1.0, trained: bool = False,
+    name: str,
+    description: str,
+    *,
+    rounds: int = 1,
+    examples: int | None = None,
+    per_class: int | None = None,
+    temperature: float = 1.0,
+    trained: bool = False,
 ) -> Callable[[Score], Score]:
     """Decorator: make a score known by `name`. The parameters of the function say what it needs.
 
@@ -69,8 +75,9 @@ def register_criterion(
         needs = tuple(inspect.signature(score).parameters)
         for need in needs:
             if need not in EVIDENCE:
-                raise InvalidExperiment(f"criterion {name!r} asks for {need!r}, which is no evidence; "
-                                        f"there is {', '.join(EVIDENCE)}")
+                raise InvalidExperiment(
+                    f"criterion {name!r} asks for {need!r}, which is no evidence; there is {', '.join(EVIDENCE)}"
+                )
         count = 128 if examples is None and per_class is None else examples
         criterion = Criterion(score, needs, rounds, Sample(count, per_class, temperature), trained)
         CRITERIA.add(name, criterion, description, score)

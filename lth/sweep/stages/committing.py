@@ -48,9 +48,13 @@ def evaluate_and_commit(
             with clock.time("evaluation"):
                 every = list(range(len(work.seeds)))
                 figures_of = partial(_figures, job, work, trained, data, device)
-                figures = rows.Figures.joined([
-                    found for block in blocks(network, len(every), device)
-                    for found in in_memory(every[block], work.seeds, figures_of)])
+                figures = rows.Figures.joined(
+                    [
+                        found
+                        for block in blocks(network, len(every), device)
+                        for found in in_memory(every[block], work.seeds, figures_of)
+                    ]
+                )
                 latency = _latency(job, masks, device) if job.setup.groups else None
         if masks:
             with clock.time("evaluation"):
@@ -58,9 +62,18 @@ def evaluate_and_commit(
                 layers = layer_table(network, masks, job.setup.input_shape, job.experiment.id, unit)
     with clock.time("storage"):
         checkpoint = kept_for_later(job.experiment, network, work, trained)
-        tables = rows.tables(job.experiment, job.setup, work, {name: mask.numpy() for name, mask in masks.items()},
-                             trained, figures, latency, device=_device_name(device), threads=job.threads,
-                             code_version=job.code_version)
+        tables = rows.tables(
+            job.experiment,
+            job.setup,
+            work,
+            {name: mask.numpy() for name, mask in masks.items()},
+            trained,
+            figures,
+            latency,
+            device=_device_name(device),
+            threads=job.threads,
+            code_version=job.code_version,
+        )
         if masks:
             job.store.put_analysis("layers", job.experiment.id, layers)
         job.store.commit(job.experiment.id, work.unit, *tables, checkpoint=checkpoint)
@@ -78,13 +91,26 @@ def _figures(
     network, precision = job.setup.network, job.setup.recipe.precision
     feed = feed_of(job, data, seeds, device)
     program = choose_program(network, seeds, device, precision)
-    tensors = {name: torch.from_numpy(array[block]).to(device) for name, array in trained.items()
-               if name not in ("steps", "seconds")}
-    final, early = (tensors["weights"], named(tensors, "buffers/")), \
-        (tensors["early_stop/weights"], named(tensors, "early_stop/buffers/"))
-    return rows.Figures(*(figure.cpu().numpy() for pair in (
-        evaluate(program, *final, feed, "train"), evaluate(program, *final, feed, "test"),
-        evaluate(program, *early, feed, "test")) for figure in pair))
+    tensors = {
+        name: torch.from_numpy(array[block]).to(device)
+        for name, array in trained.items()
+        if name not in ("steps", "seconds")
+    }
+    final, early = (
+        (tensors["weights"], named(tensors, "buffers/")),
+        (tensors["early_stop/weights"], named(tensors, "early_stop/buffers/")),
+    )
+    return rows.Figures(
+        *(
+            figure.cpu().numpy()
+            for pair in (
+                evaluate(program, *final, feed, "train"),
+                evaluate(program, *final, feed, "test"),
+                evaluate(program, *early, feed, "test"),
+            )
+            for figure in pair
+        )
+    )
 
 
 def _latency(job: Job, masks: Mapping[str, torch.Tensor], device: torch.device) -> np.ndarray:

@@ -33,8 +33,9 @@ def prune(job: Job, work: Work, data: ImageData) -> Stage:
     clock = Clock()
     if job.experiment.transfer is not None:
         with clock.time("storage"):
-            return Stage({f"masks/{name}": mask.numpy() for name, mask in taken_masks(job, work).items()},
-                         clock.seconds)
+            return Stage(
+                {f"masks/{name}": mask.numpy() for name, mask in taken_masks(job, work).items()}, clock.seconds
+            )
     with clock.time("storage"):
         masks = masks_of(job, work, work.masks_from)
     with exact_arithmetic(job.threads, "float32"):
@@ -43,8 +44,9 @@ def prune(job: Job, work: Work, data: ImageData) -> Stage:
             masks = prune_cohort(job, work, data, masks, clock)
         except PruningFailed as error:
             seeds = [work.seeds[row] for row in error.rows]
-            raise LthError(f"level {work.unit.level}, seed{'s' * (len(seeds) > 1)} {format_seeds(seeds)}: {error}") \
-                from None
+            raise LthError(
+                f"level {work.unit.level}, seed{'s' * (len(seeds) > 1)} {format_seeds(seeds)}: {error}"
+            ) from None
     return Stage({f"masks/{name}": mask.cpu().numpy() for name, mask in masks.items()}, clock.seconds)
 
 
@@ -60,14 +62,27 @@ def _weights_cut(job: Job, work: Work, data: ImageData, masks: Mapping[str, torc
 
     def scored_and_cut(rows: list[int]) -> Masks:
         some = tuple(seeds[row] for row in rows)
-        cohort = Scored(network, some, weights[rows].to(device),
-                        {name: buffer[rows].to(device) for name, buffer in buffers.items()}, initial[rows].to(device),
-                        None if movement is None else movement[rows].to(device),
-                        feed_of(job, data, some, device) if criterion.needs_data else None, concrete.input_shape)
+        cohort = Scored(
+            network,
+            some,
+            weights[rows].to(device),
+            {name: buffer[rows].to(device) for name, buffer in buffers.items()},
+            initial[rows].to(device),
+            None if movement is None else movement[rows].to(device),
+            feed_of(job, data, some, device) if criterion.needs_data else None,
+            concrete.input_shape,
+        )
         try:
-            return cut(cohort, criterion, {name: mask[rows].to(device) for name, mask in masks.items()},
-                       concrete.counts[work.unit.level], rounds=concrete.rounds, sample=concrete.sample,
-                       level=work.unit.level, allow_empty=pruning.allow_empty_layers)
+            return cut(
+                cohort,
+                criterion,
+                {name: mask[rows].to(device) for name, mask in masks.items()},
+                concrete.counts[work.unit.level],
+                rounds=concrete.rounds,
+                sample=concrete.sample,
+                level=work.unit.level,
+                allow_empty=pruning.allow_empty_layers,
+            )
         except PruningFailed as error:
             raise PruningFailed(str(error), [rows[row] for row in error.rows]) from None
 
@@ -82,8 +97,12 @@ def _units_cut(job: Job, work: Work, data: ImageData, masks: Mapping[str, torch.
     weights, _, _ = trained_before(job, work, data, clock)
     with clock.time("pruning"):
         alive = alive_units(concrete.groups, masks)
-        scores = unit_scores(concrete.groups, alive, concrete.network.layout.views(weights),
-                             job.experiment.pruning.criterion)  # type: ignore[arg-type]
+        scores = unit_scores(
+            concrete.groups,
+            alive,
+            concrete.network.layout.views(weights),
+            job.experiment.pruning.criterion,  # type: ignore[arg-type]
+        )
         kept = keep_units(concrete.groups, scores, alive, concrete.counts[work.unit.level])
         shapes = {tensor.name: tensor.shape for tensor in concrete.network.prunable}
         return {**masks, **unit_masks(concrete.groups, kept, shapes)}

@@ -26,8 +26,10 @@ def in_memory(rows: list[int], seeds: Sequence[int], work: Callable[[list[int]],
         return
     torch.cuda.empty_cache()
     if len(rows) == 1:
-        raise LthError(f"seed {seeds[rows[0]]} alone needs more memory than its share of the GPU has; raise gpu_share, "
-                       "or set a smaller training.batch_size")
+        raise LthError(
+            f"seed {seeds[rows[0]]} alone needs more memory than its share of the GPU has; raise gpu_share, "
+            "or set a smaller training.batch_size"
+        )
     middle = len(rows) // 2
     for half in (rows[:middle], rows[middle:]):
         yield from in_memory(half, seeds, work)

@@ -75,9 +75,11 @@ def trained_before(
         with clock.time("storage"):
             kept = gathered(job.store, job.experiment.id, work.trained_from, "trained/")
             movement = gathered(job.store, job.experiment.id, work.trained_from, "movement/") if moving else None
-        return (network.layout.rows({slot.name: kept[slot.name] for slot in network.layout.slots}),
-                {name: kept[f"buffers/{name}"] for name in network.buffers},
-                None if movement is None else network.layout.rows(movement))
+        return (
+            network.layout.rows({slot.name: kept[slot.name] for slot in network.layout.slots}),
+            {name: kept[f"buffers/{name}"] for name in network.buffers},
+            None if movement is None else network.layout.rows(movement),
+        )
     except DamagedObject:
         if parent and keeps_weights(job.experiment):
             raise
@@ -98,17 +100,22 @@ def _rewind_point(job: Job, work: Work, data: ImageData, clock: Clock) -> tuple[
             late = gathered(job.store, job.experiment.id, work.rewind_from, "rewind/")
     except DamagedObject:
         again = _train_again(job, work, 0, data, clock)
-        return (torch.from_numpy(again["rewind/weights"]),
-                {name: torch.from_numpy(again[f"rewind/buffers/{name}"]) for name in network.buffers})
-    return (network.layout.rows({slot.name: late[slot.name] for slot in network.layout.slots}),
-            {name: late[f"buffers/{name}"] for name in network.buffers})
+        return (
+            torch.from_numpy(again["rewind/weights"]),
+            {name: torch.from_numpy(again[f"rewind/buffers/{name}"]) for name in network.buffers},
+        )
+    return (
+        network.layout.rows({slot.name: late[slot.name] for slot in network.layout.slots}),
+        {name: late[f"buffers/{name}"] for name in network.buffers},
+    )
 
 
 def _train_again(job: Job, work: Work, level: int, data: ImageData, clock: Clock) -> Arrays:
     """The training of the ticket of `level` for the seeds of `work`, once more; nothing of it is committed."""
     masks_from = work.masks_from if level == parent_level(job.experiment, work.unit.level) else {}
-    past = Work(Unit("ticket", 0, level, work.seeds), work.seeds, (), masks_from,
-                rewind_from=work.rewind_from if level else {})
+    past = Work(
+        Unit("ticket", 0, level, work.seeds), work.seeds, (), masks_from, rewind_from=work.rewind_from if level else {}
+    )
     ticket = rewind(job, past, data)
     trained = train(replace(job, save_every=None), past, ticket.arrays, data)
     for stage in (ticket, trained):

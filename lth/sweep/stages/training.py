@@ -51,8 +51,9 @@ def train(
 
     with exact_arithmetic(job.threads, recipe.precision):
         for block, smaller in _blocks(job, ticket, device):
-            for rows, arrays, before, spent, evaluating in in_memory(block, work.seeds,
-                                                                     partial(train_block, smaller=smaller)):
+            for rows, arrays, before, spent, evaluating in in_memory(
+                block, work.seeds, partial(train_block, smaller=smaller)
+            ):
                 parts.append(arrays)
                 order += rows
                 seconds += [(before + spent) / len(rows)] * len(rows)
@@ -103,9 +104,7 @@ def _in_seed_steps(on_progress: Callable[[int], None] | None, start: int, size: 
     return report
 
 
-def _start(
-    job: Job, ticket: Arrays, rows: list[int], small: SmallCohort | None, step: int
-) -> tuple[Network, Start]:
+def _start(job: Job, ticket: Arrays, rows: list[int], small: SmallCohort | None, step: int) -> tuple[Network, Start]:
     """The network and the start of a block; indexing by a list copies, so that nothing shared is written to."""
     taken = {name: torch.from_numpy(array[rows]) for name, array in ticket.items()}
     network = job.setup.network
@@ -118,13 +117,16 @@ def _start(
 
 def _arrays(result: Trained, small: SmallCohort | None) -> Arrays:
     """A finished training in the coordinates of the whole network."""
+
     def whole(rows: torch.Tensor, buffers: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         return (rows, buffers) if small is None else small.paste(rows, buffers)
 
     arrays = {"early_stop/step": result.early_stop_step, "diverged": result.diverged}
-    for prefix, rows, buffers in (("", result.weights, result.buffers),
-                                  ("early_stop/", result.early_stop_weights, result.early_stop_buffers),
-                                  ("rewind/", result.rewind_weights, result.rewind_buffers or {})):
+    for prefix, rows, buffers in (
+        ("", result.weights, result.buffers),
+        ("early_stop/", result.early_stop_weights, result.early_stop_buffers),
+        ("rewind/", result.rewind_weights, result.rewind_buffers or {}),
+    ):
         if rows is not None:
             arrays[f"{prefix}weights"], full = whole(rows, buffers)
             arrays.update({f"{prefix}buffers/{name}": buffer for name, buffer in full.items()})

@@ -17,8 +17,17 @@ from typing import Any
 
 KUBERNETES = "kubernetes_validate/kubernetes-json-schema/v1.34.0-local-strict/_definitions.json"
 COMPOSE = "check_jsonschema/builtin_schemas/vendor/compose-spec.json"
-KINDS = ["apps.v1.Deployment", "apps.v1.StatefulSet", "batch.v1.Job", "core.v1.ConfigMap", "core.v1.Namespace",
-         "core.v1.PersistentVolumeClaim", "core.v1.Secret", "core.v1.Service", "networking.v1.NetworkPolicy"]
+KINDS = [
+    "apps.v1.Deployment",
+    "apps.v1.StatefulSet",
+    "batch.v1.Job",
+    "core.v1.ConfigMap",
+    "core.v1.Namespace",
+    "core.v1.PersistentVolumeClaim",
+    "core.v1.Secret",
+    "core.v1.Service",
+    "networking.v1.NetworkPolicy",
+]
 
 
 def references(node: Any) -> Iterator[str]:
@@ -35,10 +44,11 @@ def references(node: Any) -> Iterator[str]:
 def without_prose(node: Any, names: bool = False) -> Any:
     """`names`: the keys of this object are names of properties or definitions, all of them meant."""
     if isinstance(node, dict):
-        return {key: without_prose(value, not names and key in ("properties", "patternProperties", "$defs",
-                                                                "definitions"))
-                for key, value in node.items()
-                if names or not (key == "description" or key.startswith("x-kubernetes-"))}
+        return {
+            key: without_prose(value, not names and key in ("properties", "patternProperties", "$defs", "definitions"))
+            for key, value in node.items()
+            if names or not (key == "description" or key.startswith("x-kubernetes-"))
+        }
     return [without_prose(value) for value in node] if isinstance(node, list) else node
 
 
