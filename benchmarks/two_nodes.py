@@ -38,7 +38,7 @@ from flows.local_server import temporary_server
 from flows.sweep import sweep
 from lth.experiment import Execution, Experiment, load_experiment
 from lth.sweep.record import code_version
-from tasks.ray_door import connected
+from tasks.cluster import connected
 
 COHORT = 8
 PERIOD = 10_000  # microseconds: short, so that a node is never held up for long

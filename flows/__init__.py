@@ -1,5 +1,5 @@
 """What a person starts: the sweep and the command line."""
 
-from tasks.heaps import share_heaps
+from tasks.malloc_arenas import limit_arenas
 
-share_heaps()  # before Prefect and Ray start their threads
+limit_arenas()  # before Prefect and Ray start their threads

@@ -12,9 +12,9 @@ from flows.progress import Phase, tell
 from flows.session import DEFAULT_STORE, Session
 from lth.experiment import Execution, Experiment, parse_seeds
 from lth.store import Store
-from lth.sweep.connecting import Connection, Measure, missing
+from lth.sweep.connectivity import Connection, Measure, missing
 from tasks import stages
-from tasks.ray_door import Cluster, Stopped, connected, stopped_by_signals
+from tasks.cluster import Cluster, Stopped, connected, stopped_by_signals
 
 
 def run_name() -> str:

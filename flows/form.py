@@ -17,10 +17,10 @@ from pydantic.json_schema import SkipJsonSchema
 from lth.arms import arm_names
 from lth.data import dataset_names
 from lth.experiment import Execution, Experiment, load_experiment
-from lth.experiment.reading import preset_names
+from lth.experiment.load import preset_names
 from lth.experiment.rewinding import Rewinding
 from lth.pruning import criterion_names
-from lth.sweep.sizing import LARGE_SWEEP
+from lth.sweep.cohort_size import LARGE_SWEEP
 
 
 class FormSection(BaseModel):

@@ -14,7 +14,7 @@ from lth.sweep.planning import done_of
 
 
 @dataclass(frozen=True)
-class Results:
+class SweepResults:
     """`summary`: a row per level and arm of so many `trainings`; `figures`: PNG files, which the store holds at `urls`.
 
     `verdicts` are empty before level 1. They and the figures are of everything that the store holds of the experiment:
@@ -28,7 +28,7 @@ class Results:
     urls: dict[str, str]
 
 
-def results_of_sweep(store: Store, experiment: Experiment, seeds: tuple[int, ...]) -> Results | None:
+def results_of_sweep(store: Store, experiment: Experiment, seeds: tuple[int, ...]) -> SweepResults | None:
     """What a sweep has found: the summary is of its own arms, levels and seeds."""
     committed = store.committed(experiment.id)
     ours = done_of(experiment, seeds, committed)
@@ -37,13 +37,13 @@ def results_of_sweep(store: Store, experiment: Experiment, seeds: tuple[int, ...
     return _results(store, experiment.id, committed.rows, levels)
 
 
-def results_of(store: Store, experiment_id: str) -> Results | None:
+def results_of(store: Store, experiment_id: str) -> SweepResults | None:
     """Everything that a store holds of an experiment."""
     levels = store.committed(experiment_id).rows
     return _results(store, experiment_id, levels, levels)
 
 
-def _results(store: Store, experiment_id: str, everything: pa.Table, levels: pa.Table) -> Results | None:
+def _results(store: Store, experiment_id: str, everything: pa.Table, levels: pa.Table) -> SweepResults | None:
     """Summarise `levels`, draw `everything` into the store. None before any training ended without diverging."""
     from lth.analysis import summarise
     from lth.report import accuracy_figure, early_stop_figure, save_png
@@ -58,7 +58,7 @@ def _results(store: Store, experiment_id: str, everything: pa.Table, levels: pa.
         store.put_report(experiment_id, f"{name}.png", figures[name])
     urls = {name: store.report_url(experiment_id, f"{name}.png") for name in figures}
     judged = judge(store, experiment_id, everything)
-    return Results(levels.num_rows, summarise(levels), judged, figures, urls)
+    return SweepResults(levels.num_rows, summarise(levels), judged, figures, urls)
 
 
 def put_report_page(store: Store, experiment_id: str) -> str:

@@ -10,14 +10,14 @@ from prefect.logging import get_run_logger
 from lth.errors import LthError, StoreError
 from lth.experiment import Execution, Experiment
 from lth.store import Store, unit_name_of
+from lth.sweep.cohort_size import bytes_on_gpu, choose_cohort_size, shares_of_gpu
 from lth.sweep.handover import Job
 from lth.sweep.planning import Done, Found, Key, done_of
 from lth.sweep.record import code_version, record
-from lth.sweep.setup import setup
-from lth.sweep.sizing import bytes_on_gpu, choose_cohort_size, shares_of_gpu
-from lth.sweep.transferring import found_tickets
+from lth.sweep.setup import resolve
+from lth.sweep.transfer import found_tickets
 from tasks import stages
-from tasks.ray_door import Cluster, Share
+from tasks.cluster import Cluster, Share
 
 DEFAULT_STORE = "./lth-store"
 
@@ -68,9 +68,9 @@ class Session:
 
         A larger cohort uses a GPU better than more cohorts do: so first the cohort, then what else has room beside it.
         """
-        concrete = self.job.setup
-        width = concrete.network.layout.width * copies
-        floats = concrete.network.activation_floats * concrete.recipe.batch_size if self.share.gpus else 0
+        setup = self.job.setup
+        width = setup.network.layout.width * copies
+        floats = setup.network.activation_floats * setup.recipe.batch_size if self.share.gpus else 0
         size = self.execution.cohort_size or choose_cohort_size(len(self.seeds), self._slots(cluster), width, floats)
         if self.share.gpus and self.execution.gpu_share is None:
             memory = self.prepared.gpu_memory
@@ -103,7 +103,7 @@ class Session:
             code_version(),
             self.execution.save_every or None,
         )
-        setup(self.experiment, facts)
+        resolve(self.experiment, facts)
         self.found = found_tickets(self.store, self.experiment, self.seeds, facts)
         record(self.store, self.experiment, self.seeds if sweep else None, facts, self.prepared.fingerprint)
         committed = self.store.committed(self.experiment.id)

@@ -23,8 +23,8 @@ from typing import Any
 from prefect import flow
 from prefect.context import FlowRunContext
 
+from flows.artifacts import Publisher
 from flows.progress import Notice, Phase, Planned, Steps, UnitChanged, tell
-from flows.publishing import Publisher
 from flows.session import DEFAULT_STORE, Session
 from lth.analysis import mean_interval
 from lth.errors import DamagedObject, LthError
@@ -33,7 +33,7 @@ from lth.store import Owner, Store, Unit
 from lth.sweep.estimate import steps_to_train
 from lth.sweep.planning import DONE_COLUMNS, Done, plan, planned_count, ready, work
 from tasks import stages
-from tasks.ray_door import Cluster, StepCounter, Stopped, WorkerLost, connected, stopped_by_signals
+from tasks.cluster import Cluster, StepCounter, Stopped, WorkerLost, connected, stopped_by_signals
 
 
 @dataclass

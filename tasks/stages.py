@@ -15,13 +15,13 @@ from prefect.tasks import exponential_backoff
 from lth.errors import DamagedObject, NotDeterministic, StoreError
 from lth.experiment import Experiment, format_seeds
 from lth.store import Unit
-from lth.sweep.connecting import Connection, Measure
+from lth.sweep.connectivity import Connection, Measure
 from lth.sweep.handover import Job
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
-from lth.sweep.stages import Committed
-from tasks import bodies
-from tasks.ray_door import Cluster, Share, StepCounter, WorkerLost
+from lth.sweep.stages import Evaluated
+from tasks import remote
+from tasks.cluster import Cluster, Share, StepCounter, WorkerLost
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -106,7 +106,7 @@ def prepare(cluster: Cluster, share: Share, experiment: Experiment) -> Prepared:
         cluster,
         share,
         _prepare_label(experiment),
-        bodies.load,
+        remote.load,
         dataset.name,
         dataset.path,
         experiment.imports,
@@ -119,7 +119,7 @@ def prepare(cluster: Cluster, share: Share, experiment: Experiment) -> Prepared:
 @stage
 def prune(cluster: Cluster, share: Share, job: Job, work: Work, data: ray.ObjectRef) -> Held:
     """Score the trained weights of the level before and remove the lowest."""
-    seconds, arrays = _run(cluster, share, _kind("prune", work.unit), bodies.prune, job, work, data)
+    seconds, arrays = _run(cluster, share, _kind("prune", work.unit), remote.prune, job, work, data)
     return Held(arrays, seconds)
 
 
@@ -127,7 +127,7 @@ def prune(cluster: Cluster, share: Share, job: Job, work: Work, data: ray.Object
 def rewind(cluster: Cluster, share: Share, job: Job, work: Work, data: ray.ObjectRef, pruned: Held | None) -> Held:
     """Put the masks together with the weights that training starts from again."""
     seconds, arrays = _run(
-        cluster, share, _kind("rewind", work.unit), bodies.rewind, job, work, data, pruned and pruned.arrays
+        cluster, share, _kind("rewind", work.unit), remote.rewind, job, work, data, pruned and pruned.arrays
     )
     return Held(arrays, seconds)
 
@@ -138,7 +138,7 @@ def train(
 ) -> Held:
     """Train the cohort."""
     seconds, arrays = _run(
-        cluster, share, _kind("train", work.unit), bodies.train, job, work, ticket.arrays, data, counter.actor
+        cluster, share, _kind("train", work.unit), remote.train, job, work, ticket.arrays, data, counter.actor
     )
     return Held(arrays, seconds)
 
@@ -152,13 +152,13 @@ def evaluate(
     ticket: Held | None,
     trained: Held | None,
     data: ray.ObjectRef,
-) -> Committed:
+) -> Evaluated:
     """Evaluate on the test set and commit the unit to the store."""
     committed, _ = _run(
         cluster,
         share,
         _kind("evaluate", work.unit),
-        bodies.evaluate,
+        remote.evaluate,
         job,
         work,
         ticket and ticket.arrays,
@@ -173,7 +173,7 @@ def connect(
     cluster: Cluster, share: Share, job: Job, connection: Connection, measure: Measure, data: ray.ObjectRef
 ) -> int:
     """Train copies of a seed from one step in other data orders, and measure the lines between them."""
-    rows, _ = _run(cluster, share, _kind("connect", connection.unit), bodies.connect, job, connection, measure, data)
+    rows, _ = _run(cluster, share, _kind("connect", connection.unit), remote.connect, job, connection, measure, data)
     return int(rows)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lth.experiment.reading import _StrictLoader
+from lth.experiment.load import _StrictLoader
 
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {"lth": {"tasks", "flows", "prefect", "ray"}, "tasks": {"flows"}, "flows": set()}

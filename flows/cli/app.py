@@ -62,9 +62,9 @@ def experiment_of(
 
     if ticket is None:
         return load_experiment(source, settings(set_, levels)), None
-    from flows.cli.inspecting import id_in
+    from flows.cli.inspection import id_in
     from lth.store import READING, Store
-    from lth.sweep.transferring import taking_over_experiment, taking_over_file
+    from lth.sweep.transfer import taking_over_experiment, taking_over_file
 
     where, file = Store(store, READING), Path(ticket)
     exported = None
@@ -114,7 +114,7 @@ def run(
     yes: Annotated[bool, typer.Option("--yes", help="Start a very large sweep without asking.")] = False,
 ) -> None:
     """Run a sweep: every level and arm for every seed. What the store holds already is not done again."""
-    from flows.cli.running import run_sweep
+    from flows.cli.run import run_sweep
 
     execution = execution_of(device, cohort_size, threads, cores, gpu_share=gpu_share, save_every=save_every)
     experiment, exported = experiment_of(source, set_, levels, store, ticket)
@@ -133,7 +133,7 @@ def plan(
     cores: Cores = None,
 ) -> None:
     """Say what `run` would do: units, task runs, time and storage. Starts nothing."""
-    from flows.cli.planning import print_plan
+    from flows.cli.plan import print_plan
     from lth.experiment import parse_seeds
 
     experiment, exported = experiment_of(source, set_, levels, store, ticket)
@@ -149,7 +149,7 @@ def status(
     set_: Settings = None,
 ) -> None:
     """Planned, committed and diverged trainings by level and arm, as far as the store tells."""
-    from flows.cli.inspecting import print_status
+    from flows.cli.inspection import print_status
 
     print_status(source, store, set_ or [])
 
@@ -170,7 +170,7 @@ def verify(
     set_: Settings = None,
 ) -> None:
     """Re-read a store: name every object that is damaged, missing, extra, or contradicts another."""
-    from flows.cli.inspecting import print_verified
+    from flows.cli.inspection import print_verified
 
     print_verified(source, store, set_ or [], set_aside)
 
@@ -189,7 +189,7 @@ def query(
     output: Annotated[Path | None, typer.Option(help="Write to this file (needed for parquet on a terminal).")] = None,
 ) -> None:
     """Query the result tables with SQL."""
-    from flows.cli.inspecting import run_query
+    from flows.cli.inspection import run_query
 
     run_query(sql, store, experiment, format, output)
 
@@ -206,7 +206,7 @@ def verdicts(
     set_: Settings = None,
 ) -> None:
     """Which tickets match the dense network, down to which density, and how sure that is."""
-    from flows.cli.analysing import print_verdicts
+    from flows.cli.analysis import print_verdicts
 
     print_verdicts(source, store, set_ or [], arm, margin)
 
@@ -219,7 +219,7 @@ def compare(
     store: StoreOption = STORE,
 ) -> None:
     """Experiments side by side: the dense accuracy, the density down to which each matches, and the deepest level."""
-    from flows.cli.exporting import print_comparison
+    from flows.cli.export import print_comparison
 
     print_comparison(sources, arm, figure, store)
 
@@ -238,7 +238,7 @@ def report(
     set_: Settings = None,
 ) -> None:
     """Write one HTML file: the claim, its verdicts and caveats, the figures, and what was run. Opens offline."""
-    from flows.cli.exporting import write_report
+    from flows.cli.export import write_report
 
     write_report(source, margin, output, figures, format, store, set_ or [])
 
@@ -262,7 +262,7 @@ def export(
     threads: Threads = 1,
 ) -> None:
     """Take a ticket away: masks, initial and trained weights in a file, with a card that says what it is."""
-    from flows.cli.exporting import export_ticket
+    from flows.cli.export import export_ticket
 
     export_ticket(
         source,
@@ -293,7 +293,7 @@ def overlap(
     set_: Settings = None,
 ) -> None:
     """How much masks have in common (Jaccard), against chance; into the table `overlap`."""
-    from flows.cli.analysing import print_overlap
+    from flows.cli.analysis import print_overlap
 
     print_overlap(source, store, set_ or [], between, levels, arms, by_layer)
 
@@ -325,7 +325,7 @@ def connectivity(
     cores: Cores = None,
 ) -> None:
     """Linear mode connectivity: the error barrier between copies of a seed trained in other data orders."""
-    from flows.cli.analysing import print_connectivity
+    from flows.cli.analysis import print_connectivity
 
     print_connectivity(
         source,
@@ -352,7 +352,7 @@ def list_(
     store: StoreOption = STORE,
 ) -> None:
     """List what can be named in an experiment, or the experiments in a store."""
-    from flows.cli.inspecting import print_list
+    from flows.cli.inspection import print_list
 
     print_list(what, store)
 

@@ -5,7 +5,7 @@ from a stream of the seeds in `draw`.
 """
 
 from lth.arms import controls as _controls
-from lth.arms.registry import ARMS, Arm, Draw, Ticket, arm_names, checked, register_arm
+from lth.arms.registry import ARMS, Draw, RegisteredArm, Ticket, arm_names, checked, register_arm
 
-__all__ = ["ARMS", "Arm", "Draw", "Ticket", "arm_names", "checked", "register_arm"]
+__all__ = ["ARMS", "Draw", "RegisteredArm", "Ticket", "arm_names", "checked", "register_arm"]
 del _controls

@@ -44,7 +44,7 @@ ArmFunction = Callable[[Ticket, Draw], Ticket]
 
 
 @dataclass(frozen=True)
-class Arm:
+class RegisteredArm:
     """What is trained at a level: a function of the ticket, and how it is trained.
 
     `random`: there can be several draws of it for a seed. `fresh`: its weights have not been trained, so it is trained
@@ -59,13 +59,13 @@ class Arm:
     whole_budget: bool = False
 
 
-ARMS: Registry[Arm] = Registry("arm")
+ARMS: Registry[RegisteredArm] = Registry("arm")
 
 
 def register_arm(
     name: str, description: str, *, random: bool = True, fresh: bool = False, whole_budget: bool = False
 ) -> Callable[[ArmFunction], ArmFunction]:
-    """Decorator: make an arm known by `name`; see `Arm` for the options.
+    """Decorator: make an arm known by `name`; see `RegisteredArm` for the options.
 
         @register_arm("flipped", "the ticket's mask, its weights with the opposite sign", random=False, fresh=True)
         def flipped(ticket, draw):
@@ -75,7 +75,7 @@ def register_arm(
     """
 
     def register(make: ArmFunction) -> ArmFunction:
-        ARMS.add(name, Arm(make, random, fresh, whole_budget), description, make)
+        ARMS.add(name, RegisteredArm(make, random, fresh, whole_budget), description, make)
         return make
 
     return register

@@ -14,7 +14,7 @@ from lth.errors import DataError
 Loader = TypeVar("Loader", bound=Callable[..., ImageData])
 
 
-class Dataset(NamedTuple):
+class RegisteredDataset(NamedTuple):
     """How a data set is loaded, and what a person reads about it."""
 
     load: Callable[..., ImageData]
@@ -24,7 +24,7 @@ class Dataset(NamedTuple):
     takes_path: bool
 
 
-DATASETS: dict[str, Dataset] = {}
+DATASETS: dict[str, RegisteredDataset] = {}
 
 
 def register_dataset(name: str, description: str, *, takes_path: bool = False) -> Callable[[Loader], Loader]:
@@ -46,7 +46,7 @@ def register_dataset(name: str, description: str, *, takes_path: bool = False) -
         known = DATASETS.get(name)
         if known is not None and _definition(known.load) != _definition(load):
             raise DataError(f"a data set named {name!r} is registered already: choose another name")
-        DATASETS[name] = Dataset(load, description, takes_path)
+        DATASETS[name] = RegisteredDataset(load, description, takes_path)
         return load
 
     return add

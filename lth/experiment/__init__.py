@@ -3,8 +3,8 @@
 from lth.experiment.durations import Duration, to_steps
 from lth.experiment.execution import Execution
 from lth.experiment.identity import canonical_json, digest
+from lth.experiment.load import explain, load_experiment, preset_names, preset_text
 from lth.experiment.pruning import Pruning, Scoring
-from lth.experiment.reading import explain, load_experiment, preset_names, preset_text
 from lth.experiment.rewinding import (
     FineTune,
     NoRewinding,

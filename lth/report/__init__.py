@@ -5,7 +5,7 @@ from lth.report.figures import accuracy_figure, early_stop_figure, save_figure, 
 from lth.report.page import figures_of, report_page
 from lth.report.style import arm_styles
 from lth.report.tables import markdown_table, summary_table
-from lth.report.verdicts import caveats, claim, verdict_markdown, verdict_table
+from lth.report.verdict_texts import caveats, claim, verdict_markdown, verdict_table
 
 __all__ = [
     "accuracy_figure",

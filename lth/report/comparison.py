@@ -13,7 +13,7 @@ from rich.table import Table
 from lth.analysis.summary import summarise
 from lth.analysis.verdicts import matches_down_to
 from lth.errors import LthError
-from lth.report.looks import BARS
+from lth.report.detail_figures import BARS
 from lth.report.style import SPARE, arm_styles, frame, legend, plain_log
 
 if TYPE_CHECKING:

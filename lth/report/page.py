@@ -14,12 +14,12 @@ import yaml
 
 from lth.analysis.summary import ordered_arms, summarise
 from lth.errors import LthError
-from lth.report import looks
+from lth.report import detail_figures
 from lth.report.figures import accuracy_figure, early_stop_figure
 from lth.report.style import arm_label
 from lth.report.svg import to_svg
 from lth.report.tables import table_cells
-from lth.report.verdicts import caption, caveats, claim, others_of, verdict_rows
+from lth.report.verdict_texts import caption, caveats, claim, others_of, verdict_rows
 from lth.seeds import format_seeds
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
         Picture(
             "learning-curves",
             "How the ticket learns at several densities.",
-            lambda: looks.learning_curves_figure(of(results.metrics), levels),
+            lambda: detail_figures.learning_curves_figure(of(results.metrics), levels),
             "SELECT level, step, avg(1 - m.accuracy) AS error, avg(m.loss) AS loss FROM metrics AS m JOIN levels "
             "USING (experiment_id, arm, draw, level, seed) "
             f"WHERE {ours} AND arm = 'ticket' AND split = 'val' AND status = 'ok' GROUP BY ALL ORDER BY ALL",
@@ -141,20 +141,20 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
         Picture(
             "layers",
             "Where in the network weights remain.",
-            lambda: looks.layer_density_figure(of(results.layers)),
+            lambda: detail_figures.layer_density_figure(of(results.layers)),
             "SELECT level, tensor, avg(density) AS density, avg(effective_density) AS effective FROM layers "
             f"WHERE {ours} AND arm = 'ticket' GROUP BY ALL ORDER BY ALL",
         ),
         Picture(
             "cost",
             "Accuracy against the training that it took.",
-            lambda: looks.cost_figure(levels, earlier, _begins(results, ours), _whole_budgets()),
+            lambda: detail_figures.cost_figure(levels, earlier, _begins(results, ours), _whole_budgets()),
             f"SELECT level, arm, avg(steps) AS steps FROM levels WHERE {ours} GROUP BY ALL ORDER BY ALL",
         ),
         Picture(
             "overlap",
             "Whether different seeds find the same weights.",
-            lambda: looks.overlap_figure(of(results.overlap)),
+            lambda: detail_figures.overlap_figure(of(results.overlap)),
             "SELECT level_a AS level, arm_a AS arm, avg(jaccard) AS jaccard, avg(chance) AS chance FROM overlap "
             f"WHERE {ours} AND \"between\" = 'seeds' AND tensor = '' GROUP BY ALL ORDER BY ALL",
             "lth overlap",
@@ -162,7 +162,7 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
         Picture(
             "connectivity",
             "Whether copies trained in other data orders end in the same valley.",
-            lambda: looks.connectivity_figure(of(results.connectivity)),
+            lambda: detail_figures.connectivity_figure(of(results.connectivity)),
             f"SELECT arm, level, step, avg(barrier) AS barrier FROM connectivity WHERE {ours} GROUP BY ALL "
             "ORDER BY ALL",
             "" if transferred else "lth connectivity",
@@ -189,7 +189,7 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
             Picture(
                 "pixels",
                 "Which input pixels the ticket looks at.",
-                lambda: looks.pixels_figure(results.query(query), tensor, shape),
+                lambda: detail_figures.pixels_figure(results.query(query), tensor, shape),
                 query,
             )
         )
@@ -212,18 +212,18 @@ def _initial_values(masks: pa.Table, description: dict[str, Any], level: int) ->
     """The figure for the first five seeds; needs the data set, which says what the network's input is."""
     from lth.data import load_dataset
     from lth.engine import initialise
-    from lth.experiment.reading import build_experiment
+    from lth.experiment.load import build_experiment
     from lth.store import unpack
-    from lth.sweep.setup import DataFacts, setup
+    from lth.sweep.setup import DataFacts, resolve
 
     seeds = sorted(set(masks["seed"].to_pylist()))[:5]
     experiment = build_experiment(description.get("experiment", {}))
     data = load_dataset(experiment.dataset.name, path=experiment.dataset.path)
-    network = setup(experiment, DataFacts.of(data)).network
+    network = resolve(experiment, DataFacts.of(data)).network
     weights = network.layout.views(initialise(network, seeds))
     kept = unpack(masks, seeds)
     density = sum(int(mask.sum()) for mask in kept.values()) / sum(mask.size for mask in kept.values())
-    return looks.initial_values_figure(
+    return detail_figures.initial_values_figure(
         f"{experiment.id}: initial values, level {level}",
         {name: weights[name].numpy() for name in kept},
         kept,

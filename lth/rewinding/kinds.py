@@ -1,4 +1,4 @@
-"""The ways of rewinding, made concrete: to init, to step k, learning-rate rewinding, fine-tuning, none.
+"""The ways of rewinding, made setup: to init, to step k, learning-rate rewinding, fine-tuning, none.
 
 Whatever the way, the data order of a seed is that of its dense training from the same step on, and the optimizer's
 moments start empty, as in the authors' code.

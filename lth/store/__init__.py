@@ -5,7 +5,7 @@ from lth.store.columns import SCHEMA_VERSION
 from lth.store.content import content_hash
 from lth.store.masks import mask_sha256, pack, unpack
 from lth.store.objects import READING, Retries
-from lth.store.reading import Committed
+from lth.store.reader import Committed
 from lth.store.schemas import LEVELS, MASKS, METRICS, RESULT_COLUMNS, conform
 from lth.store.store import Store
 from lth.store.unit import Unit, unit_name_of

@@ -16,7 +16,7 @@ from lth.errors import DamagedObject, StoreError
 from lth.store import parquet
 from lth.store.content import content_hash
 from lth.store.objects import Objects
-from lth.store.reading import READERS
+from lth.store.reader import READERS
 from lth.store.schemas import ANALYSIS_SCHEMAS, ROW_KEYS, conform
 from lth.store.unit import folder
 

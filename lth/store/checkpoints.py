@@ -1,4 +1,4 @@
-"""Tensors as one safetensors object that carries its seal: checkpoints of units, and trainings in progress."""
+"""Tensors as one safetensors object that carries its checksum: checkpoints of units, and trainings in progress."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lth.errors import DamagedObject, StoreError
-from lth.store.seal import UNSEALED, holds, put_seal
+from lth.store.checksum import BLANK, checksum_is_right, put_checksum
 
 if TYPE_CHECKING:
     import torch
@@ -35,7 +35,7 @@ def encode(checkpoint: Mapping[str, torch.Tensor], seeds: Sequence[int]) -> byte
 def decode(data: bytes) -> tuple[dict[str, torch.Tensor], tuple[int, ...]]:
     """The tensors, on the CPU, and the seeds of their leading axis.
 
-    DamagedObject (its text is only the reason) unless the object is as it was sealed.
+    DamagedObject (its text is only the reason) unless the object is as it was written.
     """
     tensors, seeds = _decode(data, "seeds")
     return tensors, tuple(seeds)
@@ -55,8 +55,8 @@ def decode_progress(data: bytes) -> tuple[dict[str, torch.Tensor], str]:
 def _encode(tensors: dict[str, torch.Tensor], metadata: Mapping[str, Any]) -> bytes:
     from safetensors.torch import save
 
-    data = save(tensors, {METADATA: json.dumps({"file_sha256": UNSEALED, **metadata})})
-    return put_seal(data, data.index(UNSEALED.encode()))  # the first: the metadata stand before the tensors
+    data = save(tensors, {METADATA: json.dumps({"file_sha256": BLANK, **metadata})})
+    return put_checksum(data, data.index(BLANK.encode()))  # the first: the metadata stand before the tensors
 
 
 def _decode(data: bytes, entry: str) -> tuple[dict[str, torch.Tensor], Any]:
@@ -66,8 +66,8 @@ def _decode(data: bytes, entry: str) -> tuple[dict[str, torch.Tensor], Any]:
     try:
         header = data[8 : 8 + int.from_bytes(data[:8], "little")]
         metadata = json.loads(json.loads(header)["__metadata__"][METADATA])
-        seal, said = metadata["file_sha256"], metadata[entry]
-        tensors = load(data) if holds(data, seal, data.find(seal.encode())) else None
+        checksum, said = metadata["file_sha256"], metadata[entry]
+        tensors = load(data) if checksum_is_right(data, checksum, data.find(checksum.encode())) else None
     except Exception as error:  # whatever a decoder says of these bytes, they are not what was written
         raise DamagedObject(f"it is no readable checkpoint ({type(error).__name__})") from error
     if tensors is None:

@@ -25,7 +25,7 @@ from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 from lth.errors import StoreError
 from lth.store.content import content_hash
 from lth.store.location import redact
-from lth.store.reading import Committed, Place
+from lth.store.reader import Committed, Place
 from lth.store.remote_files import CONNECT_TIMEOUT, READ_TIMEOUT
 from lth.store.schemas import RESULT_COLUMNS, ROW_KEYS, UNIT_SCHEMAS
 from lth.store.unit import folder, unit_name_of

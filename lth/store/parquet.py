@@ -1,4 +1,5 @@
-"""Tables as the bytes of a Parquet object: zstd, checksums on every page, a seal, and reading that trusts nothing."""
+"""Tables as the bytes of a Parquet object: zstd, a checksum on every page and one of the whole, reading that trusts
+nothing."""
 
 from __future__ import annotations
 
@@ -10,23 +11,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lth.errors import DamagedObject
+from lth.store.checksum import BLANK, checksum_is_right, put_checksum
 from lth.store.columns import SCHEMA_VERSION
+from lth.store.mask_bits import with_decoded_bits, with_encoded_bits
 from lth.store.schemas import ROW_KEYS, SCHEMAS
-from lth.store.seal import UNSEALED, holds, put_seal
-from lth.store.squeezing import squeezed, unsqueezed
 
-SEAL = "file_sha256"
+CHECKSUM = "file_sha256"
 
 
 def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
-    """The Parquet object of a conforming table, with `metadata`, the schema's version and the seal."""
+    """The Parquet object of a conforming table, with `metadata`, the schema's version and the checksum."""
     texts = [field.name for field in table.schema if pa.types.is_string(field.type) and field.name != "sha256"]
-    metadata = {"schema_version": SCHEMA_VERSION, **metadata, SEAL: UNSEALED}
+    metadata = {"schema_version": SCHEMA_VERSION, **metadata, CHECKSUM: BLANK}
     options: dict[str, Any] = {"compression": "zstd", "use_dictionary": texts, "write_page_checksum": True}
     sink = io.BytesIO()
     if "bits" in table.column_names:
         # Without the columns' descriptions, and the least and largest bits: a few seeds' bits are no larger.
-        table = squeezed(table)
+        table = with_encoded_bits(table)
         options |= {"store_schema": False, "write_statistics": list(ROW_KEYS["masks"])}
         with pq.ParquetWriter(sink, table.schema, **options) as writer:
             writer.write_table(table)
@@ -34,21 +35,24 @@ def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
     else:
         pq.write_table(table.replace_schema_metadata(metadata), sink, **options)
     data = sink.getvalue()
-    return put_seal(data, data.rindex(UNSEALED.encode()))  # the last: the metadata stand behind the rows
+    return put_checksum(data, data.rindex(BLANK.encode()))  # the last: the metadata stand behind the rows
 
 
 def decode(data: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
     """The table, with the schema SCHEMAS[kind], and the object's metadata.
 
-    DamagedObject (its text is only the reason) unless the seal holds and the version and columns are those expected.
+    DamagedObject (its text is only the reason) unless the checksum is right and the version and columns are those
+    expected.
     """
     if not data:
         raise DamagedObject("it is empty")
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         metadata = {name.decode(): value.decode() for name, value in (file.metadata.metadata or {}).items()}
-        seal = metadata.get(SEAL, "")
-        table = file.read(use_threads=False) if holds(data, seal, data.rfind(seal.encode())) else None
+        checksum = metadata.get(CHECKSUM, "")
+        table = (
+            file.read(use_threads=False) if checksum_is_right(data, checksum, data.rfind(checksum.encode())) else None
+        )
     except Exception as error:  # whatever a decoder says of these bytes, they are not what was written
         lines = str(error).strip().splitlines() or [""]
         raise DamagedObject(f"it is no readable Parquet ({type(error).__name__}: {lines[0][:160]})") from error
@@ -57,13 +61,13 @@ def decode(data: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
     version = metadata.get("schema_version")
     if version == "1":  # before `levels` had parameters, flops and latency
         table = _with_new_columns(table, SCHEMAS[kind])
-    elif version not in ("2", SCHEMA_VERSION):  # 2: before mask bits were squeezed
+    elif version not in ("2", SCHEMA_VERSION):  # 2: before mask bits were encoded
         raise DamagedObject(f"its schema_version is {version!r}, this program reads {SCHEMA_VERSION!r} and before")
     if not table.schema.equals(SCHEMAS[kind]):
         raise DamagedObject(f"its columns are not those of {kind}")
     if kind == "masks" and version == SCHEMA_VERSION:
         try:
-            table = unsqueezed(table)
+            table = with_decoded_bits(table)
         except ValueError as error:
             raise DamagedObject(str(error)) from error
     return table.replace_schema_metadata(SCHEMAS[kind].metadata), metadata

@@ -14,11 +14,11 @@ import pyarrow as pa
 import yaml
 
 from lth.errors import DamagedObject, LthError, StoreError
-from lth.store import analyses, checkpoints, commits, reading
+from lth.store import analyses, checkpoints, commits, reader
 from lth.store.claims import Claims
 from lth.store.location import parse_location
 from lth.store.objects import Objects, Retries
-from lth.store.reading import Committed
+from lth.store.reader import Committed
 from lth.store.records import decode_levels
 from lth.store.unit import (
     Unit,
@@ -113,7 +113,7 @@ class Store:
 
         A unit whose metrics or masks are missing or of another size than recorded is not committed.
         """
-        return reading.committed(self.objects, experiment_id, without)
+        return reader.committed(self.objects, experiment_id, without)
 
     def quarantine_unit(self, experiment_id: str, unit_name: str) -> list[str]:
         """Moves the unit's objects to `quarantine/…`, `levels` first, so that the unit can be computed anew; returns
@@ -123,12 +123,12 @@ class Store:
     def seeds_of(self, experiment_id: str, unit_name: str) -> tuple[int, ...]:
         """The seeds of a committed unit, in the order of its checkpoint's leading axis; DamagedObject if there is no
         such unit."""
-        return reading.read_record(self.objects, experiment_id, unit_name).seeds
+        return reader.read_record(self.objects, experiment_id, unit_name).seeds
 
     def read_table(self, found: Committed, kind: str) -> tuple[pa.Table, dict[str, str]]:
         """The rows of `metrics` or `masks` of the committed units, each (arm, draw, level, seed) from the unit that
         counts for it, and the damaged objects among them: key -> what is wrong."""
-        return reading.read_table(self.objects, found, kind)
+        return reader.read_table(self.objects, found, kind)
 
     def read_masks(self, experiment_id: str, where: Mapping[int, str]) -> dict[str, np.ndarray]:
         """The masks of seeds of one arm and level, as boolean arrays `[S, *shape]` by tensor, True = kept.
@@ -136,7 +136,7 @@ class Store:
         `where` gives for each seed the unit that holds it; S is in its order. DamagedObject names the object that is
         missing, or that does not match the unit's record or its own checksums.
         """
-        return reading.read_masks(self.objects, experiment_id, where)
+        return reader.read_masks(self.objects, experiment_id, where)
 
     def verify(
         self, experiments: Sequence[str] | None = None, progress: Callable[[int, int], None] = lambda *_: None
@@ -163,7 +163,7 @@ class Store:
     def read_checkpoint(self, experiment_id: str, unit_name: str) -> dict[str, torch.Tensor]:
         """The checkpoint's tensors `[S, …]` on the CPU, S as in `seeds_of`; DamagedObject if it is missing or does not
         match the checksum that it carries."""
-        return reading.read_checkpoint(self.objects, experiment_id, unit_name)
+        return reader.read_checkpoint(self.objects, experiment_id, unit_name)
 
     def has_checkpoint(self, experiment_id: str, unit_name: str) -> bool:
         """Whether a checkpoint lies there; reading it may still show it to be damaged."""
@@ -222,7 +222,7 @@ class Store:
         """The exported ticket of that SHA-256; None if there is none. DamagedObject if it is not what its name says."""
         data = self.objects.read(ticket_key(sha256))
         if data is not None and hashlib.sha256(data).hexdigest() != sha256:
-            raise reading.damaged_object(self.objects, ticket_key(sha256), "its bytes are not those of its name")
+            raise reader.damaged_object(self.objects, ticket_key(sha256), "its bytes are not those of its name")
         return data
 
     # Experiments, sweeps, reports
@@ -266,7 +266,7 @@ class Store:
         name = hashlib.sha256(data).hexdigest()[:8]
         key = sweep_key(experiment_id, name)
         if not self.objects.create(key, data) and self.objects.read(key) != data:
-            raise reading.damaged_object(self.objects, key, "it is not the record that its name says")
+            raise reader.damaged_object(self.objects, key, "it is not the record that its name says")
         return name
 
     def sweeps(self, experiment_id: str) -> list[dict[str, Any]]:
@@ -279,7 +279,7 @@ class Store:
                 try:
                     records.append(json.loads(data))
                 except ValueError as error:
-                    raise reading.damaged_object(self.objects, key, "it is no JSON") from error
+                    raise reader.damaged_object(self.objects, key, "it is no JSON") from error
         return records
 
     def put_report(self, experiment_id: str, name: str, data: bytes) -> str:

@@ -17,7 +17,7 @@ from lth.store import checkpoints, parquet
 from lth.store.content import content_hash
 from lth.store.curated import Curated
 from lth.store.masks import mask_sha256, unpack
-from lth.store.reading import READERS, Place
+from lth.store.reader import READERS, Place
 from lth.store.records import UnitRecord, decode_levels
 from lth.store.schemas import ANALYSIS_SCHEMAS, RESULT_COLUMNS, ROW_KEYS, SCHEMAS
 from lth.store.unit import UNIT_KINDS, experiment_key, folder, is_name, levels_key, unit_key, unit_name_of

@@ -28,30 +28,30 @@ from lth.sweep.stages import blocks
 
 
 def time_a_step(
-    concrete: Setup, experiment: Experiment, data: ImageData, seconds: float = 1.0
+    setup: Setup, experiment: Experiment, data: ImageData, seconds: float = 1.0
 ) -> tuple[float, float, float]:
     """Seconds per seed of one training step, of one validation, and of the last evaluation, on one core of this CPU.
 
     Trains a cohort of the size that a core would for about `seconds`; nothing is kept.
     """
     cpu = torch.device("cpu")
-    count = min(blocks(concrete.network, 4, cpu)[0].stop, 4)
+    count = min(blocks(setup.network, 4, cpu)[0].stop, 4)
     seeds = tuple(range(count))
     with exact_arithmetic(1, "float32"):
         feed = make_feed(data, seeds, experiment.dataset.validation, experiment.dataset.standardise)
-        weights = initialise(concrete.network, seeds)
-        start = Start(weights, initial_buffers(concrete.network, seeds), torch.ones_like(weights, dtype=torch.bool))
-        recipe = replace(concrete.recipe, evaluate_every=10**9, steps=10**9, rewind_step=None)
+        weights = initialise(setup.network, seeds)
+        start = Start(weights, initial_buffers(setup.network, seeds), torch.ones_like(weights, dtype=torch.bool))
+        recipe = replace(setup.recipe, evaluate_every=10**9, steps=10**9, rewind_step=None)
         begun = time.perf_counter()
-        training = CohortTraining(concrete.network, recipe, feed, start)
+        training = CohortTraining(setup.network, recipe, feed, start)
         evaluation = time.perf_counter() - begun
         training.advance(2)
         begun = time.perf_counter()
-        while time.perf_counter() - begun < seconds and training.step < concrete.recipe.steps:
+        while time.perf_counter() - begun < seconds and training.step < setup.recipe.steps:
             training.advance(training.step + 2)
         step = (time.perf_counter() - begun) / max(training.step - 2, 1)
         del training
-        program = choose_program(concrete.network, seeds, cpu, "float32")
+        program = choose_program(setup.network, seeds, cpu, "float32")
         begun = time.perf_counter()
         evaluate(program, weights, start.buffers, feed, "validation")
         evaluation = min(evaluation, time.perf_counter() - begun)
@@ -59,10 +59,10 @@ def time_a_step(
     return step / count, evaluation / count, evaluation / count * whole / experiment.dataset.validation
 
 
-def steps_to_train(concrete: Setup, experiment: Experiment, unit: Unit) -> int:
+def steps_to_train(setup: Setup, experiment: Experiment, unit: Unit) -> int:
     """Optimizer steps of one seed's training in a unit."""
-    recipe = concrete.recipe_of(unit.arm, unit.level, trainings_behind(experiment, unit.level))
-    return recipe.steps - concrete.start_step(unit.arm, unit.level)
+    recipe = setup.recipe_of(unit.arm, unit.level, trainings_behind(experiment, unit.level))
+    return recipe.steps - setup.start_step(unit.arm, unit.level)
 
 
 def entropy(density: float) -> float:
@@ -72,18 +72,17 @@ def entropy(density: float) -> float:
     return -density * math.log2(density) - (1 - density) * math.log2(1 - density)
 
 
-def estimate_storage(concrete: Setup, experiment: Experiment, trainings: int) -> float:
+def estimate_storage(setup: Setup, experiment: Experiment, trainings: int) -> float:
     """Bytes that `trainings` trainings land in the store: curves, masks near their entropy, checkpoints kept."""
-    recipe, levels = concrete.recipe, len(concrete.counts)
+    recipe, levels = setup.recipe, len(setup.counts)
     curve = 2 * (recipe.steps // recipe.evaluate_every + 2) * 14 + 1500
-    full = sum(concrete.counts[0].values())
+    full = sum(setup.counts[0].values())
     masks = (
-        sum(1.1 * entropy(sum(counts.values()) / full) * concrete.weights_total / 8 for counts in concrete.counts)
-        / levels
+        sum(1.1 * entropy(sum(counts.values()) / full) * setup.weights_total / 8 for counts in setup.counts) / levels
     )
     seeds = trainings / (1 + experiment.pruning.levels * len(experiment.draws()))
     kept_levels = sum(read_later(experiment, level) for level in range(experiment.pruning.levels + 1))
     if not keeps_weights(experiment):  # a level's weights go when the next is there
         kept_levels = min(kept_levels, 2)
-    kept = concrete.network.layout.width * 4 * (kept_levels + (recipe.rewind_step is not None))
+    kept = setup.network.layout.width * 4 * (kept_levels + (recipe.rewind_step is not None))
     return trainings * (curve + masks) + seeds * kept

@@ -14,7 +14,7 @@ from lth.engine import Network
 from lth.experiment import Experiment
 from lth.store import Store
 from lth.sweep.planning import Work, keeps_weights
-from lth.sweep.setup import DataFacts, Setup, setup
+from lth.sweep.setup import DataFacts, Setup, resolve
 
 Arrays = dict[str, np.ndarray]
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Job:
 
     @property
     def setup(self) -> Setup:
-        return setup(self.experiment, self.facts)
+        return resolve(self.experiment, self.facts)
 
     @property
     def store(self) -> Store:

@@ -12,7 +12,7 @@ from lth.sweep.handover import Job
 from lth.sweep.planning import Done, Key, done_of, plan, work
 from lth.sweep.record import code_version, record
 from lth.sweep.setup import DataFacts
-from lth.sweep.transferring import found_tickets
+from lth.sweep.transfer import found_tickets
 
 
 def run_here(
@@ -42,9 +42,9 @@ def run_here(
         ticket = trained = pruned = None
         if todo.seeds:
             if unit.arm == "ticket" and unit.level:
-                pruned = stages.prune(job, todo, data).arrays
-            ticket = stages.rewind(job, todo, data, pruned).arrays
-            trained = stages.train(job, todo, ticket, data).arrays
-        finished = stages.evaluate_and_commit(job, todo, ticket, trained, data)
+                pruned = stages.prune_unit(job, todo, data).arrays
+            ticket = stages.rewind_unit(job, todo, data, pruned).arrays
+            trained = stages.train_unit(job, todo, ticket, data).arrays
+        finished = stages.evaluate_unit(job, todo, ticket, trained, data)
         done.update({(unit.arm, unit.draw, unit.level, seed): fact for seed, fact in finished.done.items()})
     return done

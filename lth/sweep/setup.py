@@ -34,7 +34,7 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Setup:
-    """An experiment made concrete for a data set.
+    """An experiment made setup for a data set.
 
     `recipe` is how the dense network and fresh weights are trained, `retraining` how a ticket is. `counts[level]` is
     what remains, by tensor or group: weights, or units where whole units are removed; where tickets are another
@@ -84,7 +84,7 @@ class Setup:
         )
 
 
-def setup(experiment: Experiment, facts: DataFacts) -> Setup:
+def resolve(experiment: Experiment, facts: DataFacts) -> Setup:
     """Resolve durations, network and ladder; raises InvalidExperiment before anything is trained."""
     return _setup(experiment.model_dump_json(), facts)
 

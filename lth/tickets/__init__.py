@@ -1,6 +1,6 @@
 """Tickets to take away: a mask with its weights in a file, where it came from, and what it scores."""
 
-from lth.tickets.collecting import collect
+from lth.tickets.extraction import collect
 from lth.tickets.formats import FORMATS, save
 from lth.tickets.portable import Card, PortableTicket, load_ticket, read_file, read_ticket
 

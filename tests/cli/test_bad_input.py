@@ -106,7 +106,7 @@ def test_a_store_object_that_is_damaged_is_named_and_the_rest_stays_readable(lth
 
 def test_a_ray_cluster_that_does_not_answer_is_named(tmp_path: Path) -> None:
     from lth.errors import LthError
-    from tasks.ray_door import connected
+    from tasks.cluster import connected
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ADDRESS", "127.0.0.1:1")

@@ -18,7 +18,7 @@ from lth.models.registry import MODELS
 from lth.pruning import CRITERIA
 from lth.store import Store
 from lth.sweep.here import run_here
-from lth.sweep.setup import DataFacts, setup
+from lth.sweep.setup import DataFacts, resolve
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
 
@@ -49,8 +49,8 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
 def test_every_setting_is_an_experiment_with_a_ladder(block: str, tmp_path: Path) -> None:
     file = tmp_path / "experiment.yaml"
     file.write_text(block)
-    concrete = setup(load_experiment(str(file)), DataFacts((1, 28, 28), 10, 60_000))
-    assert len(concrete.counts) > 1
+    setup = resolve(load_experiment(str(file)), DataFacts((1, 28, 28), 10, 60_000))
+    assert len(setup.counts) > 1
 
 
 def test_each_of_your_own_takes_less_than_twenty_lines() -> None:

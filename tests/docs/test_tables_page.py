@@ -13,8 +13,8 @@ from lth.experiment import load_experiment
 from lth.results import Results, tables
 from lth.store import Store
 from lth.store.curated import compact
-from lth.sweep.comparing import compare
 from lth.sweep.here import run_here
+from lth.sweep.overlap import compare
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()
 QUERIES = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)

@@ -14,7 +14,7 @@ from lth.experiment import (
     load_experiment,
     preset_names,
 )
-from lth.experiment.reading import field_paths
+from lth.experiment.load import field_paths
 
 SGD = "training.optimizer={kind: sgd, learning_rate: 0.1, momentum: 0.9}"
 STEP = "training.schedule={kind: step, milestones: [100it]}"

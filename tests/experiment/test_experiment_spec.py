@@ -19,7 +19,7 @@ from lth.experiment import (
     load_experiment,
     preset_names,
 )
-from lth.experiment.reading import build_experiment, field_paths
+from lth.experiment.load import build_experiment, field_paths
 
 SGD = "training.optimizer={kind: sgd, learning_rate: 0.1, momentum: 0.9}"
 LATE = "rewinding={kind: step, step: 10it}"

@@ -19,7 +19,7 @@ def two_cores() -> Iterator[None]:
     """One local Ray of two cores for every sweep that does not test how Ray is started."""
     import ray
 
-    from tasks.ray_door import connected
+    from tasks.cluster import connected
 
     with connected(2):
         assert ray.is_initialized()

@@ -15,11 +15,11 @@ from lth.data import load_dataset
 from lth.errors import LthError
 from lth.experiment import Execution, load_experiment
 from lth.store import Store
-from lth.sweep.connecting import Measure, connect, missing
+from lth.sweep.connectivity import Measure, connect, missing
 from lth.sweep.handover import Job
 from lth.sweep.here import run_here
 from lth.sweep.setup import DataFacts
-from tasks.ray_door import Cluster
+from tasks.cluster import Cluster
 
 pytestmark = pytest.mark.usefixtures("two_cores")
 TWO_CORES = Execution(cores=2, cohort_size=2)

@@ -10,11 +10,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from flows.deployed import sweep
+from flows.deployments import sweep
 from flows.form import Advanced, Changes, execution_of, experiment_of, settings_of
 from lth.errors import InvalidExperiment
 from lth.experiment import Execution, load_experiment
-from lth.experiment.reading import preset_names
+from lth.experiment.load import preset_names
 
 SCHEMA: dict[str, Any] = sweep.parameters.model_dump()
 

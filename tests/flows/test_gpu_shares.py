@@ -14,10 +14,10 @@ import torch
 from flows.session import Session
 from lth.data import load_dataset
 from lth.experiment import Execution, load_experiment
+from lth.sweep.cohort_size import bytes_on_gpu
 from lth.sweep.handover import Job
 from lth.sweep.setup import DataFacts
-from lth.sweep.sizing import bytes_on_gpu
-from tasks.ray_door import Share
+from tasks.cluster import Share
 from tasks.stages import Prepared
 
 GB = 10**9

@@ -29,8 +29,8 @@ from lth.experiment import Execution, Experiment, load_experiment
 from lth.store import Store, Unit
 from lth.sweep.here import run_here
 from lth.sweep.record import code_version
-from lth.sweep.transferring import taking_over_experiment
-from tasks.ray_door import Cluster
+from lth.sweep.transfer import taking_over_experiment
+from tasks.cluster import Cluster
 
 TWO_CORES = Execution(cores=2)
 pytestmark = pytest.mark.usefixtures("two_cores")
@@ -140,7 +140,7 @@ def test_ray_learns_no_more_names_from_more_seeds(tmp_path: Path, monkeypatch: p
     }
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="heaps are glibc's")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="arenas are glibc's")
 @pytest.mark.parametrize("limited", [False, True])
 def test_all_threads_share_two_heaps(limited: bool) -> None:
     """Told by glibc itself, of twelve threads that all hold memory; without our limit they have a heap each."""
@@ -367,7 +367,7 @@ def test_arguments_lost_with_a_node_count_as_a_lost_worker() -> None:
     import ray
     from ray.exceptions import ObjectLostError, RayTaskError
 
-    from tasks.ray_door import WorkerLost, result
+    from tasks.cluster import WorkerLost, result
 
     lost = RayTaskError("train", "traceback", ObjectLostError("00" * 14, "", ""))
     with pytest.MonkeyPatch.context() as patch:

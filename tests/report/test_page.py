@@ -16,9 +16,9 @@ from lth.experiment import Experiment, load_experiment
 from lth.report import accuracy_figure, caveats, claim, report_page
 from lth.report.svg import to_svg
 from lth.store import Store
-from lth.sweep.comparing import compare
 from lth.sweep.here import run_here
-from lth.sweep.transferring import taking_over_experiment
+from lth.sweep.overlap import compare
+from lth.sweep.transfer import taking_over_experiment
 
 
 @pytest.fixture(scope="module")

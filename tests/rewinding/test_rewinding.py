@@ -25,7 +25,7 @@ from lth.rewinding import Retraining, resolve_rewinding, stretched
 from lth.store import Store, Unit, unit_name_of
 from lth.sweep import stages
 from lth.sweep.here import run_here
-from lth.sweep.setup import DataFacts, Setup, setup
+from lth.sweep.setup import DataFacts, Setup, resolve
 
 SEEDS = (0, 3)
 WARM_AND_DROPS = "training.schedule={kind: step, warmup: 4it, milestones: [20it, 30it], factor: 0.1}"
@@ -55,7 +55,7 @@ class Training:
 class Sweep:
     experiment: Experiment
     store: Store
-    concrete: Setup
+    setup: Setup
     trainings: dict[tuple[str, int, int], Training]  # arm, draw, level
 
     def rows(self) -> dict[tuple[str, int, int, int], dict[str, object]]:
@@ -106,10 +106,10 @@ def sweep(
         return trained
 
     with monkeypatch.context() as patch:
-        patch.setattr("lth.sweep.stages.training.CohortTraining", Watched)
-        patch.setattr(stages, "train", training)
+        patch.setattr("lth.sweep.stages.train.CohortTraining", Watched)
+        patch.setattr(stages, "train_unit", training)
         run_here(experiment, seeds, store, digits)
-    return Sweep(experiment, store, setup(experiment, DataFacts.of(digits)), watched)
+    return Sweep(experiment, store, resolve(experiment, DataFacts.of(digits)), watched)
 
 
 def assert_starts_from(training: Training, weights: torch.Tensor) -> None:
@@ -121,12 +121,12 @@ def assert_starts_from(training: Training, weights: torch.Tensor) -> None:
 def masks_of(found: Sweep, arm: str, level: int, draw: int = 0, seeds: tuple[int, ...] = SEEDS) -> torch.Tensor:
     where = found.store.committed(found.experiment.id).where
     read = found.store.read_masks(found.experiment.id, {seed: where[arm, draw, level, seed] for seed in seeds})
-    return found.concrete.network.masks({name: torch.from_numpy(mask) for name, mask in read.items()})
+    return found.setup.network.masks({name: torch.from_numpy(mask) for name, mask in read.items()})
 
 
 def test_to_init(digits: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = sweep(digits, tmp_path, monkeypatch, WARM_AND_DROPS, "arms=[ticket]")
-    initial, dense = initialise(found.concrete.network, SEEDS), found.trainings["ticket", 0, 0]
+    initial, dense = initialise(found.setup.network, SEEDS), found.trainings["ticket", 0, 0]
 
     assert torch.equal(dense.start, initial)
     assert dense.rates == pytest.approx([0.00125, 0.0025, 0.00375] + [0.005] * 17 + [0.0005] * 10 + [0.00005] * 10)
@@ -151,10 +151,10 @@ def test_to_step_k(digits: ImageData, tmp_path: Path, monkeypatch: pytest.Monkey
     # The dense training to step 13, once more and by itself.
     feed = make_feed(digits, SEEDS, 200, "channel")
     again = CohortTraining(
-        found.concrete.network,
-        found.concrete.recipe,
+        found.setup.network,
+        found.setup.recipe,
         feed,
-        Start(initialise(found.concrete.network, SEEDS), {}, torch.ones_like(dense.mask)),
+        Start(initialise(found.setup.network, SEEDS), {}, torch.ones_like(dense.mask)),
     ).advance(13)
 
     for level in (1, 2):
@@ -191,8 +191,8 @@ def test_learning_rate_rewinding(digits: ImageData, tmp_path: Path, monkeypatch:
         fresh = found.trainings["reinit", 0, level]
         assert fresh.rates == dense.rates and not torch.equal(fresh.start, parent.end.masked_fill(~fresh.mask, 0.0))
         # The mask is cut from the weights that stay: of each layer the largest.
-        ticket, before = found.trainings["ticket", 0, level], found.concrete.network.layout.views(parent.end.abs())
-        after = found.concrete.network.layout.views(ticket.mask)
+        ticket, before = found.trainings["ticket", 0, level], found.setup.network.layout.views(parent.end.abs())
+        after = found.setup.network.layout.views(ticket.mask)
         for name in (WIDE, OUT):
             for row in range(len(SEEDS)):
                 assert before[name][row][after[name][row]].min() >= before[name][row][~after[name][row]].max()
@@ -213,7 +213,7 @@ def test_fine_tuning(
     found = sweep(
         digits, tmp_path, monkeypatch, schedule, "rewinding={kind: fine_tune}", "arms=[ticket, random_mask, reinit]"
     )
-    recipe = found.concrete.retraining.recipe
+    recipe = found.setup.retraining.recipe
     assert [learning_rate(recipe, step) for step in range(40)] == pytest.approx([last] * 40)
 
     dense = found.trainings["ticket", 0, 0]
@@ -257,7 +257,7 @@ def accuracy(found: Sweep, digits: ImageData, rows: torch.Tensor, position: int)
     train = make_feed(digits, SEEDS, 200, "none").train[position]
     pixels = digits.train_inputs[train].double()
     inputs = ((digits.test_inputs.double() - pixels.mean()) / pixels.std(correction=0)).flatten(1).numpy()
-    views = found.concrete.network.layout.views(rows)
+    views = found.setup.network.layout.views(rows)
     weights = {name: view[position].double().numpy() for name, view in views.items()}
     hidden = np.maximum(inputs @ weights["1.weight"].T + weights["1.bias"], 0)
     logits = hidden @ weights["3.weight"].T + weights["3.bias"]
@@ -341,7 +341,7 @@ def test_the_dense_arm_is_trained_once_for_the_whole_budget(
 ) -> None:
     """As many steps as the dense network and every ticket up to that level together, the schedule stretched."""
     found = sweep(digits, tmp_path, monkeypatch, WARM_AND_DROPS, "arms=[ticket, dense]")
-    rows, initial = found.rows(), initialise(found.concrete.network, SEEDS)
+    rows, initial = found.rows(), initialise(found.setup.network, SEEDS)
 
     for level in (1, 2):
         training = found.trainings["dense", 0, level]

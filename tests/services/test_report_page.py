@@ -13,8 +13,8 @@ from lth.data import load_dataset
 from lth.experiment import load_experiment
 from lth.report import report_page
 from lth.store import Store
-from lth.sweep.comparing import compare
 from lth.sweep.here import run_here
+from lth.sweep.overlap import compare
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(600)]
 

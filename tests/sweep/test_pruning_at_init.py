@@ -16,7 +16,7 @@ from lth.pruning import CRITERIA
 from lth.store import Store, Unit
 from lth.sweep.here import run_here
 from lth.sweep.planning import Done, needs, plan, ready, trainings_behind, work
-from lth.sweep.setup import DataFacts, setup
+from lth.sweep.setup import DataFacts, resolve
 
 SEEDS = (0, 3)
 TENSORS = ("1.weight", "3.weight")  # 64-16-10: 1024 and 160 weights
@@ -93,7 +93,7 @@ def test_one_shot_at_initialisation(criterion: str, digits: ImageData, tmp_path:
 
 def test_magnitude_at_initialisation_keeps_the_largest_initial_weights(digits: ImageData, tmp_path: Path) -> None:
     found = swept(digits, tmp_path, *ONE_SHOT, "pruning.criterion=magnitude", "arms=[ticket]")
-    network = setup(found[0], DataFacts.of(digits)).network
+    network = resolve(found[0], DataFacts.of(digits)).network
     views = network.layout.views(initialise(network, SEEDS).abs())
     initial = torch.cat([views[name].flatten(1) for name in TENSORS], 1)
     for level in (1, 2):
@@ -259,7 +259,7 @@ def test_every_scope_has_the_counts_of_its_ladder(scope: str, schedule: str, dig
         f"pruning.schedule={schedule}",
     )
     experiment, _ = found
-    ladder = setup(experiment, DataFacts.of(digits)).counts
+    ladder = resolve(experiment, DataFacts.of(digits)).counts
 
     for level, expected in ((1, 829), (2, 580)):
         by_hand = LADDERS[scope][level - 1]
@@ -320,7 +320,7 @@ def test_impossible_allocations_are_refused_before_anything_is_trained(digits: I
         ("smart_ratio", 0.02, r"^pruning\.scope 'smart_ratio' fixes 3\.weight at 0\.3, which does not go with 24"),
     ):
         with pytest.raises(InvalidExperiment, match=message):
-            setup(
+            resolve(
                 smoke(*ONE_SHOT, f"pruning.scope={scope}", "pruning.levels=1", f"pruning.densities=[{density}]"),
                 DataFacts.of(digits),
             )

@@ -15,8 +15,8 @@ from lth.errors import LthError
 from lth.experiment import Experiment, load_experiment
 from lth.store import RESULT_COLUMNS, Store, Unit, content_hash
 from lth.sweep.here import run_here
-from lth.sweep.setup import DataFacts, setup
-from lth.sweep.stages import committing, cutting, training
+from lth.sweep.setup import DataFacts, resolve
+from lth.sweep.stages import evaluate, prune, rewind, train
 
 SEEDS = (0, 1, 2)
 
@@ -179,8 +179,8 @@ def test_late_rewinding_starts_from_the_weights_of_step_k_and_trains_on_from_the
     experiment, store = smoke("rewinding={kind: step, step: 15it}", "arms=[ticket, reinit]"), Store(tmp_path)
     run_here(experiment, SEEDS, store, digits)
     saved = store.read_checkpoint(experiment.id, Unit("ticket", 0, 0, SEEDS).name)
-    concrete = setup(experiment, DataFacts.of(digits))
-    initial = initialise(concrete.network, SEEDS)[:, :1024].view(3, 16, 64)
+    setup = resolve(experiment, DataFacts.of(digits))
+    initial = initialise(setup.network, SEEDS)[:, :1024].view(3, 16, 64)
     assert not torch.equal(saved["rewind/1.weight"], initial)
     assert not torch.equal(saved["rewind/1.weight"], saved["trained/1.weight"])
     deepest = store.read_checkpoint(experiment.id, Unit("ticket", 0, 2, SEEDS).name)
@@ -203,10 +203,9 @@ def test_rewinding_to_step_zero_is_rewinding_to_init(digits: ImageData, tmp_path
 
 
 def test_a_diverged_seed_is_recorded_at_every_level_and_the_others_go_on(digits: ImageData, tmp_path: Path) -> None:
-    from lth.sweep.stages import starting, training
 
     experiment, store = smoke(), Store(tmp_path)
-    make_feed = training.make_feed
+    make_feed = train.make_feed
 
     def poisoned(*arguments, **options):  # type: ignore[no-untyped-def]
         feed = make_feed(*arguments, **options)
@@ -216,7 +215,7 @@ def test_a_diverged_seed_is_recorded_at_every_level_and_the_others_go_on(digits:
         return feed
 
     with pytest.MonkeyPatch.context() as patch:
-        for stage in (starting, training):
+        for stage in (rewind, train):
             patch.setattr(stage, "make_feed", poisoned)
         run_here(experiment, SEEDS, store, digits)
     found, clean = rows(store, experiment), Store(tmp_path / "clean")
@@ -269,7 +268,7 @@ def test_a_block_that_a_device_has_no_memory_for_is_halved_until_it_has(
 ) -> None:
     experiment, store = swept
     seeds = sorted({key[3] for key in rows(store, experiment)})
-    sizes, real, scored = [], training.make_feed, cutting.Scored
+    sizes, real, scored = [], train.make_feed, prune.Scored
 
     def scored_on_a_small_device(network, seeds, *rest):  # type: ignore[no-untyped-def]
         sizes.append(len(seeds))
@@ -283,15 +282,15 @@ def test_a_block_that_a_device_has_no_memory_for_is_halved_until_it_has(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(data, seeds, *rest)
 
-    monkeypatch.setattr(training, "make_feed", small_device)
+    monkeypatch.setattr(train, "make_feed", small_device)
     monkeypatch.setattr(
-        committing,
+        evaluate,
         "feed_of",
         lambda job, data, seeds, device: small_device(
             data, seeds, job.experiment.dataset.validation, job.experiment.dataset.standardise, device
         ),
     )
-    monkeypatch.setattr(cutting, "Scored", scored_on_a_small_device)
+    monkeypatch.setattr(prune, "Scored", scored_on_a_small_device)
     again = Store(tmp_path / "small-device")
     run_here(experiment, seeds, again, digits)
     assert len(seeds) > 1 and max(sizes) == len(seeds) and sizes.count(1) >= len(seeds)
@@ -305,6 +304,6 @@ def test_a_seed_that_alone_has_no_memory_is_said_in_one_line(
     def tiny_device(*arguments):  # type: ignore[no-untyped-def]
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(training, "make_feed", tiny_device)
+    monkeypatch.setattr(train, "make_feed", tiny_device)
     with pytest.raises(LthError, match="seed 3 alone needs more memory .* raise gpu_share, or set a smaller"):
         run_here(smoke(), (3, 4), Store(tmp_path / "store"), digits)

@@ -21,8 +21,8 @@ from lth.sweep import stages
 from lth.sweep.handover import Arrays, Job
 from lth.sweep.here import run_here
 from lth.sweep.planning import Work
-from lth.sweep.setup import DataFacts, Setup, setup
-from lth.sweep.stages import training
+from lth.sweep.setup import DataFacts, Setup, resolve
+from lth.sweep.stages import train
 
 SEEDS = (0, 1, 2)
 UNITS = ("pruning.remove=units", "pruning.criterion=l1", "model.arguments.hidden=[32, 16]")
@@ -108,9 +108,9 @@ def test_a_ticket_keeps_the_units_of_the_largest_mean_weight(
     swept: tuple[Experiment, Store], digits: ImageData
 ) -> None:
     experiment, store = swept
-    concrete = setup(experiment, DataFacts.of(digits))
+    setup = resolve(experiment, DataFacts.of(digits))
     dense = store.read_checkpoint(experiment.id, Unit("ticket", 0, 0, SEEDS).name)
-    alive = {level: alive_units(concrete.groups, masks_of(store, experiment, "ticket", level)) for level in (1, 2)}
+    alive = {level: alive_units(setup.groups, masks_of(store, experiment, "ticket", level)) for level in (1, 2)}
     for group, name, count in ((0, "1.weight", 22), (1, "3.weight", 11)):
         means = np.abs(dense[f"trained/{name}"].numpy()).mean(2)
         for seed in range(3):
@@ -121,17 +121,17 @@ def test_a_ticket_keeps_the_units_of_the_largest_mean_weight(
 
 def test_controls_move_whole_units_or_keep_the_tickets(swept: tuple[Experiment, Store], digits: ImageData) -> None:
     experiment, store = swept
-    concrete = setup(experiment, DataFacts.of(digits))
-    shapes = {tensor.name: tensor.shape for tensor in concrete.network.prunable}
+    setup = resolve(experiment, DataFacts.of(digits))
+    shapes = {tensor.name: tensor.shape for tensor in setup.network.prunable}
     found = rows(store, experiment)
     moved = {}
     for level in (1, 2):
         ticket = masks_of(store, experiment, "ticket", level)
         for arm in ("random_mask", "shuffled_mask"):
             masks = masks_of(store, experiment, arm, level)
-            alive = alive_units(concrete.groups, masks)
+            alive = alive_units(setup.groups, masks)
             assert [part.sum(1).tolist() for part in alive] == [[count] * 3 for count in WIDTHS[level]]
-            whole = unit_masks(concrete.groups, alive, shapes)
+            whole = unit_masks(setup.groups, alive, shapes)
             for name, mask in masks.items():
                 assert torch.equal(whole[name], mask)  # nothing but what its units write and read
                 assert not any(torch.equal(mask[seed], ticket[name][seed]) for seed in range(3))
@@ -146,22 +146,22 @@ def test_controls_move_whole_units_or_keep_the_tickets(swept: tuple[Experiment, 
             assert found["dense", level, seed]["steps"] == 40 * (level + 1) and own["steps"] == 40
 
 
-def by_hand(concrete: Setup, counts: list[tuple[int, int]]) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+def by_hand(setup: Setup, counts: list[tuple[int, int]]) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
     """Units alive of each group, and masks of the prunable weights: every seed keeps `counts` of its own."""
     generator = torch.Generator().manual_seed(1)
-    alive = [torch.zeros(len(counts), group.units, dtype=torch.bool) for group in concrete.groups]
+    alive = [torch.zeros(len(counts), group.units, dtype=torch.bool) for group in setup.groups]
     for seed, kept in enumerate(counts):
         for group, count in enumerate(kept):
             alive[group][seed, torch.randperm(alive[group].shape[1], generator=generator)[:count]] = True
-    shapes = {tensor.name: tensor.shape for tensor in concrete.network.prunable}
-    return alive, unit_masks(concrete.groups, alive, shapes)
+    shapes = {tensor.name: tensor.shape for tensor in setup.network.prunable}
+    return alive, unit_masks(setup.groups, alive, shapes)
 
 
-def ticket_of(concrete: Setup, seeds: tuple[int, ...], masks: Mapping[str, torch.Tensor]) -> Arrays:
-    arrays = {"weights": initialise(concrete.network, seeds).numpy()}
+def ticket_of(setup: Setup, seeds: tuple[int, ...], masks: Mapping[str, torch.Tensor]) -> Arrays:
+    arrays = {"weights": initialise(setup.network, seeds).numpy()}
     arrays.update({f"masks/{name}": mask.numpy() for name, mask in masks.items()})
     return arrays | {
-        f"buffers/{name}": buffer.numpy() for name, buffer in initial_buffers(concrete.network, seeds).items()
+        f"buffers/{name}": buffer.numpy() for name, buffer in initial_buffers(setup.network, seeds).items()
     }
 
 
@@ -170,13 +170,13 @@ def test_training_without_units_is_training_with_their_weights_biases_and_moment
     digits: ImageData, settings: tuple[str, ...]
 ) -> None:
     job = job_of(units("model.initialisation=own", *settings), digits)  # its biases begin anywhere but at zero
-    concrete, dataset = job.setup, job.experiment.dataset
-    alive, masks = by_hand(concrete, [(22, 11)] * 3)
-    small = stages.train(job, Work(Unit("ticket", 0, 1, SEEDS), SEEDS, ()), ticket_of(concrete, SEEDS, masks), digits)
+    setup, dataset = job.setup, job.experiment.dataset
+    alive, masks = by_hand(setup, [(22, 11)] * 3)
+    small = stages.train_unit(job, Work(Unit("ticket", 0, 1, SEEDS), SEEDS, ()), ticket_of(setup, SEEDS, masks), digits)
 
     feed = make_feed(digits, SEEDS, dataset.validation, dataset.standardise)
-    start = Start(initialise(concrete.network, SEEDS), {}, concrete.mask_rows(masks))
-    whole = CohortTraining(concrete.network, concrete.retraining.recipe, feed, start).advance().result()
+    start = Start(initialise(setup.network, SEEDS), {}, setup.mask_rows(masks))
+    whole = CohortTraining(setup.network, setup.retraining.recipe, feed, start).advance().result()
     arrays = small.arrays
     assert torch.from_numpy(arrays["early_stop/step"]).equal(whole.early_stop_step)
     for ours, masked in ((arrays["weights"], whole.weights), (arrays["early_stop/weights"], whole.early_stop_weights)):
@@ -184,13 +184,13 @@ def test_training_without_units_is_training_with_their_weights_biases_and_moment
     np.testing.assert_allclose(arrays["curves/validation_loss"].T, whole.curves.validation_loss.numpy(), atol=1e-5)
     assert float((whole.weights - start.weights).abs().max()) > 0.05  # they did train
 
-    trained = concrete.network.layout.views(torch.from_numpy(arrays["weights"]))
+    trained = setup.network.layout.views(torch.from_numpy(arrays["weights"]))
     for name, group in (("1", 0), ("3", 1)):
         gone = ~alive[group]
         assert (trained[f"{name}.weight"][gone] == 0).all() and (trained[f"{name}.bias"][gone] == 0).all()
         assert (trained[f"{name}.bias"][alive[group]] != 0).all()
     assert (trained["5.weight"].transpose(1, 2)[~alive[1]] == 0).all()
-    pruned = ~concrete.mask_rows(masks)
+    pruned = ~setup.mask_rows(masks)
     assert (torch.from_numpy(arrays["weights"])[pruned] == 0).all()
 
 
@@ -200,16 +200,18 @@ def test_seeds_of_unlike_counts_come_back_in_their_own_order_and_to_the_bit(
     seeds, counts = (0, 1, 2, 3, 4), [(20, 9), (12, 12), (25, 4), (20, 9), (12, 12)]
     job = job_of(units(), digits)
     _, masks = by_hand(job.setup, counts)
-    monkeypatch.setattr(training, "CPU_BLOCK_BYTES", 1)  # one seed a block, too
+    monkeypatch.setattr(train, "CPU_BLOCK_BYTES", 1)  # one seed a block, too
     arrays = ticket_of(job.setup, seeds, masks)
     progress: list[int] = []
-    together = stages.train(job, Work(Unit("ticket", 0, 1, seeds), seeds, ()), arrays, digits, progress.append).arrays
+    together = stages.train_unit(
+        job, Work(Unit("ticket", 0, 1, seeds), seeds, ()), arrays, digits, progress.append
+    ).arrays
     monkeypatch.undo()
-    again = stages.train(job, Work(Unit("ticket", 0, 1, seeds), seeds, ()), arrays, digits).arrays
+    again = stages.train_unit(job, Work(Unit("ticket", 0, 1, seeds), seeds, ()), arrays, digits).arrays
     assert sum(progress) == 5 * 40
     for row, seed in enumerate(seeds):
         own = {name: array[row : row + 1] for name, array in arrays.items()}
-        alone = stages.train(job, Work(Unit("ticket", 0, 1, (seed,)), (seed,), ()), own, digits).arrays
+        alone = stages.train_unit(job, Work(Unit("ticket", 0, 1, (seed,)), (seed,), ()), own, digits).arrays
         for name in set(alone) - {"steps", "seconds"}:
             assert np.array_equal(alone[name][0], together[name][row], equal_nan=True), (name, seed)
             assert np.array_equal(alone[name][0], again[name][row], equal_nan=True), (name, seed)
@@ -226,7 +228,7 @@ def test_in_global_scope_a_seed_keeps_units_of_its_own_layers_and_is_the_same_al
     run_here(experiment, SEEDS, together, digits)
     run_here(experiment, SEEDS, alone, digits, cohort_size=1)
     assert rows(together, experiment) == rows(alone, experiment)
-    groups = setup(experiment, DataFacts.of(digits)).groups
+    groups = resolve(experiment, DataFacts.of(digits)).groups
     alive = alive_units(groups, masks_of(together, experiment, "ticket", 1))
     counts = torch.stack([part.sum(1) for part in alive], 1)
     assert counts.sum(1).tolist() == [96 - 29] * 3  # 30% of 96 units is 28.8
@@ -244,14 +246,12 @@ def test_units_are_removed_from_the_weights_that_the_ticket_is_rewound_to(
 ) -> None:
     experiment, store = units(f"rewinding={rewinding}", "arms=[ticket, reinit]", "pruning.levels=1"), Store(tmp_path)
     run_here(experiment, SEEDS, store, digits)
-    concrete, dataset = setup(experiment, DataFacts.of(digits)), experiment.dataset
+    setup, dataset = resolve(experiment, DataFacts.of(digits)), experiment.dataset
     saved = store.read_checkpoint(experiment.id, Unit("ticket", 0, 0, SEEDS).name)
-    weights = concrete.network.layout.rows(
-        {slot.name: saved[source + slot.name] for slot in concrete.network.layout.slots}
-    )
-    weights *= concrete.mask_rows(masks_of(store, experiment, "ticket", 1))
+    weights = setup.network.layout.rows({slot.name: saved[source + slot.name] for slot in setup.network.layout.slots})
+    weights *= setup.mask_rows(masks_of(store, experiment, "ticket", 1))
     feed = make_feed(digits, SEEDS, dataset.validation, dataset.standardise)
-    loss, _ = evaluate(choose_program(concrete.network, SEEDS, feed.device, "float32"), weights, {}, feed, "validation")
+    loss, _ = evaluate(choose_program(setup.network, SEEDS, feed.device, "float32"), weights, {}, feed, "validation")
     curve = lth.results.open(store.url).query(
         "SELECT step, loss FROM metrics WHERE level = 1 AND arm = 'ticket' AND split = 'val' ORDER BY step, seed"
     )
@@ -288,7 +288,7 @@ def test_a_convolutional_ticket_is_the_smaller_network_that_it_says_it_is(
     )
     store, seeds = Store(tmp_path), (0, 1)
     run_here(experiment, seeds, store, images)
-    concrete, found = setup(experiment, DataFacts.of(images)), rows(store, experiment)
+    setup, found = resolve(experiment, DataFacts.of(images)), rows(store, experiment)
     masks = masks_of(store, experiment, "ticket", 2, seeds)
     trained = store.read_checkpoint(experiment.id, Unit("ticket", 0, 2, seeds).name)
     buffers = {
@@ -296,18 +296,18 @@ def test_a_convolutional_ticket_is_the_smaller_network_that_it_says_it_is(
         for name, tensor in trained.items()
         if name.startswith("trained/buffers/")
     }
-    weights = concrete.network.layout.rows(
-        {slot.name: trained[f"trained/{slot.name}"] for slot in concrete.network.layout.slots}
+    weights = setup.network.layout.rows(
+        {slot.name: trained[f"trained/{slot.name}"] for slot in setup.network.layout.slots}
     )
     feed = make_feed(images, seeds, 40, "channel")
     standard = (images.test_inputs.float() - feed.mean) * feed.scale
-    alive = alive_units(concrete.groups, masks)
+    alive = alive_units(setup.groups, masks)
     for row, seed in enumerate(seeds):
-        small = SmallCohort(concrete.network, concrete.groups, [part[row : row + 1] for part in alive])
+        small = SmallCohort(setup.network, setup.groups, [part[row : row + 1] for part in alive])
         size = measure(small.network.module, images.input_shape, repeats=1)
         said = found["ticket", 2, seed]
         assert (said["parameters"], said["flops"]) == (size.parameters, size.flops)
-        assert size.parameters < sum(slot.size for slot in concrete.network.layout.slots)
+        assert size.parameters < sum(slot.size for slot in setup.network.layout.slots)
         rows_, small_buffers = small.cut(
             weights[row : row + 1], {name: buffer[row : row + 1] for name, buffer in buffers.items()}
         )
@@ -349,7 +349,7 @@ def test_what_cannot_be_removed_is_refused_in_one_line_before_anything_trains(
     named = UNITS[:2] if any("model" in setting for setting in settings) else UNITS
     experiment, store = load_experiment("smoke", (*named, *settings)), Store(tmp_path)
     with pytest.raises(InvalidExperiment, match=message) as refused:
-        setup(experiment, DataFacts.of(digits))
+        resolve(experiment, DataFacts.of(digits))
     assert "\n" not in str(refused.value)
     with pytest.raises(InvalidExperiment, match=message):
         run_here(experiment, (0,), store, digits)

@@ -6,9 +6,9 @@ time went.
 """
 
 from lth.sweep.stages.clock import Clock, Stage
-from lth.sweep.stages.committing import Committed, evaluate_and_commit
-from lth.sweep.stages.cutting import prune
-from lth.sweep.stages.starting import rewind
-from lth.sweep.stages.training import blocks, train
+from lth.sweep.stages.evaluate import Evaluated, evaluate_unit
+from lth.sweep.stages.prune import prune_unit
+from lth.sweep.stages.rewind import rewind_unit
+from lth.sweep.stages.train import blocks, train_unit
 
-__all__ = ["Clock", "Committed", "Stage", "blocks", "evaluate_and_commit", "prune", "rewind", "train"]
+__all__ = ["Clock", "Evaluated", "Stage", "blocks", "evaluate_unit", "prune_unit", "rewind_unit", "train_unit"]

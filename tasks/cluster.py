@@ -143,7 +143,7 @@ _gpu_body = ray.remote(num_returns=2, max_calls=1)(_body)
 @ray.remote
 def _warm() -> None:
     """Most of a worker's start is importing torch; the pause lets every slot take one of these."""
-    import tasks.bodies  # noqa: F401
+    import tasks.remote  # noqa: F401
 
     time.sleep(0.2)
 

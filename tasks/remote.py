@@ -15,12 +15,12 @@ import torch
 from lth.data import ImageData, load_dataset
 from lth.errors import LthError
 from lth.registry import import_module
-from lth.sweep import connecting, stages
-from lth.sweep.connecting import Connection, Measure
+from lth.sweep import connectivity, stages
+from lth.sweep.connectivity import Connection, Measure
 from lth.sweep.handover import Arrays, Job
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
-from tasks.ray_door import StepReporter
+from tasks.cluster import StepReporter
 
 Report = dict[str, float]
 
@@ -66,32 +66,32 @@ def _gpu_memory() -> int:
 
 def prune(job: Job, work: Work, loaded: Loaded) -> tuple[Report, Arrays]:
     """Masks from the trained weights of the level before."""
-    return _pair(stages.prune(job, work, loaded.images()))
+    return _pair(stages.prune_unit(job, work, loaded.images()))
 
 
 def rewind(job: Job, work: Work, loaded: Loaded, pruned: Arrays | None) -> tuple[Report, Arrays]:
     """Masks and starting weights of the unit's arm."""
-    return _pair(stages.rewind(job, work, loaded.images(), pruned))
+    return _pair(stages.rewind_unit(job, work, loaded.images(), pruned))
 
 
 def train(job: Job, work: Work, ticket: Arrays, loaded: Loaded, counter: Any) -> tuple[Report, Arrays]:
     """Train the cohort, telling the counter as it goes."""
     reporter = StepReporter(counter)
-    stage = stages.train(job, work, ticket, loaded.images(), reporter)
+    stage = stages.train_unit(job, work, ticket, loaded.images(), reporter)
     reporter.flush()
     return _pair(stage)
 
 
 def evaluate(
     job: Job, work: Work, ticket: Arrays | None, trained: Arrays | None, loaded: Loaded
-) -> tuple[stages.Committed, None]:
+) -> tuple[stages.Evaluated, None]:
     """Evaluate on the test set and commit the unit."""
-    return stages.evaluate_and_commit(job, work, ticket, trained, loaded.images()), None
+    return stages.evaluate_unit(job, work, ticket, trained, loaded.images()), None
 
 
 def connect(job: Job, connection: Connection, measure: Measure, loaded: Loaded) -> tuple[int, None]:
     """Measure the connectivity of one piece of work into the store; how many rows it made."""
-    rows = connecting.connect(job, connection, measure, loaded.images())
+    rows = connectivity.connect(job, connection, measure, loaded.images())
     job.store.put_analysis("connectivity", job.experiment.id, rows)
     return rows.num_rows, None
 

@@ -205,7 +205,7 @@ def load_experiment(
     """The experiment called `source`: a preset's name, or the path of a YAML file.
 
     A file may begin from a preset (`preset: lenet-mnist`) and state only what differs. With `taking_over` its data and
-    training are for tickets that were found elsewhere (see `lth.sweep.transferring`). `settings` are `key=value` texts
+    training are for tickets that were found elsewhere (see `lth.sweep.transfer`). `settings` are `key=value` texts
     applied last. Raises InvalidExperiment with one line.
     """
     content, said = _content(source)

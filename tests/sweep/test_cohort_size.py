@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lth.sweep.sizing import MOST_SHARES, bytes_on_gpu, choose_cohort_size, shares_of_gpu
+from lth.sweep.cohort_size import MOST_SHARES, bytes_on_gpu, choose_cohort_size, shares_of_gpu
 
 GB = 10**9
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from lth.errors import LthError
-from lth.report import looks
+from lth.report import detail_figures
 from lth.store import Unit, pack
 
 ID = "toy-0123456789"
@@ -46,13 +46,13 @@ def test_learning_curves_are_means_over_seeds() -> None:
     wild = [{**row, "seed": 2, "loss": 1e21, "accuracy": 0.1} for row in rows if row["seed"] == 1]
     trained += [{"arm": "ticket", "draw": 0, "level": level, "seed": 2, "status": "diverged"} for level in range(10)]
     levels = pa.Table.from_pylist(trained)
-    figure = looks.learning_curves_figure(pa.Table.from_pylist(rows + wild), levels)
+    figure = detail_figures.learning_curves_figure(pa.Table.from_pylist(rows + wild), levels)
     error, loss = lines(figure, 0), lines(figure, 1)
     assert len(error) == 7 and next(iter(error)) == "100%" and list(error)[-1] == "0.195%"  # 1 / 2^9: the deepest
     assert error["100%"].tolist() == pytest.approx(np.array([[0, 9], [10, 9]]))
     assert loss["100%"][:, 1] == pytest.approx([1.5, 0.5 + 1 / 11])
     with pytest.raises(LthError, match="no validation curves of 'reinit'"):
-        looks.learning_curves_figure(pa.Table.from_pylist(rows), levels, "reinit")
+        detail_figures.learning_curves_figure(pa.Table.from_pylist(rows), levels, "reinit")
 
 
 def test_layers_show_what_remains_and_what_is_effective() -> None:
@@ -71,7 +71,7 @@ def test_layers_show_what_remains_and_what_is_effective() -> None:
         for level in range(3)
         for tensor, density in (("a", 0.8), ("b", 0.6))
     ]
-    figure = looks.layer_density_figure(pa.Table.from_pylist(rows))
+    figure = detail_figures.layer_density_figure(pa.Table.from_pylist(rows))
     drawn = lines(figure)
     assert drawn["a"][:, 1] == pytest.approx([100, 80, 64]) and drawn["b"][:, 1] == pytest.approx([100, 60, 36])
     thin = [line for line in figure.axes[0].lines if line.get_linewidth() == 0.7]
@@ -84,17 +84,17 @@ def test_pixels_count_the_weights_that_read_them() -> None:
     mask[1, 0, :] = True
     tensors = {"first.weight": mask, "last.weight": np.ones((2, 2, 3), dtype=bool)}
     masks = pack(tensors, ID, Unit("ticket", 0, 1, (0, 1)))
-    figure = looks.pixels_figure(masks, "first.weight", (1, 2, 2))
+    figure = detail_figures.pixels_figure(masks, "first.weight", (1, 2, 2))
     image = figure.axes[0].images[0].get_array()
     # Pixel 0: 3 of 3 and 1 of 3; the others 0 of 3 and 1 of 3; means over the seeds.
     np.testing.assert_allclose(image, 100 * np.array([[4 / 6, 1 / 6], [1 / 6, 1 / 6]]))
     with pytest.raises(LthError, match="no dense layer on an image of 5 values"):
-        looks.pixels_figure(masks, "first.weight", (1, 1, 5))
+        detail_figures.pixels_figure(masks, "first.weight", (1, 1, 5))
 
 
 def test_initial_values_are_split_by_the_mask() -> None:
     values = np.array([[[-1.0, -0.5, 0.5, 1.0]]])
-    figure = looks.initial_values_figure("toy", {"w": values}, {"w": np.abs(values) > 0.7}, "n = 1")
+    figure = detail_figures.initial_values_figure("toy", {"w": values}, {"w": np.abs(values) > 0.7}, "n = 1")
     kept, pruned = (patch.get_data().values for patch in figure.axes[0].patches)
     assert kept[0] > 0 and kept[-1] > 0 and kept[1:-1].sum() == 0 and pruned[[0, -1]].sum() == 0 and pruned.sum() > 0
 
@@ -114,7 +114,7 @@ def test_overlap_stands_beside_chance() -> None:
         for pair in (0, 1)
         for tensor in ("", "w")
     ]
-    figure = looks.overlap_figure(pa.Table.from_pylist(rows))
+    figure = detail_figures.overlap_figure(pa.Table.from_pylist(rows))
     assert lines(figure)["ticket"].tolist() == pytest.approx(np.array([[1, 0.55], [2, 0.55]]))
     thin = [line for line in figure.axes[0].lines if line.get_linewidth() == 0.7]
     assert thin[0].get_ydata() == pytest.approx([0.3, 0.3])
@@ -136,12 +136,12 @@ def test_barriers_are_means_over_pairs_then_seeds() -> None:
         for step in (0, 100)
         for pair in (0, 1, 2)
     ]
-    figure = looks.connectivity_figure(pa.Table.from_pylist(rows))
+    figure = detail_figures.connectivity_figure(pa.Table.from_pylist(rows))
     (container,) = figure.axes[0].containers
     assert container.get_label() == "dense"
     assert container.lines[0].get_xydata().tolist() == pytest.approx(np.array([[0, 22], [100, 3]]))
     with pytest.raises(LthError, match="run lth connectivity"):
-        looks.connectivity_figure(pa.Table.from_pylist(rows).slice(0, 0))
+        detail_figures.connectivity_figure(pa.Table.from_pylist(rows).slice(0, 0))
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_barriers_are_means_over_pairs_then_seeds() -> None:
 def test_cost_counts_the_trainings_before(sweep, earlier, costs: list[int]) -> None:
     table = sweep({"ticket": [0.975, 0.976, 0.978], "reinit": [None, 0.97, 0.96]})
     table = table.append_column("steps", pa.array([100] * table.num_rows))
-    figure = looks.cost_figure(table, earlier)
+    figure = detail_figures.cost_figure(table, earlier)
     drawn = {container.get_label(): container.lines[0].get_xdata().tolist() for container in figure.axes[0].containers}
     assert drawn == {"ticket": costs, "reinit": costs[1:]}
 
@@ -166,6 +166,6 @@ def test_cost_of_late_rewinding_and_of_a_whole_budget(sweep) -> None:
     budgets = {("dense", 1): 170, ("dense", 2): 240}
     places = zip(table["arm"].to_pylist(), table["level"].to_pylist(), strict=True)
     table = table.append_column("steps", pa.array([budgets.get(place, 100) for place in places]))
-    figure = looks.cost_figure(table, range, {("ticket", 1): 30, ("ticket", 2): 30}, {"dense"})
+    figure = detail_figures.cost_figure(table, range, {("ticket", 1): 30, ("ticket", 2): 30}, {"dense"})
     drawn = {container.get_label(): container.lines[0].get_xdata().tolist() for container in figure.axes[0].containers}
     assert drawn == {"ticket": [100, 170, 240], "dense, same budget": [170, 240]}

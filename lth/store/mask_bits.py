@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow as pa
 
 PACKED, GAPS = b"\x00", b"\x01"
-"""The first byte of a squeezed row: what follows it."""
+"""The first byte of a encoded row: what follows it."""
 
 SPARSE = 0.18
 """Below this density gaps are shorter than packed bits (found by trying; see benchmarks/masks.py)."""
 
 
-def squeeze(bits: bytes, kept: int, total: int) -> bytes:
+def encode_bits(bits: bytes, kept: int, total: int) -> bytes:
     """Packed bits (lowest first) of `total` weights, `kept` of them set, as they are stored."""
     if not total or kept >= SPARSE * total:
         return PACKED + bits
@@ -25,12 +25,12 @@ def squeeze(bits: bytes, kept: int, total: int) -> bytes:
     gaps = np.diff(positions, prepend=-1) - 1
     # A gap of 255 or more is as many bytes of 255 as it holds, and the rest.
     ends = np.cumsum(gaps // 255 + 1) - 1
-    squeezed = np.full(int(ends[-1]) + 1 if len(ends) else 0, 255, np.uint8)
-    squeezed[ends] = gaps % 255
-    return GAPS + squeezed.tobytes()
+    encoded = np.full(int(ends[-1]) + 1 if len(ends) else 0, 255, np.uint8)
+    encoded[ends] = gaps % 255
+    return GAPS + encoded.tobytes()
 
 
-def unsqueeze(stored: bytes, total: int) -> bytes:
+def decode_bits(stored: bytes, total: int) -> bytes:
     """The packed bits of `total` weights. Raises ValueError if `stored` cannot be of so many."""
     how, content = stored[:1], stored[1:]
     if how == PACKED:
@@ -47,16 +47,16 @@ def unsqueeze(stored: bytes, total: int) -> bytes:
     return np.packbits(flat, bitorder="little").tobytes()
 
 
-def squeezed(masks: pa.Table) -> pa.Table:
+def with_encoded_bits(masks: pa.Table) -> pa.Table:
     """Rows of MASKS with their bits as they are stored."""
     columns = (masks[name].to_pylist() for name in ("bits", "remaining", "total"))
-    return _with_bits(masks, [squeeze(*row) for row in zip(*columns, strict=True)])
+    return _with_bits(masks, [encode_bits(*row) for row in zip(*columns, strict=True)])
 
 
-def unsqueezed(masks: pa.Table) -> pa.Table:
-    """The inverse of `squeezed`; raises ValueError for bits that are none."""
+def with_decoded_bits(masks: pa.Table) -> pa.Table:
+    """The inverse of `with_encoded_bits`; raises ValueError for bits that are none."""
     columns = (masks[name].to_pylist() for name in ("bits", "total"))
-    return _with_bits(masks, [unsqueeze(*row) for row in zip(*columns, strict=True)])
+    return _with_bits(masks, [decode_bits(*row) for row in zip(*columns, strict=True)])
 
 
 def _with_bits(masks: pa.Table, bits: list[bytes]) -> pa.Table:

@@ -12,18 +12,18 @@ import torch
 from lth.data import ImageData
 from lth.engine import CohortTraining, Network, Start, Trained, choose_device, exact_arithmetic, make_feed
 from lth.structured import SmallCohort, alive_units, same_counts
+from lth.sweep.checkpointing import Saves
 from lth.sweep.handover import Arrays, Job, named
 from lth.sweep.planning import Work, trainings_behind
-from lth.sweep.saving import Saves
 from lth.sweep.stages.clock import Clock, Stage
-from lth.sweep.stages.memory import in_memory
+from lth.sweep.stages.gpu_memory import in_memory
 
 # Bytes of one block's weights, gradient, moments and mask: what a core keeps close. A cohort on a CPU trains block
 # after block; results do not depend on it.
 CPU_BLOCK_BYTES = 11 * 2**20
 
 
-def train(
+def train_unit(
     job: Job, work: Work, ticket: Arrays, data: ImageData, on_progress: Callable[[int], None] | None = None
 ) -> Stage:
     """Train the unit's cohort from its ticket; `on_progress` is given the seed-steps done since its last call.
@@ -31,9 +31,9 @@ def train(
     Goes on from where it was saved, if it was. Where a GPU has no memory for a block of seeds, the block is halved.
     LthError if one seed alone does not fit.
     """
-    unit, concrete = work.unit, job.setup
-    recipe = concrete.recipe_of(unit.arm, unit.level, trainings_behind(job.experiment, unit.level))
-    start_step = concrete.start_step(unit.arm, unit.level)
+    unit, setup = work.unit, job.setup
+    recipe = setup.recipe_of(unit.arm, unit.level, trainings_behind(job.experiment, unit.level))
+    start_step = setup.start_step(unit.arm, unit.level)
     device = choose_device(job.device, recipe.precision)
     clock, parts, seconds, order = Clock(), [], [], []
     saves = Saves(job, unit, len(work.seeds), recipe.steps - start_step, device)

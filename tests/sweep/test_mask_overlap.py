@@ -13,9 +13,9 @@ from lth.data import load_dataset
 from lth.errors import LthError
 from lth.experiment import Experiment, load_experiment
 from lth.store import Store
-from lth.sweep import comparing
-from lth.sweep.comparing import Between, compare
+from lth.sweep import overlap
 from lth.sweep.here import run_here
+from lth.sweep.overlap import Between, compare
 
 SEEDS = (0, 1, 2)
 TENSORS = ("1.weight", "3.weight", "")  # the last: the whole network
@@ -114,7 +114,7 @@ def test_blocks_of_seeds_give_the_same_rows(swept: tuple[Experiment, Store], mon
     for between in ("seeds", "arms", "levels"):
         whole = compare(store, experiment.id, between)
         for size in (1, 2):
-            monkeypatch.setattr(comparing, "WEIGHTS_AT_ONCE", size * weights)
+            monkeypatch.setattr(overlap, "WEIGHTS_AT_ONCE", size * weights)
             parts = compare(store, experiment.id, between)
             order = [(name, "ascending") for name in whole.column_names]
             assert parts.sort_by(order) == whole.sort_by(order)

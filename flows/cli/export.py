@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 from rich.console import Console
 
-from flows.cli.inspecting import id_in
+from flows.cli.inspection import id_in
 from lth.errors import LthError
 from lth.experiment import Execution
 from lth.store import READING, Store

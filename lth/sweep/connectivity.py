@@ -29,8 +29,8 @@ from lth.store import Unit
 from lth.store.schemas import CONNECTIVITY
 from lth.sweep.handover import Job
 from lth.sweep.planning import Done, Key, Work, done_of, trainings_behind
-from lth.sweep.stages.starting import feed_of, masks_of
-from lth.sweep.stages.training import blocks
+from lth.sweep.stages.rewind import feed_of, masks_of
+from lth.sweep.stages.train import blocks
 
 
 @dataclass(frozen=True)
@@ -153,11 +153,11 @@ def connect(job: Job, connection: Connection, measure: Measure, data: ImageData)
     The weights of step k of the dense training, made into what the arm trains at the level, are trained to the end
     once per copy, each with a data order and augmentation of its own; every pair of copies makes a path.
     """
-    concrete, unit = job.setup, connection.unit
-    device = choose_device(job.device, concrete.recipe.precision)
+    setup, unit = job.setup, connection.unit
+    device = choose_device(job.device, setup.recipe.precision)
     tables = []
-    with exact_arithmetic(job.threads, concrete.recipe.precision):
-        for block in blocks(concrete.network, len(unit.seeds), device):
+    with exact_arithmetic(job.threads, setup.recipe.precision):
+        for block in blocks(setup.network, len(unit.seeds), device):
             some = Unit(unit.arm, unit.draw, unit.level, unit.seeds[block])
             tables += _connected(job, some, connection, measure, data, device)
     return pa.concat_tables(tables)
@@ -166,7 +166,7 @@ def connect(job: Job, connection: Connection, measure: Measure, data: ImageData)
 def _connected(
     job: Job, unit: Unit, connection: Connection, measure: Measure, data: ImageData, device: torch.device
 ) -> list[pa.Table]:
-    concrete, network = job.setup, job.setup.network
+    setup, network = job.setup, job.setup.network
     feed = feed_of(job, data, unit.seeds, device)
     masks = masks_of(
         job,
@@ -174,16 +174,16 @@ def _connected(
         {seed: connection.masks_from[seed] for seed in unit.seeds} if unit.level else {},
     )
     # As fresh weights are trained, whatever the rewinding: the recipe of level 0.
-    recipe = concrete.recipe_of(unit.arm, 0, trainings_behind(job.experiment, unit.level))
+    recipe = setup.recipe_of(unit.arm, 0, trainings_behind(job.experiment, unit.level))
     recipe = replace(recipe, evaluate_every=10**9, rewind_step=None, movement=False)
     weights, buffers = initialise(network, unit.seeds), initial_buffers(network, unit.seeds)
     if connection.step:
         whole = Start(weights, buffers, torch.ones_like(weights, dtype=torch.bool))
         dense = CohortTraining(network, recipe, feed, whole).advance(until=connection.step)
         weights, buffers = dense.weights.cpu(), {name: buffer.cpu() for name, buffer in dense.buffers.items()}
-    draw = Draw(network, unit.seeds, unit.level, unit.draw, concrete.groups)
+    draw = Draw(network, unit.seeds, unit.level, unit.draw, setup.groups)
     ticket = checked(unit.arm, ARMS[unit.arm].make(Ticket(masks, weights, buffers), draw), draw)
-    start = Start(ticket.weights, ticket.buffers, concrete.mask_rows(ticket.masks), connection.step)
+    start = Start(ticket.weights, ticket.buffers, setup.mask_rows(ticket.masks), connection.step)
     copies: dict[int, Copy] = {}
     lost: dict[int, torch.Tensor] = {}
     for number in range(1, measure.copies + 1):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lth.errors import DamagedObject
 from lth.store import Store, Unit, pack, parquet
-from lth.store.squeezing import GAPS, PACKED, squeeze, unsqueeze
+from lth.store.mask_bits import GAPS, PACKED, decode_bits, encode_bits
 from lth.store.unit import masks_key
 
 from .cohorts import EXPERIMENT, tables
@@ -27,23 +27,23 @@ def test_by_hand() -> None:
     flat = np.zeros(1000, dtype=bool)
     flat[[0, 3, 4, 259, 260 + 255, 999]] = True
     # Gaps 0, 2, 0, 254; then 255, which is 255 and 0; then 483, which is 255 and 228.
-    assert squeeze(packed(flat), 6, 1000) == GAPS + bytes([0, 2, 0, 254, 255, 0, 255, 228])
-    assert unsqueeze(GAPS + bytes([0, 2, 0, 254, 255, 0, 255, 228]), 1000) == packed(flat)
+    assert encode_bits(packed(flat), 6, 1000) == GAPS + bytes([0, 2, 0, 254, 255, 0, 255, 228])
+    assert decode_bits(GAPS + bytes([0, 2, 0, 254, 255, 0, 255, 228]), 1000) == packed(flat)
     half = np.arange(16) % 2 == 0
-    assert squeeze(packed(half), 8, 16) == PACKED + packed(half)
+    assert encode_bits(packed(half), 8, 16) == PACKED + packed(half)
 
 
 @given(st.integers(0, 3000), st.floats(0, 1), st.integers(0, 2**32 - 1))
 def test_nothing_is_lost(total: int, density: float, seed: int) -> None:
     flat = np.random.default_rng(seed).random(total) < density
-    stored = squeeze(packed(flat), int(flat.sum()), total)
-    assert unsqueeze(stored, total) == packed(flat)
+    stored = encode_bits(packed(flat), int(flat.sum()), total)
+    assert decode_bits(stored, total) == packed(flat)
 
 
 @given(st.binary(max_size=40), st.integers(0, 200))
 def test_other_bytes_are_refused_or_make_a_mask(stored: bytes, total: int) -> None:
     try:
-        found = unsqueeze(GAPS + stored, total)
+        found = decode_bits(GAPS + stored, total)
     except ValueError:
         return
     assert len(found) == -(-total // 8)
@@ -65,10 +65,10 @@ def test_a_lenet_ladder_costs_little_more_than_its_entropy(level: int) -> None:
 def written_plainly(masks: pa.Table, version: str) -> bytes:
     """An object whose bits are as they stand."""
     sink = io.BytesIO()
-    plain = masks.replace_schema_metadata({"schema_version": version, parquet.SEAL: parquet.UNSEALED})
+    plain = masks.replace_schema_metadata({"schema_version": version, parquet.CHECKSUM: parquet.BLANK})
     pq.write_table(plain, sink, write_page_checksum=True)
     data = sink.getvalue()
-    return parquet.put_seal(data, data.rindex(parquet.UNSEALED.encode()))
+    return parquet.put_checksum(data, data.rindex(parquet.BLANK.encode()))
 
 
 def test_masks_of_version_2_are_still_read() -> None:

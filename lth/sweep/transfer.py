@@ -20,11 +20,11 @@ import torch
 from lth.engine import Network, initial_buffers, initialise
 from lth.errors import DamagedObject, InvalidExperiment, LthError
 from lth.experiment import Experiment, RewindToInit, RewindToStep, Transfer, format_seeds
-from lth.experiment.reading import build_experiment
+from lth.experiment.load import build_experiment
 from lth.store import Store
 from lth.sweep.handover import Job, gathered
 from lth.sweep.planning import Found, Work, done_of
-from lth.sweep.setup import DataFacts, Setup, setup
+from lth.sweep.setup import DataFacts, Setup, resolve
 
 if TYPE_CHECKING:
     from lth.tickets import PortableTicket
@@ -44,7 +44,7 @@ def found_tickets(
     if experiment.transfer is None:
         return None
     source = _of_file(experiment.transfer, exported) if exported else _source_of(store, experiment.transfer)
-    _check_fit(source, setup(experiment, facts))
+    _check_fit(source, resolve(experiment, facts))
     return source.found(store, seeds, experiment.pruning.levels)
 
 
@@ -240,8 +240,8 @@ def _source_of(store: Store, transfer: Transfer) -> _OfExperiment | _OfFile:
         return _of_file(transfer, data)
     name = str(transfer.experiment)
     found, data_facts = _described(store, name), store.describe(name)["data"]
-    concrete = setup(found, DataFacts(tuple(data_facts["input_shape"]), data_facts["classes"], data_facts["examples"]))
-    return _OfExperiment(name, found, concrete.network, frozenset(_head(concrete)))
+    setup = resolve(found, DataFacts(tuple(data_facts["input_shape"]), data_facts["classes"], data_facts["examples"]))
+    return _OfExperiment(name, found, setup.network, frozenset(_head(setup)))
 
 
 def _described(store: Store, name: str) -> Experiment:
@@ -298,9 +298,9 @@ def _shape(shape: tuple[int, ...] | None) -> str:
     return "missing" if shape is None else "x".join(map(str, shape))
 
 
-def _head(concrete: Setup) -> set[str]:
+def _head(setup: Setup) -> set[str]:
     """Parameters of the output layer."""
     outputs = {
-        tensor.name.rpartition(".")[0] for tensor in (*concrete.network.prunable, *concrete.elsewhere) if tensor.output
+        tensor.name.rpartition(".")[0] for tensor in (*setup.network.prunable, *setup.elsewhere) if tensor.output
     }
-    return {slot.name for slot in concrete.network.layout.slots if slot.name.rpartition(".")[0] in outputs}
+    return {slot.name for slot in setup.network.layout.slots if slot.name.rpartition(".")[0] in outputs}

@@ -8,11 +8,11 @@ from rich.table import Table
 from lth.data import load_dataset
 from lth.experiment import Experiment, format_seeds
 from lth.store import READING, Store
+from lth.sweep.cohort_size import choose_cohort_size
 from lth.sweep.estimate import estimate_storage, steps_to_train, time_a_step
 from lth.sweep.planning import done_of, plan, planned_count
-from lth.sweep.setup import DataFacts, setup
-from lth.sweep.sizing import choose_cohort_size
-from lth.sweep.transferring import found_tickets
+from lth.sweep.setup import DataFacts, resolve
+from lth.sweep.transfer import found_tickets
 
 
 def print_plan(
@@ -26,22 +26,22 @@ def print_plan(
     """Units, task runs, and estimates; the time is that of a few real training steps measured here."""
     console = Console(highlight=False)
     data = load_dataset(experiment.dataset.name, path=experiment.dataset.path)
-    concrete = setup(experiment, DataFacts.of(data))
+    setup = resolve(experiment, DataFacts.of(data))
     store = Store(store_url, READING)
     found_tickets(store, experiment, seeds, DataFacts.of(data), exported)
     done = done_of(experiment, seeds, store.committed(experiment.id))
-    size = cohort_size or choose_cohort_size(len(seeds), slots, concrete.network.layout.width)
+    size = cohort_size or choose_cohort_size(len(seeds), slots, setup.network.layout.width)
     units = plan(experiment, seeds, done, size)
     trainings = sum(len(unit.seeds) for unit in units)
     # rewind, train and evaluate for every unit, prune for tickets below level 0, and one prepare
     runs = sum(4 if unit.arm == "ticket" and unit.level else 3 for unit in units) + bool(units)
-    step, evaluation, final = time_a_step(concrete, experiment, data)
-    recipe = concrete.recipe
-    steps = [len(unit.seeds) * steps_to_train(concrete, experiment, unit) for unit in units]
+    step, evaluation, final = time_a_step(setup, experiment, data)
+    recipe = setup.recipe
+    steps = [len(unit.seeds) * steps_to_train(setup, experiment, unit) for unit in units]
     each = recipe.steps * step + (recipe.steps // recipe.evaluate_every + 1) * evaluation + final
     work = sum(steps) * (step + evaluation / recipe.evaluate_every) + trainings * (evaluation + final)
     seconds = work / min(slots, max(len(units), 1))
-    landed = estimate_storage(concrete, experiment, trainings)
+    landed = estimate_storage(setup, experiment, trainings)
 
     console.print(f"plan of [bold]{experiment.id}[/]")
     table = Table(show_header=False)
@@ -53,8 +53,8 @@ def print_plan(
             "levels",
             f"{experiment.pruning.levels}, those of {experiment.transfer.experiment or 'the ticket'}"
             if experiment.transfer
-            else f"{experiment.pruning.levels}, down to {_last_density(concrete.counts):.2%} of "
-            f"{sum(concrete.counts[0].values()):,} " + ("units" if concrete.groups else "prunable weights"),
+            else f"{experiment.pruning.levels}, down to {_last_density(setup.counts):.2%} of "
+            f"{sum(setup.counts[0].values()):,} " + ("units" if setup.groups else "prunable weights"),
         ),
         ("arms", ", ".join(arm if not draw else f"{arm} (draw {draw})" for arm, draw in experiment.draws())),
         ("one training", f"{recipe.steps:,} steps of {recipe.batch_size} examples, about {each:.1f} s of one core"),

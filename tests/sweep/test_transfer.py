@@ -17,15 +17,15 @@ from lth.data import ImageData, load_dataset
 from lth.engine import initialise
 from lth.errors import DamagedObject, InvalidExperiment, LthError
 from lth.experiment import Experiment, load_experiment
-from lth.experiment.reading import build_experiment
+from lth.experiment.load import build_experiment
 from lth.store import Store, Unit
 from lth.sweep import stages
 from lth.sweep.handover import Arrays, Job
 from lth.sweep.here import run_here
 from lth.sweep.planning import done_of, work
 from lth.sweep.record import code_version
-from lth.sweep.setup import DataFacts, setup
-from lth.sweep.transferring import found_tickets, taking_over_experiment, taking_over_file
+from lth.sweep.setup import DataFacts, resolve
+from lth.sweep.transfer import found_tickets, taking_over_experiment, taking_over_file
 from lth.tickets import collect, save
 
 SEEDS = (0, 1, 2)
@@ -77,8 +77,8 @@ def starts(store: Store, experiment: Experiment, data: ImageData, arm: str, leve
     job = Job(experiment, DataFacts.of(data), store.url, "cpu", 1, code_version())
     done = done_of(experiment, SEEDS, store.committed(experiment.id))
     todo = work(experiment, Unit(arm, 0, level, SEEDS), done, found_tickets(store, experiment, SEEDS, job.facts))
-    pruned: Arrays | None = stages.prune(job, todo, data).arrays if arm == "ticket" else None
-    rows = torch.from_numpy(stages.rewind(job, todo, data, pruned).arrays["weights"])
+    pruned: Arrays | None = stages.prune_unit(job, todo, data).arrays if arm == "ticket" else None
+    rows = torch.from_numpy(stages.rewind_unit(job, todo, data, pruned).arrays["weights"])
     return job.setup.network.layout.views(rows)
 
 
@@ -111,7 +111,7 @@ def test_tickets_start_from_the_sources_initialisation_with_a_new_output_layer(
     swept: Callable[..., Swept], thirds: ImageData, digits: ImageData
 ) -> None:
     source, taken, store = swept()
-    theirs, ours = setup(source, DataFacts.of(digits)).network, setup(taken, DataFacts.of(thirds)).network
+    theirs, ours = resolve(source, DataFacts.of(digits)).network, resolve(taken, DataFacts.of(thirds)).network
     initial = theirs.layout.views(initialise(theirs, SEEDS))
     for arm in ("ticket", "random_mask"):
         found = starts(store, taken, thirds, arm)
@@ -154,10 +154,10 @@ def test_seeds_one_by_one_give_the_same(swept: Callable[..., Swept], thirds: Ima
 def test_a_taken_ticket_can_be_taken_away(
     swept: Callable[..., Swept], thirds: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lth.tickets import collecting
+    from lth.tickets import extraction
 
     _, taken, store = swept()
-    monkeypatch.setattr(collecting, "load_dataset", lambda *_, **__: thirds)
+    monkeypatch.setattr(extraction, "load_dataset", lambda *_, **__: thirds)
     found = collect(store, taken.id, 1, 2)
     assert found.card.criterion == "transfer" and found.card.weights_remaining == 502 + 48
 
@@ -166,17 +166,17 @@ def test_a_seed_whose_ticket_was_lost_is_recorded_as_such(
     digits: ImageData, thirds: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A diverged seed leaves no mask to take over."""
-    from lth.sweep import transferring
+    from lth.sweep import transfer
 
     store, source = Store(tmp_path), load_experiment("smoke", ["arms=[ticket]"])
     run_here(source, SEEDS, store, digits)
-    lost, read = ("ticket", 0, 1, 2), transferring.done_of
+    lost, read = ("ticket", 0, 1, 2), transfer.done_of
 
     def without(*given: Any) -> Any:
         done = read(*given)
         return {**done, lost: replace(done[lost], has_mask=False, diverged=True)}
 
-    monkeypatch.setattr(transferring, "done_of", without)
+    monkeypatch.setattr(transfer, "done_of", without)
     taken = load_experiment("smoke", ["arms=[ticket]"], taking_over_experiment(store, source.id))
     run_here(taken, SEEDS, store, thirds)
     status = {(row["level"], row["seed"]): row["status"] for row in store.committed(taken.id).rows.to_pylist()}
@@ -216,7 +216,7 @@ def test_with_as_many_classes_the_output_layer_is_new_all_the_same(digits: Image
     run_here(source, SEEDS, store, digits)
     taken = load_experiment("smoke", SHORT, taking_over_experiment(store, source.id))
     run_here(taken, SEEDS, store, digits)
-    network = setup(source, DataFacts.of(digits)).network
+    network = resolve(source, DataFacts.of(digits)).network
     theirs = network.layout.views(initialise(network, SEEDS))["3.weight"]
     assert (starts(store, taken, digits, "ticket")["3.weight"] != theirs).float().mean() > 0.99
 
@@ -280,7 +280,7 @@ def test_an_exported_ticket_is_level_one_of_every_seed(
     run_here(taken, SEEDS, place, thirds)
     assert place.committed(taken.id).rows.num_rows == len(SEEDS) * (1 + 3)
     masks, start = masks_of(place, taken, "ticket", 1), starts(place, taken, thirds, "ticket", 1)
-    theirs = setup(taken, DataFacts.of(thirds)).network
+    theirs = resolve(taken, DataFacts.of(thirds)).network
     for row in range(len(SEEDS)):
         np.testing.assert_array_equal(masks["1.weight"][row], ticket.masks["1.weight"].numpy())
         for name in ("1.weight", "1.bias"):

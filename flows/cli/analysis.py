@@ -10,12 +10,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from flows.cli.inspecting import id_in
-from flows.cli.starting import facts_before_start, run_flow
+from flows.cli.inspection import id_in
+from flows.cli.start import facts_before_start, run_flow
 from lth.analysis import mean_interval
 from lth.errors import InvalidExperiment, LthError
 from lth.experiment import Execution, Experiment, load_experiment, parse_seeds
-from lth.experiment.reading import build_experiment
+from lth.experiment.load import build_experiment
 from lth.store import READING, Store
 
 STABLE = 0.02
@@ -72,7 +72,7 @@ def print_overlap(
     by_layer: bool,
 ) -> None:
     """Jaccard indices against chance, means over pairs."""
-    from lth.sweep.comparing import compare
+    from lth.sweep.overlap import compare
 
     store, console = Store(store_url), Console(highlight=False)
     experiment = experiment_in(source, store, settings)
@@ -133,7 +133,7 @@ def print_connectivity(
     execution: Execution,
 ) -> None:
     """Barriers by arm, level, step and split: means over the pairs of a seed, then over seeds."""
-    from lth.sweep.connecting import Measure, missing
+    from lth.sweep.connectivity import Measure, missing
     from lth.sweep.handover import Job
 
     store, console = Store(store_url), Console(highlight=False)

@@ -8,12 +8,12 @@ from typing import Any
 
 from rich.console import Console
 
-from flows.cli.starting import facts_before_start, run_flow
+from flows.cli.start import facts_before_start, run_flow
 from lth.errors import LthError
 from lth.experiment import Execution, Experiment, parse_seeds
 from lth.store import READING, Store
+from lth.sweep.cohort_size import refuse_slip
 from lth.sweep.planning import done_of, planned_count
-from lth.sweep.sizing import refuse_slip
 
 
 def run_sweep(
@@ -79,12 +79,12 @@ def _start(experiment: Experiment, seeds: str, store: Store, execution: Executio
 
 def _check_before_start(experiment: Experiment, store: Store, seeds: tuple[int, ...]) -> None:
     """Find mistakes that need the data before Prefect and Ray are started, where reading the data is quick."""
-    from lth.sweep.setup import setup
-    from lth.sweep.transferring import found_tickets
+    from lth.sweep.setup import resolve
+    from lth.sweep.transfer import found_tickets
 
     facts = facts_before_start(experiment)
     if facts is not None:
-        setup(experiment, facts)
+        resolve(experiment, facts)
         found_tickets(store, experiment, seeds, facts)
 
 

@@ -16,14 +16,14 @@ from lth.structured import alive_units, keep_units, unit_masks, unit_scores
 from lth.sweep.handover import Job
 from lth.sweep.planning import Work
 from lth.sweep.stages.clock import Clock, Stage
-from lth.sweep.stages.memory import in_memory
-from lth.sweep.stages.starting import feed_of, masks_of, trained_before
-from lth.sweep.transferring import taken_masks
+from lth.sweep.stages.gpu_memory import in_memory
+from lth.sweep.stages.rewind import feed_of, masks_of, trained_before
+from lth.sweep.transfer import taken_masks
 
 Masks = dict[str, torch.Tensor]
 
 
-def prune(job: Job, work: Work, data: ImageData) -> Stage:
+def prune_unit(job: Job, work: Work, data: ImageData) -> Stage:
     """The masks of a ticket unit: weights or units scored, the lowest removed, round after round.
 
     Where another experiment found the tickets, its masks are taken over.
@@ -51,8 +51,8 @@ def prune(job: Job, work: Work, data: ImageData) -> Stage:
 
 
 def _weights_cut(job: Job, work: Work, data: ImageData, masks: Mapping[str, torch.Tensor], clock: Clock) -> Masks:
-    concrete, pruning, seeds = job.setup, job.experiment.pruning, work.seeds
-    network, criterion = concrete.network, CRITERIA[pruning.criterion]
+    setup, pruning, seeds = job.setup, job.experiment.pruning, work.seeds
+    network, criterion = setup.network, CRITERIA[pruning.criterion]
     initial, movement = initialise(network, seeds), None
     if pruning.when == "after_training":
         weights, buffers, movement = trained_before(job, work, data, clock)
@@ -70,16 +70,16 @@ def _weights_cut(job: Job, work: Work, data: ImageData, masks: Mapping[str, torc
             initial[rows].to(device),
             None if movement is None else movement[rows].to(device),
             feed_of(job, data, some, device) if criterion.needs_data else None,
-            concrete.input_shape,
+            setup.input_shape,
         )
         try:
             return cut(
                 cohort,
                 criterion,
                 {name: mask[rows].to(device) for name, mask in masks.items()},
-                concrete.counts[work.unit.level],
-                rounds=concrete.rounds,
-                sample=concrete.sample,
+                setup.counts[work.unit.level],
+                rounds=setup.rounds,
+                sample=setup.sample,
                 level=work.unit.level,
                 allow_empty=pruning.allow_empty_layers,
             )
@@ -93,16 +93,16 @@ def _weights_cut(job: Job, work: Work, data: ImageData, masks: Mapping[str, torc
 
 def _units_cut(job: Job, work: Work, data: ImageData, masks: Mapping[str, torch.Tensor], clock: Clock) -> Masks:
     """Whole units: every prunable weight that a removed unit writes or reads goes with it."""
-    concrete = job.setup
+    setup = job.setup
     weights, _, _ = trained_before(job, work, data, clock)
     with clock.time("pruning"):
-        alive = alive_units(concrete.groups, masks)
+        alive = alive_units(setup.groups, masks)
         scores = unit_scores(
-            concrete.groups,
+            setup.groups,
             alive,
-            concrete.network.layout.views(weights),
+            setup.network.layout.views(weights),
             job.experiment.pruning.criterion,  # type: ignore[arg-type]
         )
-        kept = keep_units(concrete.groups, scores, alive, concrete.counts[work.unit.level])
-        shapes = {tensor.name: tensor.shape for tensor in concrete.network.prunable}
-        return {**masks, **unit_masks(concrete.groups, kept, shapes)}
+        kept = keep_units(setup.groups, scores, alive, setup.counts[work.unit.level])
+        shapes = {tensor.name: tensor.shape for tensor in setup.network.prunable}
+        return {**masks, **unit_masks(setup.groups, kept, shapes)}

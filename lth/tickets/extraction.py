@@ -14,15 +14,15 @@ from lth.data import ImageData, load_dataset
 from lth.engine import choose_device, choose_program, evaluate, exact_arithmetic
 from lth.errors import LthError
 from lth.experiment import Arm, Experiment
-from lth.experiment.reading import build_experiment
+from lth.experiment.load import build_experiment
 from lth.store import Store, Unit
 from lth.sweep import stages
 from lth.sweep.handover import Arrays, Job, named
 from lth.sweep.planning import done_of, ready, work
 from lth.sweep.record import code_version
 from lth.sweep.setup import DataFacts
-from lth.sweep.stages.starting import feed_of
-from lth.sweep.transferring import found_tickets
+from lth.sweep.stages.rewind import feed_of
+from lth.sweep.transfer import found_tickets
 from lth.tickets.portable import Card, PortableTicket
 
 Weights = Literal["early_stop", "end"]
@@ -82,13 +82,13 @@ def collect(
     todo = work(experiment, unit, done, found_tickets(store, experiment, [seed], job.facts))
     masks = store.read_masks(experiment_id, {seed: committed.where[row["arm"], row["draw"], level, seed]})
     own = {f"masks/{name}": mask for name, mask in masks.items()} if row["arm"] == "ticket" and level else None
-    start = stages.rewind(job, todo, data, own).arrays
+    start = stages.rewind_unit(job, todo, data, own).arrays
     if any((start[f"masks/{name}"] != mask).any() for name, mask in masks.items()):
         raise LthError(
             f"the {arm} of seed {seed} at level {level} cannot be repeated: this version draws another mask "
             f"than {row['code_version']} did; use that version"
         )
-    trained = stages.train(job, todo, start, data).arrays
+    trained = stages.train_unit(job, todo, start, data).arrays
     prefix = "early_stop/" if weights == "early_stop" else ""
     ending = "_at_early_stop" if weights == "early_stop" else ""
     accuracy, mean, scale = _measured(job, trained, prefix, data, seed)

@@ -22,7 +22,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL
 
-from flows.results import Results, put_report_page, results_of_sweep
+from flows.results import SweepResults, put_report_page, results_of_sweep
 from lth.experiment import Experiment
 from lth.store import Store
 
@@ -103,7 +103,7 @@ class Publisher:
         publish_results(store, self.experiment.id, results_of_sweep(store, self.experiment, self.seeds))
 
 
-def publish_results(store: Store, experiment_id: str, found: Results | None) -> bool:
+def publish_results(store: Store, experiment_id: str, found: SweepResults | None) -> bool:
     """Show the result table and the figures as artifacts of the run; False if there is nothing to show yet."""
     from lth.report import markdown_table, verdict_markdown
 

@@ -17,8 +17,8 @@ from lth.errors import LthError
 from lth.experiment import Experiment, load_experiment
 from lth.store import Store, Unit
 from lth.store.schemas import CONNECTIVITY
-from lth.sweep import connecting
-from lth.sweep.connecting import Connection, Measure, connect, connections, missing
+from lth.sweep import connectivity
+from lth.sweep.connectivity import Connection, Measure, connect, connections, missing
 from lth.sweep.handover import Job
 from lth.sweep.here import run_here
 from lth.sweep.planning import Done, Key
@@ -50,13 +50,13 @@ def dense(seeds: tuple[int, ...] = SEEDS, step: int = 0) -> Connection:
 def copies(monkeypatch: pytest.MonkeyPatch) -> dict[str, Copy]:
     """What the last path led between, by its end: "a" and "b"."""
     seen: dict[str, Copy] = {}
-    measured = connecting.path_errors
+    measured = connectivity.path_errors
 
     def watched(*arguments: Any, **options: Any) -> Any:
         seen.update(zip("ab", arguments[3:5], strict=True))
         return measured(*arguments, **options)
 
-    monkeypatch.setattr(connecting, "path_errors", watched)
+    monkeypatch.setattr(connectivity, "path_errors", watched)
     return seen
 
 
@@ -95,7 +95,7 @@ def test_a_copy_is_the_same_in_every_call_and_every_cohort(
     assert connect(job, dense(step=10), PAIR, digits).to_pylist() == pair
     assert connect(job, dense((1,), step=10), PAIR, digits).to_pylist() == [pair[1]]
     assert torch.equal(copies["a"][0][0], first[1])
-    monkeypatch.setattr("lth.sweep.stages.training.CPU_BLOCK_BYTES", 1)  # one seed a block
+    monkeypatch.setattr("lth.sweep.stages.train.CPU_BLOCK_BYTES", 1)  # one seed a block
     assert connect(job, dense(step=10), PAIR, digits).to_pylist() == pair
 
 

@@ -23,16 +23,16 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from pydantic import Field
 
+from flows.artifacts import publish_results
 from flows.form import URL_WITHOUT_KEYS, Advanced, Changes, Preset, Seeds, execution_of, experiment_of, settings_of
-from flows.orphaned import outlive_the_worker
-from flows.publishing import publish_results
 from flows.results import results_of
 from flows.sweep import Sweep
+from flows.worker_loss import outlive_the_worker
 from lth.errors import LthError
 from lth.experiment import parse_seeds
 from lth.store import Store
 from lth.store.curated import compact as compact_store
-from lth.sweep.sizing import refuse_slip
+from lth.sweep.cohort_size import refuse_slip
 
 
 def sweep_name() -> str:

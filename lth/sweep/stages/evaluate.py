@@ -15,32 +15,30 @@ from lth.data import ImageData
 from lth.engine import choose_device, choose_program, evaluate, exact_arithmetic
 from lth.store import Unit
 from lth.structured import SmallCohort, alive_units, measure, same_counts
-from lth.sweep import rows
+from lth.sweep import tables
 from lth.sweep.handover import Arrays, Job, forget_parents, kept_for_later, named
 from lth.sweep.planning import DONE_COLUMNS, Done, Work
 from lth.sweep.stages.clock import Clock
-from lth.sweep.stages.memory import in_memory
-from lth.sweep.stages.starting import feed_of
-from lth.sweep.stages.training import blocks
+from lth.sweep.stages.gpu_memory import in_memory
+from lth.sweep.stages.rewind import feed_of
+from lth.sweep.stages.train import blocks
 
 LATENCY_BATCH = 64
 
 
 @dataclass(frozen=True)
-class Committed:
+class Evaluated:
     """A unit that lies in the store: what later units need to know of each seed, and the seconds it took."""
 
     done: dict[int, Done]
     seconds: dict[str, float]
 
 
-def evaluate_and_commit(
-    job: Job, work: Work, ticket: Arrays | None, trained: Arrays | None, data: ImageData
-) -> Committed:
+def evaluate_unit(job: Job, work: Work, ticket: Arrays | None, trained: Arrays | None, data: ImageData) -> Evaluated:
     """Read the test set at the early-stop and at the last step, and commit the unit."""
     clock, recipe, network = Clock(), job.setup.recipe, job.setup.network
     device = choose_device(job.device, recipe.precision)
-    figures: rows.Figures | None = None
+    figures: tables.Figures | None = None
     masks = {} if ticket is None else {name: torch.from_numpy(mask) for name, mask in named(ticket, "masks/").items()}
     latency: np.ndarray | None = None
     with exact_arithmetic(job.threads, recipe.precision):
@@ -48,7 +46,7 @@ def evaluate_and_commit(
             with clock.time("evaluation"):
                 every = list(range(len(work.seeds)))
                 figures_of = partial(_figures, job, work, trained, data, device)
-                figures = rows.Figures.joined(
+                figures = tables.Figures.joined(
                     [
                         found
                         for block in blocks(network, len(every), device)
@@ -62,7 +60,7 @@ def evaluate_and_commit(
                 layers = layer_table(network, masks, job.setup.input_shape, job.experiment.id, unit)
     with clock.time("storage"):
         checkpoint = kept_for_later(job.experiment, network, work, trained)
-        tables = rows.tables(
+        written = tables.tables(
             job.experiment,
             job.setup,
             work,
@@ -76,17 +74,17 @@ def evaluate_and_commit(
         )
         if masks:
             job.store.put_analysis("layers", job.experiment.id, layers)
-        job.store.commit(job.experiment.id, work.unit, *tables, checkpoint=checkpoint)
+        job.store.commit(job.experiment.id, work.unit, *written, checkpoint=checkpoint)
         forget_parents(job, work)
         if job.save_every is not None:
             job.store.forget_progress(job.experiment.id, work.unit)
-    done = {row["seed"]: Done.of(work.unit.name, row) for row in tables[0].select(DONE_COLUMNS).to_pylist()}
-    return Committed(done, clock.seconds)
+    done = {row["seed"]: Done.of(work.unit.name, row) for row in written[0].select(DONE_COLUMNS).to_pylist()}
+    return Evaluated(done, clock.seconds)
 
 
 def _figures(
     job: Job, work: Work, trained: Arrays, data: ImageData, device: torch.device, block: list[int]
-) -> rows.Figures:
+) -> tables.Figures:
     seeds = tuple(work.seeds[row] for row in block)
     network, precision = job.setup.network, job.setup.recipe.precision
     feed = feed_of(job, data, seeds, device)
@@ -100,7 +98,7 @@ def _figures(
         (tensors["weights"], named(tensors, "buffers/")),
         (tensors["early_stop/weights"], named(tensors, "early_stop/buffers/")),
     )
-    return rows.Figures(
+    return tables.Figures(
         *(
             figure.cpu().numpy()
             for pair in (

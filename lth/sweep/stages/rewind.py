@@ -15,26 +15,26 @@ from lth.store import Unit
 from lth.sweep.handover import Arrays, Job, gathered
 from lth.sweep.planning import Work, keeps_weights, parent_level
 from lth.sweep.stages.clock import Clock, Stage
-from lth.sweep.stages.training import train
-from lth.sweep.transferring import taken_weights
+from lth.sweep.stages.train import train_unit
+from lth.sweep.transfer import taken_weights
 
 Buffers = dict[str, torch.Tensor]
 
 
-def rewind(job: Job, work: Work, data: ImageData, pruned: Arrays | None = None) -> Stage:
+def rewind_unit(job: Job, work: Work, data: ImageData, pruned: Arrays | None = None) -> Stage:
     """The ticket of the unit's arm: masks, and the weights that training starts from.
 
     A rewind point that is no longer in the store is trained again: on a CPU to the bit.
     """
     clock = Clock()
-    concrete, network, seeds, unit = job.setup, job.setup.network, work.seeds, work.unit
+    setup, network, seeds, unit = job.setup, job.setup.network, work.seeds, work.unit
     with exact_arithmetic(job.threads, "float32"):
         if pruned is not None:
             masks = {name.removeprefix("masks/"): torch.from_numpy(mask.copy()) for name, mask in pruned.items()}
         else:
             with clock.time("storage"):
                 masks = masks_of(job, work, work.masks_from if unit.level else {})
-        source = concrete.retraining.source if unit.level else "initial"
+        source = setup.retraining.source if unit.level else "initial"
         if job.experiment.transfer is not None and unit.level and not ARMS[unit.arm].fresh:
             with clock.time("storage"):
                 weights, buffers = taken_weights(job, work)
@@ -45,7 +45,7 @@ def rewind(job: Job, work: Work, data: ImageData, pruned: Arrays | None = None) 
         else:
             weights, buffers, _ = trained_before(job, work, data, clock)
         with clock.time("pruning"):
-            draw = Draw(network, seeds, unit.level, unit.draw, concrete.groups)
+            draw = Draw(network, seeds, unit.level, unit.draw, setup.groups)
             ticket = checked(unit.arm, ARMS[unit.arm].make(Ticket(masks, weights, buffers), draw), draw)
     arrays = {"weights": ticket.weights.numpy()}
     arrays.update({f"buffers/{name}": buffer.numpy() for name, buffer in ticket.buffers.items()})
@@ -116,8 +116,8 @@ def _train_again(job: Job, work: Work, level: int, data: ImageData, clock: Clock
     past = Work(
         Unit("ticket", 0, level, work.seeds), work.seeds, (), masks_from, rewind_from=work.rewind_from if level else {}
     )
-    ticket = rewind(job, past, data)
-    trained = train(replace(job, save_every=None), past, ticket.arrays, data)
+    ticket = rewind_unit(job, past, data)
+    trained = train_unit(replace(job, save_every=None), past, ticket.arrays, data)
     for stage in (ticket, trained):
         for purpose, spent in stage.seconds.items():
             clock.add(purpose, spent)

@@ -15,11 +15,11 @@ from lth.engine import CohortTraining
 from lth.errors import StoreError
 from lth.experiment import Experiment, load_experiment
 from lth.store import Store, Unit
-from lth.sweep import saving, stages
+from lth.sweep import checkpointing, stages
 from lth.sweep.handover import Arrays, Job
 from lth.sweep.planning import Work, work
 from lth.sweep.setup import DataFacts
-from lth.sweep.stages import training as training_stage
+from lth.sweep.stages import train
 
 SEEDS = (0, 1, 2, 5)
 STEPS = 40
@@ -50,7 +50,7 @@ WORK = Work(Unit("ticket", 0, 0, SEEDS), SEEDS, ())
 
 @pytest.fixture(autouse=True)
 def saving_may_take_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saving, "SHARE", 1e9)
+    monkeypatch.setattr(checkpointing, "SHARE", 1e9)
 
 
 def steps_trained(
@@ -82,10 +82,10 @@ def interrupted(
     pruned: Arrays | None = None,
 ) -> Arrays:
     """The ticket of a training that was lost after that step."""
-    ticket = stages.rewind(job, work, data, pruned).arrays
+    ticket = stages.rewind_unit(job, work, data, pruned).arrays
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Lost):
         steps_trained(patch, lose)
-        stages.train(job, work, ticket, data)
+        stages.train_unit(job, work, ticket, data)
     return ticket
 
 
@@ -100,10 +100,10 @@ def test_a_lost_training_goes_on_where_it_was_saved_and_ends_the_same(
 ) -> None:
     ticket = interrupted(job, digits, lambda step, _: step == 23)
     trained, told = steps_trained(monkeypatch), []
-    again = stages.train(job, WORK, ticket, digits, told.append)
+    again = stages.train_unit(job, WORK, ticket, digits, told.append)
     assert [step for step, _ in trained] == list(range(24, STEPS + 1))
     assert sum(told) == STEPS * len(SEEDS)  # what was saved counts as done
-    same(again.arrays, stages.train(replace(job, save_every=None), WORK, ticket, digits).arrays)
+    same(again.arrays, stages.train_unit(replace(job, save_every=None), WORK, ticket, digits).arrays)
 
 
 def test_seconds_spent_before_count_for_the_training_and_not_for_this_run(
@@ -121,7 +121,7 @@ def test_seconds_spent_before_count_for_the_training_and_not_for_this_run(
         return found
 
     monkeypatch.setattr(Store, "read_progress", slow)
-    stage = stages.train(job, WORK, ticket, digits)
+    stage = stages.train_unit(job, WORK, ticket, digits)
     assert state["step"][0] == 23
     assert stage.arrays["seconds"].sum() > 1000 > 60 > sum(stage.seconds.values())
 
@@ -131,12 +131,12 @@ def test_parts_that_were_finished_are_not_trained_again(
 ) -> None:
     """Three blocks: 0 and 1, 2 and 5 here, the machine lost in the second."""
     width = job.setup.network.layout.width * 4 * 5
-    monkeypatch.setattr(training_stage, "CPU_BLOCK_BYTES", 2 * width)
+    monkeypatch.setattr(train, "CPU_BLOCK_BYTES", 2 * width)
     ticket = interrupted(job, digits, lambda step, seeds: seeds == (2, 5) and step == 3)
     trained = steps_trained(monkeypatch)
-    again = stages.train(job, WORK, ticket, digits)
+    again = stages.train_unit(job, WORK, ticket, digits)
     assert trained == [(step, (2, 5)) for step in range(4, STEPS + 1)]
-    same(again.arrays, stages.train(replace(job, save_every=None), WORK, ticket, digits).arrays)
+    same(again.arrays, stages.train_unit(replace(job, save_every=None), WORK, ticket, digits).arrays)
 
 
 @pytest.mark.parametrize(
@@ -145,20 +145,20 @@ def test_parts_that_were_finished_are_not_trained_again(
 def test_every_part_of_a_state_is_saved(settings: list[str], digits: ImageData, tmp_path: Path) -> None:
     job = job_of(load_experiment("smoke", settings), digits, tmp_path)
     ticket = interrupted(job, digits, lambda step, _: step == 31)
-    again = stages.train(job, WORK, ticket, digits)
-    same(again.arrays, stages.train(replace(job, save_every=None), WORK, ticket, digits).arrays)
+    again = stages.train_unit(job, WORK, ticket, digits)
+    same(again.arrays, stages.train_unit(replace(job, save_every=None), WORK, ticket, digits).arrays)
 
 
 def test_networks_without_their_removed_units_go_on_too(digits: ImageData, tmp_path: Path) -> None:
     job = job_of(load_experiment("smoke", UNITS), digits, tmp_path)
-    first = stages.rewind(job, WORK, digits).arrays
-    trained = stages.train(job, WORK, first, digits).arrays
-    done = stages.evaluate_and_commit(job, WORK, first, trained, digits).done
+    first = stages.rewind_unit(job, WORK, digits).arrays
+    trained = stages.train_unit(job, WORK, first, digits).arrays
+    done = stages.evaluate_unit(job, WORK, first, trained, digits).done
     todo = work(job.experiment, Unit("ticket", 0, 1, SEEDS), {("ticket", 0, 0, seed): done[seed] for seed in SEEDS})
-    pruned = stages.prune(job, todo, digits).arrays
+    pruned = stages.prune_unit(job, todo, digits).arrays
     ticket = interrupted(job, digits, lambda step, _: step == 12, todo, pruned)
-    again = stages.train(job, todo, ticket, digits)
-    same(again.arrays, stages.train(replace(job, save_every=None), todo, ticket, digits).arrays)
+    again = stages.train_unit(job, todo, ticket, digits)
+    same(again.arrays, stages.train_unit(replace(job, save_every=None), todo, ticket, digits).arrays)
 
 
 @pytest.mark.parametrize("other", [{"code_version": "1.1"}, {"threads": 2}])
@@ -167,7 +167,7 @@ def test_other_code_and_other_threads_begin_anew(
 ) -> None:
     ticket = interrupted(job, digits, lambda step, _: step == 23)
     trained = steps_trained(monkeypatch)
-    stages.train(replace(job, **other), WORK, ticket, digits)
+    stages.train_unit(replace(job, **other), WORK, ticket, digits)
     assert trained[0][0] == 1
 
 
@@ -180,9 +180,9 @@ def test_other_code_of_the_users_begins_anew(
     job = job_of(load_experiment("smoke", ["imports=[my_arms]"]), digits, tmp_path / "store")
     ticket = interrupted(job, digits, lambda step, _: step == 23)
     (tmp_path / "my_arms.py").write_text("SLOPE = 2\n")
-    saving._sources.cache_clear()  # the next run is another process
+    checkpointing._sources.cache_clear()  # the next run is another process
     trained = steps_trained(monkeypatch)
-    stages.train(job, WORK, ticket, digits)
+    stages.train_unit(job, WORK, ticket, digits)
     assert trained[0][0] == 1
 
 
@@ -191,7 +191,7 @@ def test_another_mask_begins_anew(job: Job, digits: ImageData, monkeypatch: pyte
     mask = ticket["masks/1.weight"].copy()
     mask[0, 0, 0] = False
     trained = steps_trained(monkeypatch)
-    stages.train(job, WORK, {**ticket, "masks/1.weight": mask}, digits)
+    stages.train_unit(job, WORK, {**ticket, "masks/1.weight": mask}, digits)
     assert trained[0][0] == 1
 
 
@@ -202,7 +202,7 @@ def test_a_damaged_save_begins_anew(job: Job, digits: ImageData, monkeypatch: py
     data[-5] ^= 1
     job.store.objects.replace(key, bytes(data))
     trained = steps_trained(monkeypatch)
-    stages.train(job, WORK, ticket, digits)
+    stages.train_unit(job, WORK, ticket, digits)
     assert trained[0][0] == 1
 
 
@@ -213,8 +213,8 @@ def test_a_store_that_refuses_a_save_does_not_stop_the_training(
         raise StoreError("no room")
 
     monkeypatch.setattr(Store, "put_progress", refuse)
-    ticket = stages.rewind(job, WORK, digits).arrays
-    assert len(stages.train(job, WORK, ticket, digits).arrays["seconds"]) == len(SEEDS)
+    ticket = stages.rewind_unit(job, WORK, digits).arrays
+    assert len(stages.train_unit(job, WORK, ticket, digits).arrays["seconds"]) == len(SEEDS)
     assert "a training in progress could not be saved: no room" in caplog.text
 
 
@@ -223,17 +223,17 @@ def test_a_commit_forgets_its_saves_and_no_others(job: Job, digits: ImageData) -
     for unit in (WORK.unit, *others):
         for seeds in (SEEDS, SEEDS[:2]):
             job.store.put_progress(job.experiment.id, unit, Unit(unit.arm, 0, unit.level, seeds), {}, "x")
-    ticket = stages.rewind(job, WORK, digits).arrays
-    trained = stages.train(job, WORK, ticket, digits).arrays
-    stages.evaluate_and_commit(job, WORK, ticket, trained, digits)
+    ticket = stages.rewind_unit(job, WORK, digits).arrays
+    trained = stages.train_unit(job, WORK, ticket, digits).arrays
+    stages.evaluate_unit(job, WORK, ticket, trained, digits)
     assert job.store.units_in_progress(job.experiment.id) == {unit.name for unit in others}
     assert len(job.store.objects.sizes("progress")) == 6
 
 
 def test_nothing_is_saved_where_nothing_is_to_be(job: Job, digits: ImageData) -> None:
-    ticket = stages.rewind(job, WORK, digits).arrays
-    stages.train(replace(job, save_every=None), WORK, ticket, digits)
-    stages.train(replace(job, save_every=3600.0), WORK, ticket, digits)
+    ticket = stages.rewind_unit(job, WORK, digits).arrays
+    stages.train_unit(replace(job, save_every=None), WORK, ticket, digits)
+    stages.train_unit(replace(job, save_every=3600.0), WORK, ticket, digits)
     assert not job.store.objects.sizes("progress")
 
 
@@ -241,7 +241,7 @@ def test_nothing_is_saved_where_nothing_is_to_be(job: Job, digits: ImageData) ->
 def saved_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The steps that are saved after, by a clock of our own: a save takes 3 s and a step 1 s."""
     now, saved = [0.0], []
-    monkeypatch.setattr(saving.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(checkpointing.time, "monotonic", lambda: now[0])
 
     def put(self: Store, name: str, unit: Unit, part: Unit, state: dict[str, Any], origin: str) -> None:
         saved.append(int(state["step"][0]))
@@ -265,9 +265,9 @@ def test_saving_takes_no_more_than_its_share_of_the_time(
     job: Job, digits: ImageData, saved_at: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At 10%, 30 s lie between the saves."""
-    monkeypatch.setattr(saving, "SHARE", 0.1)
-    ticket = stages.rewind(job, WORK, digits).arrays
-    stages.train(replace(job, save_every=5.0), WORK, ticket, digits)
+    monkeypatch.setattr(checkpointing, "SHARE", 0.1)
+    ticket = stages.rewind_unit(job, WORK, digits).arrays
+    stages.train_unit(replace(job, save_every=5.0), WORK, ticket, digits)
     assert saved_at == [5, 35]
 
 
@@ -278,15 +278,15 @@ def test_a_short_unit_is_saved_in_parts_two_for_every_slot(
     slots: int, steps: list[int], job: Job, digits: ImageData, saved_at: list[int]
 ) -> None:
     """So that a flow that is killed costs half a unit, on up to eight slots; more than sixteen saves are too many."""
-    ticket = stages.rewind(job, WORK, digits).arrays
-    stages.train(replace(job, save_every=60.0, slots=slots), WORK, ticket, digits)
+    ticket = stages.rewind_unit(job, WORK, digits).arrays
+    stages.train_unit(replace(job, save_every=60.0, slots=slots), WORK, ticket, digits)
     assert saved_at == steps
 
 
 def test_saves_of_short_units_lie_apart_too(
     job: Job, digits: ImageData, saved_at: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(saving, "SHORTEST", 12.0)
-    ticket = stages.rewind(job, WORK, digits).arrays
-    stages.train(replace(job, save_every=60.0, slots=100), WORK, ticket, digits)
+    monkeypatch.setattr(checkpointing, "SHORTEST", 12.0)
+    ticket = stages.rewind_unit(job, WORK, digits).arrays
+    stages.train_unit(replace(job, save_every=60.0, slots=100), WORK, ticket, digits)
     assert saved_at == [12, 24, 36]
