@@ -30,9 +30,7 @@ from lth.data import data_root, load_dataset
 from lth.engine import (
     CohortTraining,
     Network,
-    Optimizer,
     Recipe,
-    Schedule,
     Start,
     describe,
     exact_arithmetic,
@@ -40,6 +38,8 @@ from lth.engine import (
     initialise,
     make_feed,
 )
+from lth.engine.optimizers import Adam
+from lth.engine.schedules import Constant
 from lth.models import build_model, prunable_tensors
 from lth.sweep.record import code_version
 from lth.sweep.stages import blocks
@@ -104,7 +104,7 @@ def worker(first_seed: int, connection: Connection) -> None:
     data = load_dataset("mnist")
     size = blocks(network, 64, torch.device("cpu"))[0].stop
     seeds = tuple(range(first_seed, first_seed + size))
-    recipe = Recipe(Optimizer(), Schedule(), BATCH, 10**9, 10**9)
+    recipe = Recipe(Adam(), Constant(), BATCH, 10**9, 10**9)
     with exact_arithmetic(1, "float32"):
         feed = make_feed(data, seeds, 5000, "channel")
         trainings = {}

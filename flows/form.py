@@ -18,6 +18,7 @@ from lth.arms import arm_names
 from lth.data import dataset_names
 from lth.experiment import Execution, Experiment, load_experiment
 from lth.experiment.load import preset_names
+from lth.experiment.one_of import kinds_of
 from lth.experiment.rewinding import Rewinding
 from lth.pruning import criterion_names
 from lth.sweep.cohort_size import LARGE_SWEEP
@@ -39,7 +40,7 @@ def _field_of(model: type[BaseModel], path: str) -> FieldInfo:
     info = model.model_fields[name]
     if not rest:
         return info
-    parts = get_args(info.annotation) or (info.annotation,)
+    parts = [*kinds_of(info).values(), info.annotation]
     part: Any = next(part for part in parts if rest.partition(".")[0] in getattr(part, "model_fields", {}))
     return _field_of(part, rest)
 

@@ -45,6 +45,10 @@ class Registry(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def description(self, name: str) -> str:
+        """The one-line description of a name."""
+        return self._entries[name][1]
+
     def names(self) -> dict[str, str]:
         """Every name and its one-line description, in alphabetical order."""
         return {name: description for name, (_, description, _) in sorted(self._entries.items())}

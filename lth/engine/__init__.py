@@ -6,22 +6,24 @@ from lth.engine.evidence import EVIDENCE, Sample
 from lth.engine.feed import Batches, Feed, make_feed
 from lth.engine.layout import Layout
 from lth.engine.network import Network, describe, initial_buffers, initialise
+from lth.engine.optimizers import OPTIMIZERS, register_optimizer
 from lth.engine.programs import choose_program
-from lth.engine.recipe import Optimizer, Recipe, Schedule, learning_rate
+from lth.engine.recipe import Recipe, learning_rate
+from lth.engine.schedules import SCHEDULES, register_schedule
 from lth.engine.training import CohortTraining, Curves, Start, Trained
 
 __all__ = [
     "EVIDENCE",
+    "OPTIMIZERS",
+    "SCHEDULES",
     "Batches",
     "CohortTraining",
     "Curves",
     "Feed",
     "Layout",
     "Network",
-    "Optimizer",
     "Recipe",
     "Sample",
-    "Schedule",
     "Start",
     "Trained",
     "choose_device",
@@ -33,4 +35,6 @@ __all__ = [
     "initialise",
     "learning_rate",
     "make_feed",
+    "register_optimizer",
+    "register_schedule",
 ]

@@ -15,11 +15,9 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import torch
-from torch.optim.adam import adam
-from torch.optim.sgd import sgd
 
 from lth.engine.layout import padded
-from lth.engine.recipe import Optimizer
+from lth.engine.optimizers import Optimizer
 
 # Below this density gathering and scattering costs less on a CPU than stepping over zeros (measured: LeNet-300-100).
 SPARSE_BELOW = 0.3
@@ -57,7 +55,7 @@ class AllWeights:
         # A dense network needs no multiplication: x * 1 is x, to the bit.
         self.mask = None if bool(mask.all()) else mask.float()
         self.gradient = gradient
-        self.rule = make_rule(settings, weights)
+        self.rule = Rule(settings, weights)
 
     def step(self, learning_rate: float) -> None:
         if self.mask is not None:
@@ -84,7 +82,7 @@ class SurvivingWeights:
         self.gradient = gradient
         self.survivors = weights.gather(1, self.index)
         self.gathered = torch.zeros_like(self.survivors)
-        self.rule = make_rule(settings, self.survivors)
+        self.rule = Rule(settings, self.survivors)
 
     def step(self, learning_rate: float) -> None:
         torch.gather(self.gradient, 1, self.index, out=self.gathered)
@@ -99,54 +97,16 @@ class SurvivingWeights:
         self.rule.restore(saved)
 
 
-class Rule(Protocol):
-    """An optimizer over one tensor of weights."""
-
-    def step(self, gradient: torch.Tensor, learning_rate: float) -> None:
-        """Change the weights in place."""
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Moments and counters by name."""
-
-    def restore(self, saved: Mapping[str, torch.Tensor]) -> None:
-        """Take them up again."""
-
-
-def make_rule(settings: Optimizer, weights: torch.Tensor) -> Rule:
-    """torch's own fused arithmetic, by its functional form: the optimizer classes cost 60 us a step beside it."""
-    return AdamRule(settings, weights) if settings.kind == "adam" else SGDRule(settings, weights)
-
-
-class AdamRule:
-    """Adam (Kingma & Ba 2015) with L2 weight decay."""
+class Rule:
+    """An optimizer over one tensor of weights, with its moments."""
 
     def __init__(self, settings: Optimizer, weights: torch.Tensor) -> None:
         self.settings = settings
         self.weights = weights
-        self.moments = {
-            "exp_avg": torch.zeros_like(weights),
-            "exp_avg_sq": torch.zeros_like(weights),
-            "step": torch.zeros((), dtype=torch.float32, device=weights.device),
-        }
+        self.moments = settings.moments(weights)
 
     def step(self, gradient: torch.Tensor, learning_rate: float) -> None:
-        settings, moments = self.settings, self.moments
-        adam(
-            [self.weights],
-            [gradient],
-            [moments["exp_avg"]],
-            [moments["exp_avg_sq"]],
-            [],
-            [moments["step"]],
-            fused=True,
-            amsgrad=False,
-            beta1=settings.beta1,
-            beta2=settings.beta2,
-            lr=learning_rate,
-            weight_decay=settings.weight_decay,
-            eps=settings.epsilon,
-            maximize=False,
-        )
+        self.settings.step(self.weights, gradient, self.moments, learning_rate)
 
     def state(self) -> dict[str, torch.Tensor]:
         return self.moments
@@ -154,33 +114,3 @@ class AdamRule:
     def restore(self, saved: Mapping[str, torch.Tensor]) -> None:
         for name, value in self.moments.items():
             value.copy_(saved[name])
-
-
-class SGDRule:
-    """Stochastic gradient descent with momentum (Nesterov's form on request) and L2 weight decay."""
-
-    def __init__(self, settings: Optimizer, weights: torch.Tensor) -> None:
-        self.settings = settings
-        self.weights = weights
-        self.momentum: list[torch.Tensor | None] = [None]  # torch starts it as the first gradient
-
-    def step(self, gradient: torch.Tensor, learning_rate: float) -> None:
-        settings = self.settings
-        sgd(
-            [self.weights],
-            [gradient],
-            self.momentum,
-            fused=True,
-            weight_decay=settings.weight_decay,
-            momentum=settings.momentum,
-            lr=learning_rate,
-            dampening=0.0,
-            nesterov=settings.nesterov,
-            maximize=False,
-        )
-
-    def state(self) -> dict[str, torch.Tensor]:
-        return {} if self.momentum[0] is None else {"momentum": self.momentum[0]}
-
-    def restore(self, saved: Mapping[str, torch.Tensor]) -> None:
-        self.momentum = [saved["momentum"].to(self.weights.device).clone() if "momentum" in saved else None]

@@ -1,4 +1,4 @@
-"""Lengths of training: `50000it` (optimizer steps) or `160ep` (passes over the training split)."""
+"""A duration as a field of an experiment; what it means is in `lth.durations`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-PATTERN = r"^(0|[1-9][0-9]{0,11})(it|ep)$"
+from lth.durations import PATTERN, comparable, to_steps
+
+__all__ = ["PATTERN", "Duration", "comparable", "to_steps"]
 
 
 def _duration(value: object) -> object:
@@ -18,14 +20,3 @@ def _duration(value: object) -> object:
 
 
 Duration = Annotated[str, BeforeValidator(_duration), Field(pattern=PATTERN, examples=["50000it", "160ep"])]
-
-
-def to_steps(duration: str, steps_per_epoch: int) -> int:
-    """Optimizer steps in a duration, where one epoch has `steps_per_epoch` full batches."""
-    count = int(duration[:-2])
-    return count if duration.endswith("it") else count * steps_per_epoch
-
-
-def comparable(first: str, second: str) -> bool:
-    """Whether two durations can be compared without knowing the length of an epoch."""
-    return first[-2:] == second[-2:] or int(first[:-2]) == 0 or int(second[:-2]) == 0

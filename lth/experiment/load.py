@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from lth.errors import InvalidExperiment
+from lth.experiment.one_of import kinds_of
 from lth.experiment.spec import Experiment
 
 # Fields that are one of several kinds: pydantic puts the kind ("adam") after them in an error's path.
@@ -129,7 +130,7 @@ def _mistake(item: ErrorDetails, model: type[BaseModel]) -> str:
         case "missing":
             message = "is missing; give it"
         case "union_tag_invalid":
-            message = f"kind is one of {', '.join(_kinds(model, path))}; got {item['ctx']['tag']!r}"
+            message = f"kind is one of {', '.join(sorted(_kinds(model, path)))}; got {item['ctx']['tag']!r}"
         case "string_pattern_mismatch" if path == ["name"]:
             message = (
                 f"{given} cannot name an experiment; use letters, digits, - and _, "
@@ -160,7 +161,7 @@ def _no_such_field(path: list[str], location: list[str], model: type[BaseModel])
         kind = location[location.index(parent[-1]) + 1]
         others = [repr(other) for other, part in kinds.items() if path[-1] in part.model_fields]
         if others:
-            return f"kind {kind!r} has no such field; {' and '.join(others)} has"
+            return f"kind {kind!r} has no such field; {' and '.join(others)} {'has' if len(others) == 1 else 'have'}"
         siblings = list(kinds[kind].model_fields)
     close = difflib.get_close_matches(path[-1], siblings, 1)
     alike = [".".join([*parent, *close])] if close else [name for name in names if name.split(".")[-1] == path[-1]]
@@ -173,7 +174,7 @@ def _kinds(model: type[BaseModel], path: list[str]) -> dict[str, type[BaseModel]
         part = model.model_fields[name].annotation
         assert isinstance(part, type) and issubclass(part, BaseModel)
         model = part
-    return {part.model_fields["kind"].default: part for part in get_args(model.model_fields[path[-1]].annotation)}
+    return kinds_of(model.model_fields[path[-1]])
 
 
 def field_paths(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -181,7 +182,7 @@ def field_paths(model: type[BaseModel], prefix: str = "") -> list[str]:
     paths: list[str] = []
     for name, field in model.model_fields.items():
         paths.append(prefix + name)
-        candidates = [field.annotation, *get_args(field.annotation)]
+        candidates = [field.annotation, *get_args(field.annotation), *kinds_of(field).values()]
         for candidate in candidates:
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                 paths.extend(path for path in field_paths(candidate, prefix + name + ".") if path not in paths)

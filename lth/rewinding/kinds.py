@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from lth.engine.recipe import Optimizer, Recipe, Schedule, learning_rate
+from lth.engine.optimizers import Optimizer
+from lth.engine.recipe import Recipe, learning_rate
+from lth.engine.schedules import Constant
 from lth.experiment import FineTune, NoRewinding, Rewinding, RewindLearningRate, RewindToStep, to_steps
 
 
@@ -41,7 +43,7 @@ def resolve_rewinding(rewinding: Rewinding, recipe: Recipe, per_epoch: int) -> R
             replace(
                 again,
                 steps=steps,
-                schedule=Schedule("constant"),
+                schedule=Constant(),
                 optimizer=_at_rate(recipe, recipe.steps - 1),
                 evaluate_every=min(recipe.evaluate_every, steps),
             ),
@@ -53,10 +55,10 @@ def resolve_rewinding(rewinding: Rewinding, recipe: Recipe, per_epoch: int) -> R
 
 def _at_rate(recipe: Recipe, step: int) -> Optimizer:
     """The optimizer with the learning rate that the schedule reached at `step`."""
-    return replace(recipe.optimizer, learning_rate=learning_rate(recipe, step))
+    at_rate: Optimizer = replace(recipe.optimizer, learning_rate=learning_rate(recipe, step))  # type: ignore[type-var]
+    return at_rate
 
 
 def stretched(recipe: Recipe, steps: int) -> Recipe:
     """The same training over `steps`: milestones move with it, the warm-up stays, a cosine spans the whole."""
-    milestones = tuple(round(step * steps / recipe.steps) for step in recipe.schedule.milestones)
-    return replace(recipe, steps=steps, schedule=replace(recipe.schedule, milestones=milestones))
+    return replace(recipe, steps=steps, schedule=recipe.schedule.stretched(recipe.steps, steps))

@@ -10,7 +10,7 @@ import torch
 
 from lth.arms import ARMS
 from lth.data import ImageData
-from lth.engine import Network, Optimizer, Recipe, Sample, Schedule, describe
+from lth.engine import Network, Recipe, Sample, describe
 from lth.errors import InvalidExperiment
 from lth.experiment import Experiment, RewindToStep, to_steps
 from lth.models import PrunableTensor, build_model, prunable_tensors
@@ -210,14 +210,11 @@ def resolve_recipe(experiment: Experiment, examples: int) -> Recipe:
         )
     per_epoch = left // training.batch_size
     steps = to_steps(training.duration, per_epoch)
-    schedule, settings = training.schedule, training.optimizer.model_dump()
     rewind = to_steps(experiment.rewinding.step, per_epoch) if isinstance(experiment.rewinding, RewindToStep) else None
-    milestones = tuple(to_steps(milestone, per_epoch) for milestone in getattr(schedule, "milestones", ()))
+    schedule = training.schedule.resolve(per_epoch)
     recipe = Recipe(
-        optimizer=Optimizer(**settings),
-        schedule=Schedule(
-            schedule.kind, to_steps(schedule.warmup, per_epoch), milestones, getattr(schedule, "factor", 0.1)
-        ),
+        optimizer=training.optimizer.resolve(per_epoch),
+        schedule=schedule,
         batch_size=training.batch_size,
         steps=steps,
         evaluate_every=to_steps(training.evaluate_every, per_epoch),
@@ -229,6 +226,7 @@ def resolve_recipe(experiment: Experiment, examples: int) -> Recipe:
     )
     _check_order("training.evaluate_every", recipe.evaluate_every, steps)
     _check_order("training.schedule.warmup", recipe.schedule.warmup, steps)
+    milestones = getattr(schedule, "milestones", ())
     if list(milestones) != sorted(set(milestones)):
         raise InvalidExperiment(f"training.schedule.milestones must increase; in steps they are {list(milestones)}")
     if rewind is not None:

@@ -25,9 +25,7 @@ from lth.engine import (
     CohortTraining,
     Feed,
     Network,
-    Optimizer,
     Recipe,
-    Schedule,
     Start,
     choose_program,
     describe,
@@ -36,7 +34,9 @@ from lth.engine import (
     initialise,
     make_feed,
 )
+from lth.engine.optimizers import Adam
 from lth.engine.programs import Program
+from lth.engine.schedules import Constant
 from lth.errors import LthError
 from lth.models import build_model, prunable_tensors
 from lth.store import Unit
@@ -218,9 +218,7 @@ def make_feed_of(feed: Feed, row: int) -> Feed:
 
 
 def perceptron_training(network: Network, feed: Feed, steps: int, start: Start, copy: int = 0) -> CohortTraining:
-    plan = Recipe(
-        Optimizer(learning_rate=2e-3), Schedule(), batch_size=60, steps=steps, evaluate_every=steps, copy=copy
-    )
+    plan = Recipe(Adam(learning_rate=2e-3), Constant(), batch_size=60, steps=steps, evaluate_every=steps, copy=copy)
     return CohortTraining(network, plan, feed, start).advance()
 
 

@@ -9,18 +9,9 @@ import torch
 from torch import nn
 
 from lth.data import ImageData
-from lth.engine import (
-    CohortTraining,
-    Network,
-    Optimizer,
-    Recipe,
-    Schedule,
-    Start,
-    describe,
-    initial_buffers,
-    initialise,
-    make_feed,
-)
+from lth.engine import CohortTraining, Network, Recipe, Start, describe, initial_buffers, initialise, make_feed
+from lth.engine.optimizers import Adam, Optimizer
+from lth.engine.schedules import Constant
 from lth.models import build_model, prunable_tensors
 from lth.streams import stream
 
@@ -71,8 +62,8 @@ def convolutional(data: ImageData, dropout: float = 0.0) -> Network:
 
 def recipe(optimizer: Optimizer | None = None, **changes: object) -> Recipe:
     settings: dict[str, object] = {
-        "optimizer": optimizer or Optimizer(learning_rate=0.01),
-        "schedule": Schedule(),
+        "optimizer": optimizer or Adam(learning_rate=0.01),
+        "schedule": Constant(),
         "batch_size": 30,
         "steps": 26,
         "evaluate_every": 6,

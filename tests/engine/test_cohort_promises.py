@@ -8,15 +8,16 @@ import pytest
 import torch
 from small_networks import convolutional, exact_masks, images, perceptron, recipe, training_of
 
-from lth.engine import Optimizer, Trained, initialise
+from lth.engine import Trained, initialise
+from lth.engine.optimizers import SGD, Adam, Optimizer
 from lth.engine.updates import AllWeights, SurvivingWeights, make_updates
 
 OPTIMIZERS = {
-    "adam": Optimizer(learning_rate=0.01),
-    "adam with weight decay": Optimizer(learning_rate=0.01, weight_decay=1e-2),
-    "sgd": Optimizer("sgd", 0.1),
-    "momentum": Optimizer("sgd", 0.05, momentum=0.9, weight_decay=1e-3),
-    "nesterov": Optimizer("sgd", 0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
+    "adam": Adam(learning_rate=0.01),
+    "adam with weight decay": Adam(learning_rate=0.01, weight_decay=1e-2),
+    "sgd": SGD(learning_rate=0.1, momentum=0.0),
+    "momentum": SGD(learning_rate=0.05, momentum=0.9, weight_decay=1e-3),
+    "nesterov": SGD(learning_rate=0.05, momentum=0.9, nesterov=True, weight_decay=1e-3),
 }
 SEEDS = tuple(range(16))
 
@@ -82,7 +83,7 @@ def test_the_way_of_stepping_follows_from_the_density() -> None:
     network = perceptron(data)
     for density, way in ((1.0, AllWeights), (0.5, AllWeights), (0.1, SurvivingWeights)):
         weights = initialise(network, (0, 1))
-        updates = make_updates(Optimizer(), weights, torch.zeros_like(weights), exact_masks(network, (0, 1), density))
+        updates = make_updates(Adam(), weights, torch.zeros_like(weights), exact_masks(network, (0, 1), density))
         assert isinstance(updates, way)
 
 
@@ -170,7 +171,7 @@ def test_a_seed_with_a_poisoned_batch_changes_no_other(make) -> None:  # type: i
 
 def test_a_learning_rate_that_explodes_is_recorded_as_divergence() -> None:
     data = images()
-    result = training_of(perceptron(data), data, (0,), recipe(Optimizer("sgd", 1e20))).advance().result()
+    result = training_of(perceptron(data), data, (0,), recipe(SGD(learning_rate=1e20, momentum=0.0))).advance().result()
     assert result.diverged.tolist() == [True]
 
 

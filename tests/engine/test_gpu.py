@@ -7,7 +7,8 @@ import torch
 from small_networks import convolutional, exact_masks, images, perceptron, recipe
 from test_cohort_promises import assert_same_bits, of_seed
 
-from lth.engine import CohortTraining, Optimizer, Start, exact_arithmetic, initial_buffers, initialise, make_feed
+from lth.engine import CohortTraining, Start, exact_arithmetic, initial_buffers, initialise, make_feed
+from lth.engine.optimizers import SGD
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 MAKERS = pytest.mark.parametrize("make", [perceptron, convolutional], ids=["perceptron", "convolutional"])
@@ -34,7 +35,7 @@ def test_the_same_cohort_has_the_same_bits_twice_and_after_a_restart(make) -> No
 @MAKERS
 def test_a_gpu_and_a_cpu_compute_the_same_training(make) -> None:  # type: ignore[no-untyped-def]
     data = images()
-    network, plan = make(data), recipe(Optimizer("sgd", 0.05, momentum=0.9), steps=8)
+    network, plan = make(data), recipe(SGD(learning_rate=0.05, momentum=0.9), steps=8)
     with exact_arithmetic(1, "float32"):
         gpu = on_gpu(network, data, (0, 1), plan).advance().result()
     weights = initialise(network, (0, 1))

@@ -8,7 +8,8 @@ from small_networks import convolutional, images, perceptron, recipe, training_o
 from torch.func import functional_call
 from torch.nn import functional
 
-from lth.engine import Optimizer, initial_buffers, initialise
+from lth.engine import initial_buffers, initialise
+from lth.engine.optimizers import SGD
 from lth.engine.programs import DenseProgram, InTurnProgram, StackedProgram, choose_program, dense_layers
 
 CPU = torch.device("cpu")
@@ -85,7 +86,9 @@ def test_one_step_of_sgd_by_hand() -> None:
     """One weight, one pixel, two classes: the update can be worked out on paper."""
     data = images(examples=300, shape=(1, 1, 1), classes=2)
     network = perceptron(data, ())
-    training = training_of(network, data, (0,), recipe(Optimizer("sgd", 0.5), steps=1, batch_size=1, evaluate_every=1))
+    training = training_of(
+        network, data, (0,), recipe(SGD(learning_rate=0.5, momentum=0.0), steps=1, batch_size=1, evaluate_every=1)
+    )
     before = training.weights.clone()
     pixel, label = (tensor.clone() for tensor in training.batches(0))
     x, y = float(pixel), int(label)
@@ -135,7 +138,7 @@ def test_stacking_and_taking_turns_compute_the_same(make) -> None:  # type: igno
 
 def test_a_whole_stacked_training_agrees_with_taking_turns() -> None:
     data = images()
-    network, plan = convolutional(data), recipe(Optimizer("sgd", 0.05, momentum=0.9), steps=8)
+    network, plan = convolutional(data), recipe(SGD(learning_rate=0.05, momentum=0.9), steps=8)
     stacked = training_of(network, data, (0, 1), plan, 0.5, stack=True).advance().result()
     turns = training_of(network, data, (0, 1), plan, 0.5, stack=False).advance().result()
     torch.testing.assert_close(stacked.curves.validation_loss, turns.curves.validation_loss, rtol=1e-3, atol=1e-4)

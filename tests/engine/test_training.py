@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 from small_networks import convolutional, images, perceptron, recipe, training_of
 from torch.nn import functional
 
-from lth.engine import Batches, Optimizer, Recipe, Schedule, evaluate, learning_rate, make_feed
+from lth.engine import Batches, Recipe, evaluate, learning_rate, make_feed
 from lth.engine.environment import choose_device, exact_arithmetic
 from lth.engine.layout import Layout
+from lth.engine.optimizers import SGD, Adam
+from lth.engine.schedules import SCHEDULES, Constant, Cosine, CosineRestarts, Linear, Schedule, StepDecay
 from lth.errors import InvalidExperiment
 
 
 def test_early_stop_is_the_first_minimum_of_the_validation_loss() -> None:
     data = images(examples=160)
-    training = training_of(perceptron(data, (64,)), data, (0, 1, 2), recipe(Optimizer(learning_rate=0.03), steps=200))
+    training = training_of(perceptron(data, (64,)), data, (0, 1, 2), recipe(Adam(learning_rate=0.03), steps=200))
     seen = {0: training.weights.clone()}
     for step in range(1, 201):
         training.advance(step)
@@ -155,32 +157,49 @@ def test_augmentation_moves_training_images_only() -> None:
 
 
 def recipe_with(schedule: Schedule, steps: int = 100) -> Recipe:
-    return Recipe(Optimizer(learning_rate=0.8), schedule, 10, steps, 10)
+    return Recipe(Adam(learning_rate=0.8), schedule, 10, steps, 10)
 
 
 def test_schedules_by_hand() -> None:
-    constant = recipe_with(Schedule())
+    constant = recipe_with(Constant())
     assert [learning_rate(constant, step) for step in (0, 50, 99)] == [0.8, 0.8, 0.8]
-    warm = recipe_with(Schedule(warmup=4))
+    warm = recipe_with(Constant(warmup=4))
     assert [learning_rate(warm, step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 0.8])
-    step = recipe_with(Schedule("step", 0, (20, 25), 0.1))
+    step = recipe_with(StepDecay(warmup=0, milestones=(20, 25), factor=0.1))
     assert [learning_rate(step, at) for at in (19, 20, 24, 25, 99)] == pytest.approx([0.8, 0.08, 0.08, 0.008, 0.008])
-    cosine = recipe_with(Schedule("cosine"))
+    cosine = recipe_with(Cosine())
     assert [learning_rate(cosine, at) for at in (0, 25, 50, 75)] == pytest.approx(
         [0.8, 0.4 * (1 + math.sqrt(0.5)), 0.4, 0.4 * (1 - math.sqrt(0.5))]
     )
 
 
-@given(st.sampled_from(["constant", "step", "cosine"]), st.integers(0, 50), st.integers(0, 99))
+@given(st.sampled_from(sorted(SCHEDULES)), st.integers(0, 50), st.integers(0, 99))
 def test_a_learning_rate_is_never_above_the_full_rate_nor_below_zero(kind: str, warmup: int, step: int) -> None:
-    plan = recipe_with(Schedule(kind, warmup, (30, 60), 0.5))  # type: ignore[arg-type]
+    needed = {"step": {"milestones": (30, 60), "factor": 0.5}, "cosine_restarts": {"period": 20, "factor": 1.5}}
+    plan = recipe_with(SCHEDULES[kind](warmup=warmup, **needed.get(kind, {})))
     assert 0 <= learning_rate(plan, step) <= 0.8
+
+
+def test_restarts_and_the_straight_line_by_hand() -> None:
+    # Periods of 20, 40 and the first 40 steps of 80; each begins at the full rate and is at half of it half-way.
+    restarts = recipe_with(CosineRestarts(period=20, factor=2.0))
+    assert [learning_rate(restarts, at) for at in (0, 10, 20, 40, 60)] == pytest.approx([0.8, 0.4, 0.8, 0.4, 0.8])
+    assert learning_rate(restarts, 19) == pytest.approx(0.4 * (1 + math.cos(math.pi * 19 / 20)))
+    assert learning_rate(recipe_with(CosineRestarts(warmup=5, period=20)), 35) == pytest.approx(0.4)
+    line = recipe_with(Linear(end=0.25))
+    assert [learning_rate(line, at) for at in (0, 50, 99)] == pytest.approx([0.8, 0.5, 0.8 * (1 - 0.75 * 0.99)])
+    assert learning_rate(recipe_with(Linear(warmup=20)), 60) == pytest.approx(0.4)
 
 
 def test_a_schedule_is_what_the_optimizer_uses() -> None:
     data = images()
     training = training_of(
-        perceptron(data), data, (0,), recipe(Optimizer("sgd", 0.5), schedule=Schedule("step", 0, (3,), 0.25), steps=6)
+        perceptron(data),
+        data,
+        (0,),
+        recipe(
+            SGD(learning_rate=0.5, momentum=0.0), schedule=StepDecay(warmup=0, milestones=(3,), factor=0.25), steps=6
+        ),
     )
     for step in range(6):
         before = training.weights.clone()

@@ -16,6 +16,9 @@ from lth.experiment import (
 )
 from lth.experiment.load import field_paths
 
+RMSPROP = "training.optimizer={kind: rmsprop}"
+RESTARTS = "training.schedule={kind: cosine_restarts, period: 100it}"
+LINEAR = "training.schedule={kind: linear}"
 SGD = "training.optimizer={kind: sgd, learning_rate: 0.1, momentum: 0.9}"
 STEP = "training.schedule={kind: step, milestones: [100it]}"
 LATE = "rewinding={kind: step, step: 10it}"
@@ -51,6 +54,9 @@ DECIDING: dict[str, tuple[list[str], list[str]]] = {
     "training.optimizer.weight_decay": ([], ["training.optimizer.weight_decay=1e-4"]),
     "training.optimizer.momentum": ([SGD], [SGD, "training.optimizer.momentum=0.8"]),
     "training.optimizer.nesterov": ([SGD], [SGD, "training.optimizer.nesterov=true"]),
+    "training.optimizer.decay": ([RMSPROP], [RMSPROP, "training.optimizer.decay=0.9"]),
+    "training.schedule.period": ([RESTARTS], [RESTARTS, "training.schedule.period=101it"]),
+    "training.schedule.end": ([LINEAR], [LINEAR, "training.schedule.end=0.1"]),
     "training.schedule.kind": ([], ["training.schedule={kind: cosine}"]),
     "training.schedule.warmup": ([], ["training.schedule.warmup=5it"]),
     "training.schedule.milestones": ([STEP], [STEP, "training.schedule.milestones=[101it]"]),

@@ -163,7 +163,9 @@ def test_another_kind_of_optimizer_starts_afresh(tmp_path: Path) -> None:
             "weight_decay": 0.0,
         }
     # What the person sets beside it is never dropped silently.
-    assert "kind 'sgd' has no such field; 'adam' has" in refusal(source, ["training.optimizer.beta1=0.4", setting])
+    assert "kind 'sgd' has no such field; 'adam' and 'adamw' have" in refusal(
+        source, ["training.optimizer.beta1=0.4", setting]
+    )
     # The same kind keeps what is not mentioned.
     adam_again = load_experiment("digits", ["training.optimizer={kind: adam, beta1: 0.5}"]).training.optimizer
     assert adam_again.learning_rate == 0.0012

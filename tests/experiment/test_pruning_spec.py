@@ -81,7 +81,7 @@ def refusal(*settings: str) -> str:
         ([*UNITS, "pruning.scoring.examples=3"], ["'l1'", "pruning.scoring", "leave it out"]),
         ([*UNITS, "pruning.scope=erk"], ["'units'", "layer or global", "'erk'"]),
         ([*UNITS, "pruning.when=at_initialisation"], ["'units'", "after training", "'at_initialisation'"]),
-        (["rewinding.kind=lr"], ["rewinding", "'lr'", "init, step, learning_rate, fine_tune, none"]),
+        (["rewinding.kind=lr"], ["rewinding", "'lr'", "fine_tune, init, learning_rate, none, step"]),
         (["rewinding={kind: step}"], ["rewinding.step", "missing"]),
         (["rewinding={kind: learning_rate, step: 5it}"], ["'learning_rate' has no such field", "'step' has"]),
         (["rewinding={kind: none, duration: 5it}"], ["rewinding.duration", "'none' has no such field", "'fine_tune'"]),

@@ -11,18 +11,9 @@ from torch import nn
 from torch.nn import functional
 
 from lth.data import ImageData
-from lth.engine import (
-    CohortTraining,
-    Network,
-    Optimizer,
-    Recipe,
-    Schedule,
-    Start,
-    describe,
-    initial_buffers,
-    initialise,
-    make_feed,
-)
+from lth.engine import CohortTraining, Network, Recipe, Start, describe, initial_buffers, initialise, make_feed
+from lth.engine.optimizers import SGD
+from lth.engine.schedules import Constant
 from lth.errors import InvalidExperiment
 from lth.models import PrunableTensor, build_model, prunable_tensors
 
@@ -172,7 +163,7 @@ def every_other(network: Network, seeds: int) -> torch.Tensor:
 
 
 def train(network: Network, seeds: tuple[int, ...], steps: int, stack: bool) -> CohortTraining:
-    recipe = Recipe(Optimizer("sgd", 0.05, momentum=0.9), Schedule(), batch_size=20, steps=steps, evaluate_every=steps)
+    recipe = Recipe(SGD(learning_rate=0.05, momentum=0.9), Constant(), batch_size=20, steps=steps, evaluate_every=steps)
     start = Start(initialise(network, seeds), initial_buffers(network, seeds), every_other(network, len(seeds)))
     return CohortTraining(network, recipe, make_feed(noise(), seeds, 40, "channel"), start, stack).advance()
 

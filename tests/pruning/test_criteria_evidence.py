@@ -27,8 +27,10 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from lth.data import ImageData
-from lth.engine import CohortTraining, Optimizer, Recipe, Sample, Schedule, Start, initialise, make_feed
+from lth.engine import CohortTraining, Recipe, Sample, Start, initialise, make_feed
 from lth.engine.evidence import fisher_diagonal, flow, gather, gradient, hessian_gradient
+from lth.engine.optimizers import SGD, Adam
+from lth.engine.schedules import Constant, StepDecay
 from lth.streams import stream
 
 
@@ -257,7 +259,12 @@ def test_movement_is_minus_the_sum_over_steps_of_weight_times_gradient(
     data, seeds = images(), (3, 7)
     network = network_of(build)
     plan = Recipe(
-        Optimizer("sgd", 0.05, momentum=0.9, weight_decay=1e-2), Schedule("step", 0, (4,), 0.5), 24, 7, 7, movement=True
+        SGD(learning_rate=0.05, momentum=0.9, weight_decay=1e-2),
+        StepDecay(warmup=0, milestones=(4,), factor=0.5),
+        24,
+        7,
+        7,
+        movement=True,
     )
     mask = network.masks(masks_of(network, seeds, density))
     buffers = cohort_of(network, seeds, data).buffers
@@ -302,7 +309,7 @@ def test_movement_survives_a_restart_to_the_bit_and_changes_no_training() -> Non
     network = network_of(perceptron)
     feed = make_feed(data, seeds, 40, "channel")
     mask = network.masks(masks_of(network, seeds))
-    plan = Recipe(Optimizer(learning_rate=0.01), Schedule(), 24, 9, 3, movement=True)
+    plan = Recipe(Adam(learning_rate=0.01), Constant(), 24, 9, 3, movement=True)
 
     def training(movement: bool = True) -> CohortTraining:
         recipe = Recipe(plan.optimizer, plan.schedule, 24, 9, 3, movement=movement)

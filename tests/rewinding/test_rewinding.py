@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from lth.data import ImageData, load_dataset
-from lth.engine import CohortTraining, Optimizer, Recipe, Schedule, Start, initialise, learning_rate, make_feed
+from lth.engine import CohortTraining, Recipe, Start, initialise, learning_rate, make_feed
+from lth.engine.optimizers import SGD
+from lth.engine.schedules import SCHEDULES, StepDecay
 from lth.errors import DamagedObject
 from lth.experiment import (
     Experiment,
@@ -96,7 +98,7 @@ def sweep(
             self.updates.step = stepping  # type: ignore[method-assign]
             self.batches = giving  # type: ignore[assignment]
 
-    train = stages.train
+    train = stages.train_unit
 
     def training(job, work, ticket, data):  # type: ignore[no-untyped-def]
         now.append((work.unit.arm, work.unit.draw, work.unit.level))
@@ -414,12 +416,27 @@ def test_of_several_units_the_one_whose_weights_are_gone_is_named(
 
 
 RECIPE = Recipe(
-    Optimizer("sgd", 0.4), Schedule("step", 10, (50, 75), 0.1), 32, 100, 20, crop_padding=2, flip=True, rewind_step=7
+    SGD(learning_rate=0.4, momentum=0.0),
+    StepDecay(warmup=10, milestones=(50, 75), factor=0.1),
+    32,
+    100,
+    20,
+    crop_padding=2,
+    flip=True,
+    rewind_step=7,
 )
 
 
 def test_each_kind_made_concrete() -> None:
-    plain = Recipe(Optimizer("sgd", 0.4), Schedule("step", 10, (50, 75), 0.1), 32, 100, 20, crop_padding=2, flip=True)
+    plain = Recipe(
+        SGD(learning_rate=0.4, momentum=0.0),
+        StepDecay(warmup=10, milestones=(50, 75), factor=0.1),
+        32,
+        100,
+        20,
+        crop_padding=2,
+        flip=True,
+    )
 
     assert resolve_rewinding(RewindToInit(), RECIPE, 30) == Retraining("initial", 0, plain)
     assert resolve_rewinding(RewindToStep(step="2ep"), RECIPE, 30) == Retraining("step", 60, plain)
@@ -433,15 +450,10 @@ def test_each_kind_made_concrete() -> None:
     assert (tuned.recipe.batch_size, tuned.recipe.crop_padding, tuned.recipe.flip) == (32, 2, True)
 
 
-@pytest.mark.parametrize("kind", ["constant", "step", "cosine"])
+@pytest.mark.parametrize("kind", sorted(SCHEDULES))
 def test_a_stretched_schedule_has_the_same_rates_at_the_same_part_of_the_way(kind: str) -> None:
-    recipe = Recipe(
-        Optimizer("sgd", 0.4),
-        Schedule(kind, 0, (50, 75) if kind == "step" else (), 0.1),  # type: ignore[arg-type]
-        32,
-        100,
-        20,
-    )
+    needed = {"step": {"milestones": (50, 75)}, "cosine_restarts": {"period": 40}}
+    recipe = Recipe(SGD(learning_rate=0.4), SCHEDULES[kind](**needed.get(kind, {})), 32, 100, 20)
     for times in (1, 2, 5):
         longer = stretched(recipe, 100 * times)
         assert longer.steps == 100 * times
