@@ -11,7 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lth.data.examples import TARGET, Examples, Schema
+from lth.data.image_transform import PIXELS, ImageTransform
 from lth.errors import DataError
+from lth.objectives.registry import Target
 
 ARRAY_NAMES = ("train_inputs", "train_labels", "test_inputs", "test_labels")
 
@@ -47,6 +50,20 @@ class ImageData:
         """Channels, height and width of one image."""
         _, channels, height, width = self.train_inputs.shape
         return channels, height, width
+
+    def examples(self) -> Examples:
+        """The four tensors by name, with their schema."""
+        schema = Schema("images", self.input_shape, Target("class", self.classes))
+        return Examples(
+            self.name,
+            schema,
+            {PIXELS: self.train_inputs, TARGET: self.train_labels},
+            {PIXELS: self.test_inputs, TARGET: self.test_labels},
+        )
+
+    def transform(self, standardise: str = "channel", crop_padding: int = 0, flip: bool = False) -> ImageTransform:
+        """Crops, flips and standardisation."""
+        return ImageTransform(self.input_shape[0], standardise, crop_padding, flip)
 
     def fingerprint(self) -> str:
         """SHA-256 (64 hex digits) over the number of classes and every tensor's name, type, shape and bytes.
