@@ -12,12 +12,15 @@ from typing import Any
 
 import torch
 
+from lth.arms import Ticket
 from lth.data import ImageData, load_dataset
+from lth.engine import Trained
 from lth.errors import LthError
 from lth.registry import import_module
 from lth.sweep import connectivity, stages
+from lth.sweep.arrays import Arrays, from_arrays, to_arrays
 from lth.sweep.connectivity import Connection, Measure
-from lth.sweep.handover import Arrays, Job
+from lth.sweep.handover import Job, Masks
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
 from tasks.cluster import StepReporter
@@ -71,13 +74,13 @@ def prune(job: Job, work: Work, loaded: Loaded) -> tuple[Report, Arrays]:
 
 def rewind(job: Job, work: Work, loaded: Loaded, pruned: Arrays | None) -> tuple[Report, Arrays]:
     """Masks and starting weights of the unit's arm."""
-    return _pair(stages.rewind_unit(job, work, loaded.images(), pruned))
+    return _pair(stages.rewind_unit(job, work, loaded.images(), from_arrays(Masks, pruned) if pruned else None))
 
 
 def train(job: Job, work: Work, ticket: Arrays, loaded: Loaded, counter: Any) -> tuple[Report, Arrays]:
     """Train the cohort, telling the counter as it goes."""
     reporter = StepReporter(counter)
-    stage = stages.train_unit(job, work, ticket, loaded.images(), reporter)
+    stage = stages.train_unit(job, work, from_arrays(Ticket, ticket), loaded.images(), reporter)
     reporter.flush()
     return _pair(stage)
 
@@ -86,7 +89,9 @@ def evaluate(
     job: Job, work: Work, ticket: Arrays | None, trained: Arrays | None, loaded: Loaded
 ) -> tuple[stages.Evaluated, None]:
     """Evaluate on the test set and commit the unit."""
-    return stages.evaluate_unit(job, work, ticket, trained, loaded.images()), None
+    return stages.evaluate_unit(
+        job, work, None, from_arrays(Trained, trained) if trained else None, loaded.images()
+    ), None
 
 
 def connect(job: Job, connection: Connection, measure: Measure, loaded: Loaded) -> tuple[int, None]:
@@ -96,5 +101,5 @@ def connect(job: Job, connection: Connection, measure: Measure, loaded: Loaded) 
     return rows.num_rows, None
 
 
-def _pair(stage: stages.Stage) -> tuple[Report, Arrays]:
-    return stage.seconds, stage.arrays
+def _pair(stage: stages.Stage[Any]) -> tuple[Report, Arrays]:
+    return stage.seconds, to_arrays(stage.result)

@@ -15,6 +15,7 @@ from lth.data.examples import TARGET, Examples, Schema
 from lth.data.image_transform import PIXELS, ImageTransform
 from lth.errors import DataError
 from lth.objectives.registry import Target
+from lth.shared_memory import tensor_over
 
 ARRAY_NAMES = ("train_inputs", "train_labels", "test_inputs", "test_labels")
 
@@ -93,7 +94,7 @@ class ImageData:
         missing = [key for key in ARRAY_NAMES if key not in arrays]
         if missing:
             raise DataError(f"data set {name!r} lacks the array {missing[0]!r}: it needs {', '.join(ARRAY_NAMES)}")
-        data = cls(name=name, classes=classes, **{key: _tensor(arrays[key]) for key in ARRAY_NAMES})
+        data = cls(name=name, classes=classes, **{key: tensor_over(arrays[key]) for key in ARRAY_NAMES})
         check(data)
         return data
 
@@ -126,20 +127,6 @@ def check(data: ImageData) -> None:
     if data.train_inputs.shape[1:] != data.test_inputs.shape[1:]:
         train, test = list(data.train_inputs.shape[1:]), list(data.test_inputs.shape[1:])
         raise DataError(f"data set {data.name!r} has train images of {train}, test images of {test}: they must agree")
-
-
-class _SharedMemory:
-    """Presents an array's memory as writeable and keeps the array alive for as long as anybody uses it."""
-
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
-        address, _ = array.__array_interface__["data"]
-        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
-        self.array = array
-
-
-def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
-    """`torch.from_numpy` without its warning about read-only arrays: torch has no such tensors, and nobody writes."""
-    return torch.from_numpy(array if array.flags.writeable else np.asarray(_SharedMemory(array)))
 
 
 def _dtype(tensor: Tensor) -> str:

@@ -13,10 +13,12 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from lth.errors import InvalidExperiment
 from lth.experiment.durations import comparable
 from lth.experiment.identity import digest
+from lth.experiment.one_of import OneOf, Part
 from lth.experiment.pruning import Pruning
 from lth.experiment.rewinding import FineTune, NoRewinding, Rewinding, RewindToInit, RewindToStep
 from lth.experiment.section import Section, default_kind, known
 from lth.experiment.training import Training
+from lth.objectives import OBJECTIVES
 from lth.registry import import_module
 
 
@@ -141,6 +143,9 @@ class Transfer(Section):
         return self
 
 
+_OBJECTIVE = OneOf(OBJECTIVES, "classification")
+
+
 class Experiment(Section):
     """A sweep for lottery tickets: what decides each training, and what is compared."""
 
@@ -150,6 +155,9 @@ class Experiment(Section):
     )
     dataset: Dataset = Field(default_factory=Dataset, description="Data set, validation split, augmentation.")
     model: Model = Field(default_factory=Model, description="Network and initialisation.")
+    objective: Annotated[Part, _OBJECTIVE] = Field(
+        default_factory=_OBJECTIVE.make, description="What is learnt and how it is scored (`lth list objectives`)."
+    )
     training: Training = Field(default_factory=Training, description="Optimizer, schedule, batch, duration.")
     pruning: Pruning = Field(default_factory=Pruning, description="Criterion, scope, schedule, fractions, levels.")
     rewinding: Annotated[Rewinding, Field(discriminator="kind"), default_kind("init")] = Field(
@@ -262,8 +270,14 @@ class Experiment(Section):
         content = self.model_dump(
             mode="json", exclude={"name": True, "arms": True, "margin": True, "imports": True, "pruning": {"levels"}}
         )
-        if self.transfer is None:  # so that all others keep the ids that they had before there were transfers
+        # What came later and is not said is no part of an id, so that all others keep those that they had before.
+        if self.transfer is None:
             del content["transfer"]
+        if self.objective == _OBJECTIVE.make():
+            del content["objective"]
+        for name, unsaid in (("clip_norm", None), ("watchers", ())):
+            if getattr(self.training, name) == unsaid:
+                del content["training"][name]
         return dict(content)
 
     @property

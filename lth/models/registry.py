@@ -48,7 +48,7 @@ def _imported(path: str) -> Factory:
 
 
 def build_model(
-    name: str, input_shape: tuple[int, int, int], classes: int, arguments: dict[str, Any] | None = None
+    name: str, input_shape: tuple[int, ...], classes: int, arguments: dict[str, Any] | None = None
 ) -> nn.Module:
     """Build a network; its weights come from torch's global generator, which the caller owns.
 

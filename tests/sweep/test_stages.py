@@ -16,7 +16,8 @@ from lth.experiment import Experiment, load_experiment
 from lth.store import RESULT_COLUMNS, Store, Unit, content_hash
 from lth.sweep.here import run_here
 from lth.sweep.setup import DataFacts, resolve
-from lth.sweep.stages import evaluate, prune, rewind, train
+from lth.sweep.stages import feed as feeds
+from lth.sweep.stages import prune
 
 SEEDS = (0, 1, 2)
 
@@ -205,18 +206,17 @@ def test_rewinding_to_step_zero_is_rewinding_to_init(digits: ImageData, tmp_path
 def test_a_diverged_seed_is_recorded_at_every_level_and_the_others_go_on(digits: ImageData, tmp_path: Path) -> None:
 
     experiment, store = smoke(), Store(tmp_path)
-    make_feed = train.make_feed
+    make_feed = feeds.make_feed
 
     def poisoned(*arguments, **options):  # type: ignore[no-untyped-def]
         feed = make_feed(*arguments, **options)
         for position, seed in enumerate(feed.seeds):
             if seed == 1:
-                feed.scale[position] = float("nan")
+                feed.fitted["scale"][position] = float("nan")
         return feed
 
     with pytest.MonkeyPatch.context() as patch:
-        for stage in (rewind, train):
-            patch.setattr(stage, "make_feed", poisoned)
+        patch.setattr(feeds, "make_feed", poisoned)
         run_here(experiment, SEEDS, store, digits)
     found, clean = rows(store, experiment), Store(tmp_path / "clean")
     run_here(experiment, SEEDS, clean, digits)
@@ -268,7 +268,7 @@ def test_a_block_that_a_device_has_no_memory_for_is_halved_until_it_has(
 ) -> None:
     experiment, store = swept
     seeds = sorted({key[3] for key in rows(store, experiment)})
-    sizes, real, scored = [], train.make_feed, prune.Scored
+    sizes, real, scored = [], feeds.make_feed, prune.Scored
 
     def scored_on_a_small_device(network, seeds, *rest):  # type: ignore[no-untyped-def]
         sizes.append(len(seeds))
@@ -282,14 +282,7 @@ def test_a_block_that_a_device_has_no_memory_for_is_halved_until_it_has(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(data, seeds, *rest)
 
-    monkeypatch.setattr(train, "make_feed", small_device)
-    monkeypatch.setattr(
-        evaluate,
-        "feed_of",
-        lambda job, data, seeds, device: small_device(
-            data, seeds, job.experiment.dataset.validation, job.experiment.dataset.standardise, device
-        ),
-    )
+    monkeypatch.setattr(feeds, "make_feed", small_device)
     monkeypatch.setattr(prune, "Scored", scored_on_a_small_device)
     again = Store(tmp_path / "small-device")
     run_here(experiment, seeds, again, digits)
@@ -304,6 +297,6 @@ def test_a_seed_that_alone_has_no_memory_is_said_in_one_line(
     def tiny_device(*arguments):  # type: ignore[no-untyped-def]
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(train, "make_feed", tiny_device)
+    monkeypatch.setattr(feeds, "make_feed", tiny_device)
     with pytest.raises(LthError, match="seed 3 alone needs more memory .* raise gpu_share, or set a smaller"):
         run_here(smoke(), (3, 4), Store(tmp_path / "store"), digits)

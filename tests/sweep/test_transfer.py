@@ -20,7 +20,7 @@ from lth.experiment import Experiment, load_experiment
 from lth.experiment.load import build_experiment
 from lth.store import Store, Unit
 from lth.sweep import stages
-from lth.sweep.handover import Arrays, Job
+from lth.sweep.handover import Job
 from lth.sweep.here import run_here
 from lth.sweep.planning import done_of, work
 from lth.sweep.record import code_version
@@ -77,8 +77,8 @@ def starts(store: Store, experiment: Experiment, data: ImageData, arm: str, leve
     job = Job(experiment, DataFacts.of(data), store.url, "cpu", 1, code_version())
     done = done_of(experiment, SEEDS, store.committed(experiment.id))
     todo = work(experiment, Unit(arm, 0, level, SEEDS), done, found_tickets(store, experiment, SEEDS, job.facts))
-    pruned: Arrays | None = stages.prune_unit(job, todo, data).arrays if arm == "ticket" else None
-    rows = torch.from_numpy(stages.rewind_unit(job, todo, data, pruned).arrays["weights"])
+    pruned = stages.prune_unit(job, todo, data).result if arm == "ticket" else None
+    rows = stages.rewind_unit(job, todo, data, pruned).result.weights
     return job.setup.network.layout.views(rows)
 
 
