@@ -177,25 +177,6 @@ class StepCounter:
         return self._known
 
 
-class StepReporter:
-    """The worker's side: counts seed-steps and sends them on at most once a second."""
-
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
-        self.steps = 0
-        self.sent = time.monotonic()
-
-    def __call__(self, steps: int) -> None:
-        self.steps += steps
-        if time.monotonic() - self.sent > 1:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what is left."""
-        self.actor.add.remote(self.steps)
-        self.steps, self.sent = 0, time.monotonic()
-
-
 @contextlib.contextmanager
 def stopped_by_signals(cluster: Cluster) -> Iterator[None]:
     """Ctrl-C and SIGTERM ask the sweep to stop at its next safe point; a second one interrupts at once.

@@ -28,13 +28,12 @@ from lth.store.location import redact
 from lth.store.reader import Committed, Place
 from lth.store.remote_files import CONNECT_TIMEOUT, READ_TIMEOUT
 from lth.store.schemas import RESULT_COLUMNS, ROW_KEYS, UNIT_SCHEMAS
+from lth.store.store import Store
 from lth.store.unit import folder, unit_name_of
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyarrow.fs import S3FileSystem
-
-    from lth.store.store import Store
 
 UNITS_AT_ONCE = 500
 """Units of a batch: they bound the memory, and the number of files grows with landed rows, not with landed objects."""

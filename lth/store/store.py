@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,8 +38,6 @@ from lth.store.unit import (
 
 if TYPE_CHECKING:
     import torch
-
-    from lth.store.verify import Verified
 
 
 class Store:
@@ -137,15 +135,6 @@ class Store:
         missing, or that does not match the unit's record or its own checksums.
         """
         return reader.read_masks(self.objects, experiment_id, where)
-
-    def verify(
-        self, experiments: Sequence[str] | None = None, progress: Callable[[int, int], None] = lambda *_: None
-    ) -> Verified:
-        """Reads every object of some experiments, or of all, and names what is damaged, missing, extra, or contradicts
-        another; `progress` is told the units done and in all."""
-        from lth.store.verify import verify
-
-        return verify(self, experiments, progress)
 
     # Analyses
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,10 +20,8 @@ from lth.store.masks import mask_sha256, unpack
 from lth.store.reader import READERS, Place
 from lth.store.records import UnitRecord, decode_levels
 from lth.store.schemas import ANALYSIS_SCHEMAS, RESULT_COLUMNS, ROW_KEYS, SCHEMAS
+from lth.store.store import Store
 from lth.store.unit import UNIT_KINDS, experiment_key, folder, is_name, levels_key, unit_key, unit_name_of
-
-if TYPE_CHECKING:
-    from lth.store.store import Store
 
 AHEAD = 4 * READERS
 """Units that are read ahead: they bound the memory."""

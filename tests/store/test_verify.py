@@ -8,6 +8,7 @@ from lth.store import Store, Unit
 from lth.store.curated import compact
 from lth.store.records import decode_levels, encode_levels
 from lth.store.unit import checkpoint_key, levels_key, masks_key, metrics_key
+from lth.store.verify import verify
 
 from .cohorts import EXPERIMENT, change, tables
 from .test_commits import checkpoint_of
@@ -29,13 +30,13 @@ def sound(store: Store) -> Store:
 
 
 def found(store: Store) -> list[tuple[str, str]]:
-    return sorted((each.trouble, each.key) for each in store.verify().findings)
+    return sorted((each.trouble, each.key) for each in verify(store).findings)
 
 
 def test_a_sound_store_has_nothing(sound: Store) -> None:
     sound.commit(EXPERIMENT, OVERLAPPING, *tables(OVERLAPPING, minutes=5))
     told: list[tuple[int, int]] = []
-    result = sound.verify(progress=lambda *counts: told.append(counts))
+    result = verify(sound, progress=lambda *counts: told.append(counts))
     assert result.findings == () and result.objects == 3 * 3 + 2 and told[-1] == (3, 3)
     sizes = {
         key: size
@@ -44,9 +45,9 @@ def test_a_sound_store_has_nothing(sound: Store) -> None:
     }
     assert result.bytes == sum(sizes.values())
     compact(sound)
-    assert sound.verify().findings == ()
+    assert verify(sound).findings == ()
     sound.objects.delete(checkpoint_key(EXPERIMENT, FIRST.name))  # no longer needed: no finding
-    assert sound.verify([EXPERIMENT]).findings == ()
+    assert verify(sound, [EXPERIMENT]).findings == ()
 
 
 @pytest.mark.parametrize("key_of", [levels_key, metrics_key, masks_key, checkpoint_key])
@@ -85,7 +86,7 @@ def test_an_experiment_that_nothing_describes_is_named(file_store: Store) -> Non
 
 def test_two_units_that_disagree_are_named(sound: Store) -> None:
     sound.commit(EXPERIMENT, OVERLAPPING, *tables(OVERLAPPING, minutes=5, accuracy=0.1))
-    findings = sound.verify().findings
+    findings = verify(sound).findings
     assert [(each.trouble, each.key) for each in findings] == [
         ("contradictory", levels_key(EXPERIMENT, OVERLAPPING.name))
     ]
@@ -104,7 +105,7 @@ def test_levels_that_speak_of_another_mask_are_named(sound: Store) -> None:
         ("val_accuracy_at_early_stop", 0.25, "0.25 in levels and 0.5 in metrics"),
     ):
         sound.objects.replace(key, encode_levels(change(levels, column, 1, value), record))
-        findings = sound.verify().findings
+        findings = verify(sound).findings
         assert [(each.trouble, each.key) for each in findings] == [("contradictory", key)]
         assert findings[0].reason.startswith("seed 1") and said in findings[0].reason
 
