@@ -83,21 +83,21 @@ class Cluster:
 
     def submit(
         self, name: str, share: Share, function: Callable[..., Any], *arguments: Any
-    ) -> tuple[ray.ObjectRef, ray.ObjectRef]:
+    ) -> tuple[ray.ObjectRef[Any], ray.ObjectRef[Any]]:
         """Start `function(*arguments)`, which returns a pair, on Ray: references to both halves.
 
         Arguments that are object references are resolved there.
         """
         body = _gpu_body if share.gpus else _cpu_body
-        return body.options(name=name, num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0).remote(
-            function, *arguments
-        )
+        options = body.options(name=name, num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)
+        both: tuple[ray.ObjectRef[Any], ray.ObjectRef[Any]] = options.remote(function, *arguments)
+        return both
 
-    def warm(self, share: Share, slots: int) -> list[ray.ObjectRef]:
+    def warm(self, share: Share, slots: int) -> list[ray.ObjectRef[Any]]:
         """Begin to start a worker for every slot, imports and all; wait for the references before timing work."""
         return [_warm.options(num_cpus=share.cpus, num_gpus=share.gpus).remote() for _ in range(slots)]
 
-    def wait(self, reference: ray.ObjectRef) -> Any:
+    def wait(self, reference: ray.ObjectRef[Any]) -> Any:
         """The result of a body. Raises WorkerLost, Stopped, or what the body raised."""
         while True:
             if self.stopping.is_set():
@@ -110,7 +110,7 @@ class Cluster:
                 return result(reference)
 
 
-def result(reference: ray.ObjectRef) -> Any:
+def result(reference: ray.ObjectRef[Any]) -> Any:
     """Fetch a finished body's result, with Ray's many errors told apart."""
     try:
         return ray.get(reference)
@@ -132,7 +132,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _body(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
-    return function(*arguments)
+    both: tuple[Any, Any] = function(*arguments)
+    return both
 
 
 _cpu_body = ray.remote(num_returns=2)(_body)

@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -281,7 +282,7 @@ def _entries(what: str, store_url: str) -> list[tuple[str, str]]:
     from lth.models import model_names
     from lth.pruning import criterion_names
 
-    names = {
+    names: dict[str, Callable[[], Mapping[str, str]]] = {
         "datasets": dataset_names,
         "models": model_names,
         "arms": arm_names,

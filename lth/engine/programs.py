@@ -186,7 +186,8 @@ class StackedProgram:
     def logits(self, weights: torch.Tensor, buffers: Buffers, images: torch.Tensor) -> torch.Tensor:
         self.network.module.eval()
         with torch.no_grad(), _autocast(self.precision, weights.device):
-            return self._logits(self.network.layout.views(weights), dict(buffers), images).float()
+            logits: torch.Tensor = self._logits(self.network.layout.views(weights), dict(buffers), images)
+            return logits.float()
 
     def gradients(
         self,
