@@ -159,12 +159,6 @@ class Curated:
         return FileSystemDataset(kept, whole.schema, whole.format, whole.filesystem)
 
 
-def read_curated(store: Store, kind: str) -> pa.Table | None:
-    """The published rows of `levels`, `metrics` or `masks`, in the columns of its schema; None if there are none."""
-    curated = Curated(store)
-    return None if curated.empty else curated.read(kind)
-
-
 def _files_of_others(table: DeltaTable, known: set[str]) -> list[str]:
     """Files of batches that are not among `known`: a file belongs to one batch, which its statistics name."""
     files = pa.table(table.get_add_actions(flatten=True)).select(["path", "min.batch"]).to_pylist()

@@ -69,11 +69,6 @@ class Objects:
         check_key(key)
         return self._attempt(f"read {key}", lambda: self.files.read(key))
 
-    def exists(self, key: str) -> bool:
-        """Whether there is such an object; never from a cache."""
-        check_key(key)
-        return self._attempt(f"look for {key}", lambda: self.files.exists(key))
-
     def delete(self, key: str) -> None:
         """Removes the object; one that is missing is fine."""
         check_key(key)

@@ -154,10 +154,6 @@ class Store:
         match the checksum that it carries."""
         return reader.read_checkpoint(self.objects, experiment_id, unit_name)
 
-    def has_checkpoint(self, experiment_id: str, unit_name: str) -> bool:
-        """Whether a checkpoint lies there; reading it may still show it to be damaged."""
-        return self.objects.exists(checkpoint_key(experiment_id, unit_name))
-
     def delete_checkpoint(self, experiment_id: str, unit_name: str) -> None:
         """Removes the checkpoint; one that is missing is fine. The unit stays committed."""
         self.objects.delete(checkpoint_key(experiment_id, unit_name))

@@ -7,7 +7,7 @@ import pytest
 from lth.store import Store, Unit
 from lth.store.curated import compact
 from lth.store.records import decode_levels, encode_levels
-from lth.store.unit import checkpoint_key, levels_key, masks_key, metrics_key
+from lth.store.unit import UNIT_KINDS, checkpoint_key, levels_key, unit_key
 from lth.store.verify import verify
 
 from .cohorts import EXPERIMENT, change, tables
@@ -50,9 +50,9 @@ def test_a_sound_store_has_nothing(sound: Store) -> None:
     assert verify(sound, [EXPERIMENT]).findings == ()
 
 
-@pytest.mark.parametrize("key_of", [levels_key, metrics_key, masks_key, checkpoint_key])
-def test_a_flipped_bit_anywhere_is_named(sound: Store, key_of) -> None:  # type: ignore[no-untyped-def]
-    key = key_of(EXPERIMENT, SECOND.name)
+@pytest.mark.parametrize("kind", UNIT_KINDS)
+def test_a_flipped_bit_anywhere_is_named(sound: Store, kind: str) -> None:
+    key = unit_key(kind, EXPERIMENT, SECOND.name)
     content = bytearray(sound.read(key) or b"")
     content[len(content) // 2] ^= 1
     sound.objects.replace(key, bytes(content))
@@ -64,14 +64,14 @@ def test_a_flipped_bit_anywhere_is_named(sound: Store, key_of) -> None:  # type:
 
 
 def test_missing_and_extra_objects_are_named(sound: Store) -> None:
-    sound.objects.delete(metrics_key(EXPERIMENT, FIRST.name))
+    sound.objects.delete(unit_key("metrics", EXPERIMENT, FIRST.name))
     sound.objects.delete(levels_key(EXPERIMENT, SECOND.name))
     sound.objects.replace(f"levels/experiment={EXPERIMENT}/notes.txt", b"mine")
     assert found(sound) == sorted(
         [
-            ("missing", metrics_key(EXPERIMENT, FIRST.name)),
+            ("missing", unit_key("metrics", EXPERIMENT, FIRST.name)),
             ("extra", f"levels/experiment={EXPERIMENT}/notes.txt"),
-            *(("extra", key_of(EXPERIMENT, SECOND.name)) for key_of in (metrics_key, masks_key, checkpoint_key)),
+            *(("extra", unit_key(kind, EXPERIMENT, SECOND.name)) for kind in ("metrics", "masks", "checkpoints")),
         ]
     )
 
