@@ -25,7 +25,7 @@ from lth.errors import LthError
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
 
-OF_OUR_OWN = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_enable_metrics_collection": "0"}
+LOCAL_SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_enable_metrics_collection": "0"}
 """For a Ray that we start. It listens on loopback, as it does by itself on systems where it cannot span machines; and
 nobody collects its metrics, which it keeps until somebody does."""
 
@@ -231,7 +231,7 @@ def connected(cpus: int | None = None) -> Iterator[Cluster]:
     with contextlib.ExitStack() as stack:
         if not already:
             if not shared:
-                stack.enter_context(_of_our_own())
+                stack.enter_context(_local_settings())
             try:
                 if shared:
                     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
@@ -256,11 +256,11 @@ def connected(cpus: int | None = None) -> Iterator[Cluster]:
 
 
 @contextlib.contextmanager
-def _of_our_own() -> Iterator[None]:
-    """The settings OF_OUR_OWN, unless the environment has others, for as long as our own Ray runs."""
-    before = {name: os.environ.get(name) for name in OF_OUR_OWN}
+def _local_settings() -> Iterator[None]:
+    """LOCAL_SETTINGS, unless the environment has others, for as long as our own Ray runs."""
+    before = {name: os.environ.get(name) for name in LOCAL_SETTINGS}
     spans_machines = ray_constants.ENABLE_RAY_CLUSTER
-    for name, value in OF_OUR_OWN.items():
+    for name, value in LOCAL_SETTINGS.items():
         os.environ.setdefault(name, value)
     ray_constants.ENABLE_RAY_CLUSTER = os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] != "0"
     try:

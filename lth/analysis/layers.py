@@ -233,8 +233,8 @@ class _PathsOnly(TorchFunctionMode):
         kwargs = kwargs or {}
         name = func.__name__.strip("_")  # relu_ and __matmul__, too
         if name in _SUMS:
-            found = func(*args, **kwargs)
-            return (_zero_or_one(found[0]), *found[1:]) if isinstance(found, tuple) else _zero_or_one(found)
+            result = func(*args, **kwargs)
+            return (_zero_or_one(result[0]), *result[1:]) if isinstance(result, tuple) else _zero_or_one(result)
         if name in _RECURRENT:
             raise PathsUnknown(f"live paths through a recurrent layer ({name}) are unknown: leave this analysis out")
         if name in _NORMS or name in _ACTIVATIONS:

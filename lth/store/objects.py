@@ -104,9 +104,9 @@ class Objects:
         Also refuses a server that ignores `If-None-Match`: on it two writers would overwrite each other unseen. Tries
         at most three times, because somebody is waiting for the answer.
         """
-        hasty = copy.copy(self)
-        hasty.retries = replace(self.retries, tries=min(self.retries.tries, 3))
-        hasty._probe()
+        impatient = copy.copy(self)
+        impatient.retries = replace(self.retries, tries=min(self.retries.tries, 3))
+        impatient._probe()
 
     def _probe(self) -> None:
         key, content = f"probes/{secrets.token_hex(8)}", secrets.token_bytes(16)

@@ -113,7 +113,7 @@ def test_what_a_killed_publication_left_is_removed_after_a_day(
 
     from lth.store import curated
 
-    monkeypatch.setattr(curated, "_ORPHANED_AFTER", datetime.timedelta(seconds=-1))
+    monkeypatch.setattr(curated, "_ABANDONED_AFTER", datetime.timedelta(seconds=-1))
     compact(file_store)
     assert rows() == 24
     assert_curated_is_committed(file_store)
