@@ -7,6 +7,7 @@ stage needs them.
 from __future__ import annotations
 
 import platform
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,6 @@ from lth.sweep.connectivity import Connection, Measure
 from lth.sweep.handover import Job, Masks
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
-from tasks.cluster import StepReporter
 
 Report = dict[str, float]
 
@@ -65,6 +65,25 @@ def _gpu_memory() -> int:
             "a CUDA build and its driver on that machine, or use --device cpu"
         )
     return int(torch.cuda.get_device_properties(0).total_memory)
+
+
+class StepReporter:
+    """Counts seed-steps and sends them to the flow's `StepCounter` at most once a second; `actor` is its actor."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+        self.steps = 0
+        self.sent = time.monotonic()
+
+    def __call__(self, steps: int) -> None:
+        self.steps += steps
+        if time.monotonic() - self.sent > 1:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is left."""
+        self.actor.add.remote(self.steps)
+        self.steps, self.sent = 0, time.monotonic()
 
 
 def prune(job: Job, work: Work, loaded: Loaded) -> tuple[Report, Arrays]:

@@ -163,7 +163,7 @@ def _columns(schema: pa.Schema, file: Path) -> tuple[str, str]:
 def _labels(column: pa.Array, file: Path, first_row: int) -> np.ndarray[Any, Any]:
     """Labels of one batch, int64; `first_row` is its place in the file."""
     # An unsigned number beyond int64 is no class either: unsafe casting wraps it around to a negative one.
-    values = column.cast("int64", safe=False).fill_null(-1).to_numpy(zero_copy_only=False)
+    values: np.ndarray[Any, Any] = column.cast("int64", safe=False).fill_null(-1).to_numpy(zero_copy_only=False)
     if (values < 0).any():
         row = int((values < 0).argmax())
         raise DataError(f"{file}, row {first_row + row}, has the label {column[row]}: labels are integers from 0")

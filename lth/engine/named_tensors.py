@@ -68,7 +68,8 @@ def _structured(kind: Any, tensors: Mapping[str, torch.Tensor], name: str) -> An
 
 def mapped(structure: S, change: Callable[[torch.Tensor], torch.Tensor]) -> S:
     """The structure with every tensor changed; integers stay."""
-    return _mapped(structure, change)
+    changed: S = _mapped(structure, change)
+    return changed
 
 
 def _mapped(structure: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:

@@ -38,7 +38,7 @@ def model_names() -> dict[str, str]:
 def _imported(path: str) -> Factory:
     module_name, _, attribute = path.partition(":")
     module = import_module(module_name, f"model.name {path!r}")
-    factory = getattr(module, attribute, None)
+    factory: Factory | None = getattr(module, attribute, None)
     if not callable(factory):
         raise InvalidExperiment(
             f"model.name {path!r}: {module_name!r} has no callable {attribute!r}; "

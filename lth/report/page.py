@@ -117,7 +117,7 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
         "SELECT level, arm, avg(density) AS density, avg({0}) AS mean, stddev_samp({0}) AS sd, count(*) AS n "
         f"FROM levels WHERE {ours} AND status = 'ok' GROUP BY ALL ORDER BY ALL"
     )
-    found = [
+    pictures = [
         Picture(
             "accuracy",
             "Test accuracy at early stop against the weights that remain.",
@@ -169,12 +169,12 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
         ),
     ]
     if transferred:  # the trainings that found the tickets are elsewhere
-        found = [picture for picture in found if picture.name != "cost"]
+        pictures = [picture for picture in pictures if picture.name != "cost"]
     masked = levels.filter(pc.and_(pc.equal(levels["arm"], "ticket"), pc.is_valid(levels["mask_sha256"])))
     deepest = pc.max(masked["level"]).as_py()
     if deepest and not transferred:  # those began elsewhere
         whole = f"SELECT * FROM masks WHERE {ours} AND arm = 'ticket' AND level = {deepest} ORDER BY seed"
-        found.append(
+        pictures.append(
             Picture(
                 "initial-values",
                 "Where kept and pruned weights began (drawn again from the seeds).",
@@ -185,7 +185,7 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
     if layer is not None:
         tensor, shape = layer
         query = f"SELECT * FROM masks WHERE {ours} AND arm = 'ticket' AND tensor = '{tensor}'"
-        found.append(
+        pictures.append(
             Picture(
                 "pixels",
                 "Which input pixels the ticket looks at.",
@@ -193,7 +193,7 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
                 query,
             )
         )
-    return found
+    return pictures
 
 
 def _begins(results: Results, ours: str) -> dict[tuple[str, int], int]:
@@ -300,7 +300,7 @@ def _run(levels: pa.Table, description: dict[str, Any]) -> str:
         for gpu, threads in zip(on_gpu, levels["threads"].to_pylist(), strict=True)
     ]
     energy = sum(w * (s or 0.0) for w, s in zip(watts, levels["train_seconds"].to_pylist(), strict=True)) / 3.6e6
-    told = [
+    facts = [
         ("trainings", f"{levels.num_rows:,}, of which {levels['status'].to_pylist().count('diverged')} diverged"),
         ("seeds", format_seeds(sorted(set(levels["seed"].to_pylist())))),
         *([("tickets of", transfer["experiment"] or f"file, SHA-256 {transfer['ticket']}")] if transfer else []),
@@ -314,7 +314,7 @@ def _run(levels: pa.Table, description: dict[str, Any]) -> str:
         ("training time", f"{seconds:,.0f} s, side by side or not ({seconds / 3600:.2f} h)"),
         ("energy, a guess", f"{energy:.3g} kWh at {WATTS_A_CORE:g} W a core and {WATTS_A_GPU:g} W a GPU; not measured"),
     ]
-    rows = [f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in told]
+    rows = [f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in facts]
     spec = yaml.safe_dump(description.get("experiment", {}), sort_keys=False)
     return (
         f'<table class="facts">{"".join(rows)}</table><details><summary>the experiment, every field</summary>'

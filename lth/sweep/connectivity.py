@@ -26,7 +26,7 @@ from lth.errors import InvalidExperiment, LthError
 from lth.experiment import to_steps
 from lth.experiment.durations import PATTERN
 from lth.store import Unit
-from lth.store.schemas import CONNECTIVITY
+from lth.store.analysis_schemas import CONNECTIVITY
 from lth.sweep.handover import Job
 from lth.sweep.planning import Done, Key, Work, done_of, trainings_behind
 from lth.sweep.stages.feed import feed_of

@@ -20,13 +20,14 @@ from lth.experiment import Experiment, load_experiment
 from lth.experiment.load import build_experiment
 from lth.store import Store, Unit
 from lth.sweep import stages
+from lth.sweep.extraction import collect
 from lth.sweep.handover import Job
 from lth.sweep.here import run_here
 from lth.sweep.planning import done_of, work
 from lth.sweep.record import code_version
 from lth.sweep.setup import DataFacts, resolve
 from lth.sweep.transfer import found_tickets, taking_over_experiment, taking_over_file
-from lth.tickets import collect, save
+from lth.tickets import save
 
 SEEDS = (0, 1, 2)
 LEVELS = 2
@@ -154,7 +155,7 @@ def test_seeds_one_by_one_give_the_same(swept: Callable[..., Swept], thirds: Ima
 def test_a_taken_ticket_can_be_taken_away(
     swept: Callable[..., Swept], thirds: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lth.tickets import extraction
+    from lth.sweep import extraction
 
     _, taken, store = swept()
     monkeypatch.setattr(extraction, "load_dataset", lambda *_, **__: thirds)
