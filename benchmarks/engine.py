@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lth.data import data_root, load_dataset
+from lth.data import data_root, load_dataset, only_images
 from lth.engine import (
     CohortTraining,
     Network,
@@ -101,7 +101,7 @@ def lenet() -> Network:
 def worker(first_seed: int, connection: Connection) -> None:
     """One core: trains a block of seeds, or multiplies matrices, when told to; answers with seed-steps a second."""
     network = lenet()
-    data = load_dataset("mnist")
+    data = only_images(load_dataset("mnist"))
     size = blocks(network, 64, torch.device("cpu"))[0].stop
     seeds = tuple(range(first_seed, first_seed + size))
     recipe = Recipe(Adam(), Constant(), BATCH, 10**9, 10**9)

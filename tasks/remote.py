@@ -12,8 +12,11 @@ from typing import Any
 
 import torch
 
-from lth.data import ImageData, load_dataset
+from lth.data import ImageData, only_images, restore
+from lth.data.arrays import Arrays as DataArrays
+from lth.data.arrays import Description
 from lth.errors import LthError
+from lth.experiment.spec import Dataset
 from lth.registry import import_module
 from lth.sweep import connectivity, stages
 from lth.sweep.connectivity import Connection, Measure
@@ -29,18 +32,15 @@ Report = dict[str, float]
 class Loaded:
     """A data set in shared memory."""
 
-    name: str
-    classes: int
-    arrays: dict[str, Any]
+    description: Description
+    arrays: DataArrays
 
     def images(self) -> ImageData:
         """The data set over the shared memory, without a copy."""
-        return ImageData.from_arrays(self.name, self.classes, self.arrays)
+        return only_images(restore(self.description, self.arrays))
 
 
-def load(
-    name: str, path: str | None, imports: tuple[str, ...], on_gpu: bool
-) -> tuple[tuple[DataFacts, str, int, int], Loaded]:
+def load(dataset: Dataset, imports: tuple[str, ...], on_gpu: bool) -> tuple[tuple[DataFacts, str, int, int], Loaded]:
     """Read and check a data set once: (facts, fingerprint, bytes, bytes of the GPU's memory), and it for every worker.
 
     `imports` are the user's modules, one of which may register it. Raises LthError if there is to be a GPU, but none.
@@ -48,10 +48,10 @@ def load(
     memory = _gpu_memory() if on_gpu else 0
     for module in imports:
         import_module(module, "imports")
-    data = load_dataset(name, path=path)
-    arrays = data.to_arrays()
+    data = dataset.load()
+    description, arrays = data.to_arrays()
     size = sum(array.nbytes for array in arrays.values())
-    return (DataFacts.of(data), data.fingerprint(), size, memory), Loaded(data.name, data.classes, arrays)
+    return (DataFacts.of(data), data.fingerprint(), size, memory), Loaded(description, arrays)
 
 
 def _gpu_memory() -> int:

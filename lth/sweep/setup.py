@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 import torch
 
 from lth.arms import ARMS
-from lth.data import ImageData
+from lth.data.examples import TARGET, DataSet
 from lth.engine import Network, Recipe, Sample, describe
 from lth.errors import InvalidExperiment
 from lth.experiment import Experiment, RewindToStep, to_steps
@@ -23,13 +23,15 @@ from lth.structured import UnitGroup, alive_units, unit_groups, unit_masks, unit
 class DataFacts:
     """What an experiment needs to know of its data set before any of it is read."""
 
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     classes: int
     examples: int
 
     @classmethod
-    def of(cls, data: ImageData) -> DataFacts:
-        return cls(data.input_shape, data.classes, len(data.train_labels))
+    def of(cls, data: DataSet) -> DataFacts:
+        examples = data.examples()
+        schema = examples.schema
+        return cls(schema.input_shape, schema.target.classes or 1, len(examples.train[TARGET]))
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Setup:
     counts: tuple[dict[str, int], ...]
     rounds: int
     sample: Sample
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     groups: tuple[UnitGroup, ...]
     elsewhere: tuple[PrunableTensor, ...]
 
@@ -139,7 +141,7 @@ def _setup(text: str, facts: DataFacts) -> Setup:
 
 
 def _units(
-    experiment: Experiment, network: Network, input_shape: tuple[int, int, int]
+    experiment: Experiment, network: Network, input_shape: tuple[int, ...]
 ) -> tuple[tuple[UnitGroup, ...], list[dict[str, int]]]:
     """The groups of units that can be removed, and how many remain at each level."""
     pruning = experiment.pruning

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from lth.data import ImageData, load_dataset
+from lth.data import ImageData, only_images
 from lth.engine import choose_device, choose_program, evaluate, exact_arithmetic
 from lth.errors import LthError
 from lth.experiment import Arm, Experiment
@@ -65,7 +65,7 @@ def collect(
             "another seed or level"
         )
     experiment = _experiment(described["experiment"], rows, experiment_id)
-    data = load_dataset(experiment.dataset.name, path=experiment.dataset.path)
+    data = only_images(experiment.dataset.load())
     if data.fingerprint() != described["data_sha256"]:
         raise LthError(
             f"the data set {experiment.dataset.name!r} here is not the one that {experiment_id} began with; "
