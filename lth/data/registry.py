@@ -74,8 +74,11 @@ def needed_of(name: str, **given: str | None) -> str | None:
     for field, value in given.items():
         takers = sorted(key for key in DATASETS if getattr(DATASETS[key], f"takes_{field}"))
         if (value is not None) != (name in takers):
+            what = {"path": "its folder below LTH_DATA_DIR", "target": "the column to learn"}.get(field, field)
             belongs = " and ".join(f"`{key}`" for key in takers)
-            return f"dataset.{field} belongs to {belongs}, and only there; got name {name!r} with {field} {value!r}"
+            if value is None:
+                return f"data set {name!r} needs dataset.{field}, {what}, and got None; give it"
+            return f"dataset.{field} belongs to {belongs} only, and {name!r} takes none; leave {value!r} out"
     return None
 
 

@@ -72,10 +72,15 @@ class Dataset(Section):
         return self
 
     def load(self) -> DataSet:
-        """Read the data set, from LTH_DATA_DIR where it is not embedded. Raises DataError."""
+        """Read the data set, from LTH_DATA_DIR where it is not embedded.
+
+        Raises DataError, or InvalidExperiment where it cannot be transformed as this section asks for.
+        """
         from lth.data import load_dataset
 
-        return load_dataset(self.name, path=self.path, target=self.target, target_kind=self.target_kind)
+        data = load_dataset(self.name, path=self.path, target=self.target, target_kind=self.target_kind)
+        data.transform(self.standardise, self.crop_padding, self.flip)  # a table is neither cropped nor mirrored
+        return data
 
 
 class Model(Section):

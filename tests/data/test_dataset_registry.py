@@ -44,16 +44,16 @@ def test_unknown_name_suggests_the_nearest_and_lists_all() -> None:
 
 
 def test_a_path_is_for_parquet_and_parquet_needs_one(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"dataset\.path belongs to `parquet`.*name 'digits' with path 'here'"):
+    with pytest.raises(DataError, match=r"dataset\.path belongs to `parquet` and `table` only.*leave 'here' out"):
         load_dataset("digits", tmp_path, "here")
-    with pytest.raises(DataError, match=r"dataset\.path belongs to `parquet`.*name 'parquet' with path None"):
+    with pytest.raises(DataError, match=r"'parquet' needs dataset\.path, its folder"):
         load_dataset("parquet", tmp_path)
 
 
 def test_a_target_is_for_tables_and_tables_need_one(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"dataset\.target belongs to `table`.*name 'digits' with target 'label'"):
+    with pytest.raises(DataError, match=r"dataset\.target belongs to `table` only.*leave 'label' out"):
         load_dataset("digits", tmp_path, target="label")
-    with pytest.raises(DataError, match=r"dataset\.target belongs to `table`.*name 'table' with target None"):
+    with pytest.raises(DataError, match=r"'table' needs dataset\.target, the column to learn"):
         load_dataset("table", tmp_path, "here")
 
 

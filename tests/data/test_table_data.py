@@ -15,6 +15,7 @@ from small_tables import AGE, CITY, EMPTY, small_table, with_numbers
 from lth.data import TableData, load_dataset, only_images, restore
 from lth.data.examples import Column
 from lth.errors import DataError, InvalidExperiment
+from lth.experiment import load_experiment
 from lth.objectives import Target
 
 
@@ -161,3 +162,9 @@ def test_images_are_told_from_tables() -> None:
 def test_nothing_of_a_table_is_cropped_or_mirrored(settings: tuple[int, bool], field: str) -> None:
     with pytest.raises(InvalidExperiment, match=rf"dataset\.{field}, but data set 'small' is a table"):
         small_table().transform("channel", *settings)
+
+
+def test_such_a_transform_is_refused_when_the_data_are_read() -> None:
+    experiment = load_experiment("breast-cancer", ["dataset.flip=true"])
+    with pytest.raises(InvalidExperiment, match=r"dataset\.flip is True, but data set 'breast-cancer' is a table"):
+        experiment.dataset.load()
