@@ -14,9 +14,13 @@ from typing import Any
 import torch
 
 from lth.arms import Ticket
-from lth.data import ImageData, load_dataset
+from lth.data import restore
+from lth.data.arrays import Arrays as DataArrays
+from lth.data.arrays import Description
+from lth.data.examples import DataSet
 from lth.engine import Trained
 from lth.errors import LthError
+from lth.experiment.spec import Dataset
 from lth.registry import import_module
 from lth.sweep import connectivity, stages
 from lth.sweep.arrays import Arrays, from_arrays, to_arrays
@@ -32,18 +36,15 @@ Report = dict[str, float]
 class Loaded:
     """A data set in shared memory."""
 
-    name: str
-    classes: int
-    arrays: dict[str, Any]
+    description: Description
+    arrays: DataArrays
 
-    def images(self) -> ImageData:
+    def data(self) -> DataSet:
         """The data set over the shared memory, without a copy."""
-        return ImageData.from_arrays(self.name, self.classes, self.arrays)
+        return restore(self.description, self.arrays)
 
 
-def load(
-    name: str, path: str | None, imports: tuple[str, ...], on_gpu: bool
-) -> tuple[tuple[DataFacts, str, int, int], Loaded]:
+def load(dataset: Dataset, imports: tuple[str, ...], on_gpu: bool) -> tuple[tuple[DataFacts, str, int, int], Loaded]:
     """Read and check a data set once: (facts, fingerprint, bytes, bytes of the GPU's memory), and it for every worker.
 
     `imports` are the user's modules, one of which may register it. Raises LthError if there is to be a GPU, but none.
@@ -51,10 +52,10 @@ def load(
     memory = _gpu_memory() if on_gpu else 0
     for module in imports:
         import_module(module, "imports")
-    data = load_dataset(name, path=path)
-    arrays = data.to_arrays()
+    data = dataset.load()
+    description, arrays = data.to_arrays()
     size = sum(array.nbytes for array in arrays.values())
-    return (DataFacts.of(data), data.fingerprint(), size, memory), Loaded(data.name, data.classes, arrays)
+    return (DataFacts.of(data), data.fingerprint(), size, memory), Loaded(description, arrays)
 
 
 def _gpu_memory() -> int:
@@ -88,18 +89,18 @@ class StepReporter:
 
 def prune(job: Job, work: Work, loaded: Loaded) -> tuple[Report, Arrays]:
     """Masks from the trained weights of the level before."""
-    return _pair(stages.prune_unit(job, work, loaded.images()))
+    return _pair(stages.prune_unit(job, work, loaded.data()))
 
 
 def rewind(job: Job, work: Work, loaded: Loaded, pruned: Arrays | None) -> tuple[Report, Arrays]:
     """Masks and starting weights of the unit's arm."""
-    return _pair(stages.rewind_unit(job, work, loaded.images(), from_arrays(Masks, pruned) if pruned else None))
+    return _pair(stages.rewind_unit(job, work, loaded.data(), from_arrays(Masks, pruned) if pruned else None))
 
 
 def train(job: Job, work: Work, ticket: Arrays, loaded: Loaded, counter: Any) -> tuple[Report, Arrays]:
     """Train the cohort, telling the counter as it goes."""
     reporter = StepReporter(counter)
-    stage = stages.train_unit(job, work, from_arrays(Ticket, ticket), loaded.images(), reporter)
+    stage = stages.train_unit(job, work, from_arrays(Ticket, ticket), loaded.data(), reporter)
     reporter.flush()
     return _pair(stage)
 
@@ -109,13 +110,13 @@ def evaluate(
 ) -> tuple[stages.Evaluated, None]:
     """Evaluate on the test set and commit the unit."""
     return stages.evaluate_unit(
-        job, work, None, from_arrays(Trained, trained) if trained else None, loaded.images()
+        job, work, None, from_arrays(Trained, trained) if trained else None, loaded.data()
     ), None
 
 
 def connect(job: Job, connection: Connection, measure: Measure, loaded: Loaded) -> tuple[int, None]:
     """Measure the connectivity of one piece of work into the store; how many rows it made."""
-    rows = connectivity.connect(job, connection, measure, loaded.images())
+    rows = connectivity.connect(job, connection, measure, loaded.data())
     job.store.put_analysis("connectivity", job.experiment.id, rows)
     return rows.num_rows, None
 

@@ -101,14 +101,12 @@ def _run(cluster: Cluster, share: Share, name: str, function: Callable[..., Any]
 @stage
 def prepare(cluster: Cluster, share: Share, experiment: Experiment) -> Prepared:
     """Read and check the data set once."""
-    dataset = experiment.dataset
     known, loaded = _run(
         cluster,
         share,
         _prepare_label(experiment),
         remote.load,
-        dataset.name,
-        dataset.path,
+        experiment.dataset,
         experiment.imports,
         share.gpus > 0,
     )

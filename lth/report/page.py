@@ -210,7 +210,6 @@ def _whole_budgets() -> set[str]:
 
 def _initial_values(masks: pa.Table, description: dict[str, Any], level: int) -> Figure:
     """The figure for the first five seeds; needs the data set, which says what the network's input is."""
-    from lth.data import load_dataset
     from lth.engine import initialise
     from lth.experiment.load import build_experiment
     from lth.store import unpack
@@ -218,7 +217,7 @@ def _initial_values(masks: pa.Table, description: dict[str, Any], level: int) ->
 
     seeds = sorted(set(masks["seed"].to_pylist()))[:5]
     experiment = build_experiment(description.get("experiment", {}))
-    data = load_dataset(experiment.dataset.name, path=experiment.dataset.path)
+    data = experiment.dataset.load()
     network = resolve(experiment, DataFacts.of(data)).network
     weights = network.layout.views(initialise(network, seeds))
     kept = unpack(masks, seeds)

@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from lth.data import load_dataset
-from lth.data.examples import DataSet
+from lth.data.examples import TARGET, DataSet
 from lth.engine import Feed, Network, Snapshot, choose_device, choose_program, evaluate, exact_arithmetic
 from lth.engine.named_tensors import mapped
 from lth.errors import LthError
@@ -69,7 +68,7 @@ def collect(
             "another seed or level"
         )
     experiment = _experiment(described["experiment"], rows, experiment_id)
-    data = load_dataset(experiment.dataset.name, path=experiment.dataset.path)
+    data = experiment.dataset.load()
     if data.fingerprint() != described["data_sha256"]:
         raise LthError(
             f"the data set {experiment.dataset.name!r} here is not the one that {experiment_id} began with; "
@@ -103,7 +102,7 @@ def collect(
             f"{row[f'test_accuracy{ending}']:.4f} of the store ({row['device']}, {row['threads']} threads, "
             f"code {row['code_version']}); use the machine and version that trained it"
         )
-    dense = rows.get(("ticket", 0, 0, seed))
+    dense, examples = rows.get(("ticket", 0, 0, seed)), data.examples()
     card = Card(
         experiment_id,
         row["arm"],
@@ -117,14 +116,14 @@ def collect(
         int(row["early_stop_step"] if weights == "early_stop" else row["steps"]),
         row[f"test_accuracy{ending}"],
         accuracy,
-        len(data.test_labels),
+        len(examples.test[TARGET]),
         dense[f"test_accuracy{ending}"] if dense and dense["status"] == "ok" else None,
         experiment.dataset.name,
         described["data_sha256"],
         experiment.model.name,
         dict(experiment.model.arguments),
-        data.input_shape,
-        data.classes,
+        examples.schema.input_shape,
+        job.setup.network.classes,
         row["criterion"] if level else None,
         row["code_version"],
         row["device"],

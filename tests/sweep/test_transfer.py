@@ -18,6 +18,7 @@ from lth.engine import initialise
 from lth.errors import DamagedObject, InvalidExperiment, LthError
 from lth.experiment import Experiment, load_experiment
 from lth.experiment.load import build_experiment
+from lth.experiment.spec import Dataset
 from lth.store import Store, Unit
 from lth.sweep import stages
 from lth.sweep.extraction import collect
@@ -155,10 +156,9 @@ def test_seeds_one_by_one_give_the_same(swept: Callable[..., Swept], thirds: Ima
 def test_a_taken_ticket_can_be_taken_away(
     swept: Callable[..., Swept], thirds: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lth.sweep import extraction
 
     _, taken, store = swept()
-    monkeypatch.setattr(extraction, "load_dataset", lambda *_, **__: thirds)
+    monkeypatch.setattr(Dataset, "load", lambda _: thirds)
     found = collect(store, taken.id, 1, 2)
     assert found.card.criterion == "transfer" and found.card.weights_remaining == 502 + 48
 
