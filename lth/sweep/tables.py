@@ -14,6 +14,7 @@ import torch
 
 from lth.experiment import Experiment
 from lth.store import LEVELS, MASKS, METRICS, Unit, mask_sha256, pack
+from lth.store.score_columns import ACCURACY, NAME, SCORES_OF
 from lth.structured import alive_units, unit_masks
 from lth.sweep.planning import Work
 from lth.sweep.setup import Setup
@@ -48,8 +49,9 @@ def tables(
     device: str,
     threads: int,
     code_version: str,
+    score: str = ACCURACY,
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """The `levels`, `metrics` and `masks` tables of a unit, lost seeds included."""
+    """The `levels`, `metrics` and `masks` tables of a unit, lost seeds included; `score` names what it is judged by."""
     unit = work.unit
     common = {"experiment_id": experiment.id, "arm": unit.arm, "draw": unit.draw, "level": unit.level}
     total = setup.weights_total
@@ -97,11 +99,19 @@ def tables(
                 for metric in _metric_rows(trained, figures, position)
             ]
         level_rows.append(row)
-    return (
-        pa.Table.from_pylist([{name: row.get(name) for name in LEVELS.names} for row in level_rows], LEVELS),
-        pa.Table.from_pylist(metric_rows, METRICS),
-        mask_table,
-    )
+    return _table(level_rows, LEVELS, score), _table(metric_rows, METRICS, score), mask_table
+
+
+def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, score: str) -> pa.Table:
+    """Rows of scores as a table: of accuracies in the columns of accuracy too."""
+    also = {accuracy: name for name, accuracy in SCORES_OF.items()} if score == ACCURACY else {}
+    columns = [
+        pa.array(
+            [score if field.name == NAME else row.get(also.get(field.name, field.name)) for row in rows], field.type
+        )
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _sizes(setup: Setup, masks: Mapping[str, np.ndarray], seeds: Sequence[int]) -> dict[int, tuple[int, int, int]]:
@@ -145,12 +155,12 @@ def _level_row(trained: Mapping[str, np.ndarray], figures: Figures, position: in
     return {
         "steps": int(steps[-1]),
         "early_stop_step": early,
-        "train_accuracy": number(figures.train_accuracy[position]),
+        "train_score": number(figures.train_accuracy[position]),
         "train_loss": number(figures.train_loss[position]),
-        "val_accuracy_at_early_stop": number(trained["curves/validation_accuracy"][position, at_early]),
-        "test_accuracy_at_early_stop": number(figures.early_test_accuracy[position]),
-        "val_accuracy": number(trained["curves/validation_accuracy"][position, -1]),
-        "test_accuracy": number(figures.test_accuracy[position]),
+        "val_score_at_early_stop": number(trained["curves/validation_accuracy"][position, at_early]),
+        "test_score_at_early_stop": number(figures.early_test_accuracy[position]),
+        "val_score": number(trained["curves/validation_accuracy"][position, -1]),
+        "test_score": number(figures.test_accuracy[position]),
         "test_loss": number(figures.test_loss[position]),
         "status": "ok",
         "train_seconds": seconds,
@@ -165,7 +175,7 @@ def _metric_rows(trained: Mapping[str, np.ndarray], figures: Figures, position: 
         losses, accuracies = trained[f"curves/{name}_loss"][position], trained[f"curves/{name}_accuracy"][position]
         begin = 1 if split == "train" else 0  # before the first step there is no training batch
         found += [
-            {"step": step, "split": split, "loss": number(loss), "accuracy": number(accuracy)}
+            {"step": step, "split": split, "loss": number(loss), "score_value": number(accuracy)}
             for step, loss, accuracy in zip(steps[begin:], losses[begin:], accuracies[begin:], strict=True)
         ]
     early = int(trained["early_stop/step"][position])
@@ -174,7 +184,7 @@ def _metric_rows(trained: Mapping[str, np.ndarray], figures: Figures, position: 
         steps[-1]: (figures.test_loss, figures.test_accuracy),
     }
     return found + [
-        {"step": step, "split": "test", "loss": number(loss[position]), "accuracy": number(accuracy[position])}
+        {"step": step, "split": "test", "loss": number(loss[position]), "score_value": number(accuracy[position])}
         for step, (loss, accuracy) in tests.items()
     ]
 
