@@ -7,7 +7,7 @@ import datetime
 import numpy as np
 import pyarrow as pa
 
-from lth.store import LEVELS, METRICS, Unit, mask_sha256, pack
+from lth.store import LEVELS, METRICS, Unit, conform, mask_sha256, pack
 
 ARMS = ("ticket", "reinit", "random_mask")
 SHAPE = (30, 20)
@@ -89,7 +89,8 @@ def rows_of(unit: Unit, experiment_id: str, points: int, generator: np.random.Ge
         "loss": generator.uniform(0, 1, len(repeated)),
         "accuracy": generator.uniform(0.9, 1, len(repeated)),
     }
-    return {"levels": _table(known, n, LEVELS), "metrics": _table(measured, len(repeated), METRICS)}
+    found = {"levels": _table(known, n, LEVELS), "metrics": _table(measured, len(repeated), METRICS)}
+    return {kind: conform(table, kind) for kind, table in found.items()}
 
 
 def _table(known: dict[str, object], rows: int, schema: pa.Schema) -> pa.Table:

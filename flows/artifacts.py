@@ -105,6 +105,7 @@ class Publisher:
 
 def publish_results(store: Store, experiment_id: str, found: SweepResults | None) -> bool:
     """Show the result table and the figures as artifacts of the run; False if there is nothing to show yet."""
+    from lth.analysis import single_score
     from lth.report import markdown_table, verdict_markdown
 
     if found is None:
@@ -115,13 +116,13 @@ def publish_results(store: Store, experiment_id: str, found: SweepResults | None
     create_markdown_artifact(
         "\n\n".join([markdown_table(found.summary), *judged, where]),
         key=f"{slug}-results",
-        description=f"{experiment_id}: test accuracy at early stop, by level and arm.",
+        description=f"{experiment_id}: test {single_score(found.summary).label} at early stop, by level and arm.",
     )
     for name, picture in found.figures.items():
         data = base64.b64encode(picture).decode()
         create_markdown_artifact(
             f"![{name}](data:image/png;base64,{data})\n\n`{found.urls[name]}`",
-            key=f"{slug}-{name}",
+            key=f"{slug}-{slug_of(name)}",
             description=f"{experiment_id}: {name} against density, by arm.",
         )
     url = put_report_page(store, experiment_id)

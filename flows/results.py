@@ -45,13 +45,13 @@ def results_of(store: Store, experiment_id: str) -> SweepResults | None:
 
 def _results(store: Store, experiment_id: str, everything: pa.Table, levels: pa.Table) -> SweepResults | None:
     """Summarise `levels`, draw `everything` into the store. None before any training ended without diverging."""
-    from lth.analysis import summarise
-    from lth.report import accuracy_figure, early_stop_figure, save_png
+    from lth.analysis import single_score, summarise
+    from lth.report import early_stop_figure, save_png, score_figure
 
     if "ok" not in levels["status"].to_pylist():
         return None
     figures = {}
-    for name, make in (("accuracy", accuracy_figure), ("early-stop", early_stop_figure)):
+    for name, make in ((single_score(everything).name, score_figure), ("early-stop", early_stop_figure)):
         buffer = io.BytesIO()
         save_png(make(everything), buffer)
         figures[name] = buffer.getvalue()

@@ -26,9 +26,9 @@ from prefect.context import FlowRunContext
 from flows.artifacts import Publisher
 from flows.progress import Notice, Phase, Planned, Steps, UnitChanged, tell
 from flows.session import DEFAULT_STORE, Session
-from lth.analysis import mean_interval
 from lth.errors import DamagedObject, LthError
 from lth.experiment import Execution, Experiment, format_seeds, parse_seeds
+from lth.report.score_texts import ScoreText
 from lth.store import Owner, Store, Unit
 from lth.sweep.estimate import steps_to_train
 from lth.sweep.planning import DONE_COLUMNS, Done, plan, planned_count, ready, work
@@ -319,14 +319,13 @@ def level_line(unit: Unit, found: Sequence[Done]) -> str:
     arm = "dense" if unit.level == 0 else f"{unit.arm}.{unit.draw}" if unit.draw else unit.arm
     diverged = sum(done.diverged for done in found)
     ending = f", {diverged} diverged" if diverged else ""
-    values = [100 * done.accuracy for done in found if done.accuracy is not None and not done.diverged]
+    values = [done.reached for done in found if done.reached is not None and not done.diverged]
     if not values:
         return f"level {unit.level} · {arm}: no seed finished{ending}"
-    interval = mean_interval(values)
-    spread = f" ± {interval.high - interval.mean:.2f}" if len(values) > 1 else ""
+    reached = ScoreText.named(found[0].score).over_seeds(values)
     densities = [100 * done.density for done in found if done.density is not None]
     kept = f"{sum(densities) / len(densities):.3g}% of the weights, " if densities else ""
-    return f"level {unit.level} · {arm}: {kept}test accuracy {interval.mean:.2f}{spread}% (n = {len(values)}{ending})"
+    return f"level {unit.level} · {arm}: {kept}test {reached} (n = {len(values)}{ending})"
 
 
 def _forget_past_results() -> None:

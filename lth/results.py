@@ -20,6 +20,7 @@ from lth.store.curated import Curated
 from lth.store.location import redact
 from lth.store.objects import READING
 from lth.store.schemas import ANALYSIS_SCHEMAS, ROW_KEYS, SCHEMAS, UNIT_SCHEMAS
+from lth.store.score_columns import columns_in_sql
 from lth.store.store import Store
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ class Results:
             dataset = self._curated.dataset(name)
             connection.register(f"curated_{name}", dataset)
             connection.register(f"landed_{name}", self._landed_table(name))
-            columns = ", ".join(column for column in UNIT_SCHEMAS[name].names if column in dataset.schema.names)
+            columns = columns_in_sql(UNIT_SCHEMAS[name].names, dataset.schema.names)
             ours = ", ".join(f"'{experiment_id}'" for experiment_id in self._experiments) or "NULL"
             connection.execute(
                 f"CREATE VIEW {name} AS SELECT {columns} FROM curated_{name} WHERE experiment_id IN ({ours}) "

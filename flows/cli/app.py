@@ -200,7 +200,9 @@ def verdicts(
     arm: Annotated[str, typer.Option(help="Which arm is judged.")] = "ticket",
     margin: Annotated[
         float | None,
-        typer.Option(help="Accuracy that may be lost, as 0.005; another than the declared one makes it post hoc."),
+        typer.Option(
+            help="How much worse still matches, as 0.005 of accuracy; another than the declared one is post hoc."
+        ),
     ] = None,
     store: StoreOption = STORE,
     set_: Settings = None,
@@ -218,7 +220,7 @@ def compare(
     figure: Annotated[Path | None, typer.Option(help="Also draw them on one axis: a .png, .pdf or .svg file.")] = None,
     store: StoreOption = STORE,
 ) -> None:
-    """Experiments side by side: the dense accuracy, the density down to which each matches, and the deepest level."""
+    """Experiments side by side: the dense score, the density down to which each matches, and the deepest level."""
     from flows.cli.export import print_comparison
 
     print_comparison(sources, arm, figure, store)
@@ -229,7 +231,9 @@ def report(
     source: Annotated[str, typer.Argument(metavar="PRESET|FILE|ID", help="Which experiment of the store.")],
     margin: Annotated[
         float | None,
-        typer.Option(help="Accuracy that may be lost, as 0.005; another than the declared one makes it post hoc."),
+        typer.Option(
+            help="How much worse still matches, as 0.005 of accuracy; another than the declared one is post hoc."
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="HTML file; <id>.html if not given.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Also write every figure into this folder, for print.")] = None,

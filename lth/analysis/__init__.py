@@ -3,6 +3,7 @@
 from lth.analysis.equivalence import MarginTest, holm, margin_test, seeds_to_decide
 from lth.analysis.intervals import Interval, bootstrap_interval, mean_interval
 from lth.analysis.paired import PairedDifference, PairedRatio, paired_difference, paired_log_ratio
+from lth.analysis.scores import score_named, single_score
 from lth.analysis.summary import SUMMARY_SCHEMA, ordered_arms, seed_means, single_experiment, summarise
 from lth.analysis.verdicts import VERDICTS, matches_down_to, verdicts
 
@@ -21,9 +22,11 @@ __all__ = [
     "ordered_arms",
     "paired_difference",
     "paired_log_ratio",
+    "score_named",
     "seed_means",
     "seeds_to_decide",
     "single_experiment",
+    "single_score",
     "summarise",
     "verdicts",
 ]

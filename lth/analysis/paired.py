@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lth.analysis.intervals import mean_interval
+from lth.analysis.scores import turned
 from lth.analysis.summary import require_columns, seed_means, single_experiment
 from lth.errors import LthError
 
@@ -25,7 +26,9 @@ RANDOM_FLIPS = 20_000
 
 
 class PairedDifference(NamedTuple):
-    """Mean over seeds of a - b, in the unit of the column, with its t interval (nan ends for one pair)."""
+    """Mean over seeds of a - b, in the unit of the column, with its t interval (nan ends for one pair).
+
+    Of a score it is positive where a is better."""
 
     mean: float
     low: float
@@ -56,7 +59,7 @@ def paired_difference(
     level_a: int,
     arm_b: str,
     level_b: int,
-    column: str = "test_accuracy_at_early_stop",
+    column: str = "test_score_at_early_stop",
     *,
     confidence: float = 0.95,
     alternative: Alternative = "two-sided",
@@ -64,6 +67,7 @@ def paired_difference(
 ) -> PairedDifference:
     """`column` of (arm_a, level_a) minus that of (arm_b, level_b), paired by seed, draws averaged within a seed.
 
+    For a column of the score better is positive: where less is better it is (arm_b, level_b) minus (arm_a, level_a).
     `levels` holds one experiment; the dense network is `("ticket", 0)`. The interval is Student's t on the
     differences. The p-value is of the sign-flip permutation test (Fisher 1935): exact up to 16 seeds, else from
     20,000 random flips, for which `generator` is required. `alternative` "greater" asks whether a exceeds b. Mind
@@ -71,7 +75,8 @@ def paired_difference(
 
     A control that diverges on its worst seeds is compared on the seeds it survived, which flatters it: read n.
     """
-    a, b = _pairs(levels, arm_a, level_a, arm_b, level_b, column)
+    sign = turned(levels, column)
+    a, b = (sign * side for side in _pairs(levels, arm_a, level_a, arm_b, level_b, column))
     interval = mean_interval(a - b, confidence)
     return PairedDifference(*interval, sign_flip_test(a, b, alternative, generator))
 

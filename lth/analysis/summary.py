@@ -15,12 +15,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lth.analysis.intervals import mean_interval
+from lth.analysis.scores import names_by_experiment
 from lth.errors import LthError
+from lth.store.score_columns import ACCURACY, SCORES_OF, with_scores
 
 _GROUP = ["experiment_id", "level", "arm"]
 _SEED = [*_GROUP, "seed"]
 _TRAINING = [*_SEED, "draw"]
-_INTERVALS = ("test_accuracy_at_early_stop", "early_stop_step")
+_INTERVALS = ("test_score_at_early_stop", "early_stop_step")
+_PARTS = ("mean", "low", "high")
 
 SUMMARY_SCHEMA = pa.schema(
     [
@@ -31,42 +34,51 @@ SUMMARY_SCHEMA = pa.schema(
         pa.field("arm", pa.string(), nullable=False),
         pa.field("seeds", pa.int64(), nullable=False),
         pa.field("diverged", pa.int64(), nullable=False),
-        *(pa.field(f"{column}_{part}", pa.float64()) for column in _INTERVALS for part in ("mean", "low", "high")),
+        pa.field("score", pa.string(), nullable=False),
+        *(pa.field(f"{column}_{part}", pa.float64()) for column in _INTERVALS for part in _PARTS),
+        pa.field("test_score_mean", pa.float64()),
+        *(pa.field(f"test_accuracy_at_early_stop_{part}", pa.float64()) for part in _PARTS),
         pa.field("test_accuracy_mean", pa.float64()),
     ]
 )
 """Columns of `summarise`. `seeds`: the n of the means; `diverged`: trainings (seed and draw) left out of them.
-Accuracies and densities are fractions, steps are iterations; null where no seed, or for low and high one seed, is left.
+`score`: what `test_score…` are of; where it is accuracy, `test_accuracy…` are the same, elsewhere null. Accuracies and
+densities are fractions, steps are iterations; null where no seed, or for low and high one seed, is left.
 `density` and `weights_remaining` are means too: under global scope, seeds of one level can differ a little."""
 
 
 def summarise(levels: pa.Table, confidence: float = 0.95) -> pa.Table:
     """One row per experiment, level and arm, in the columns of `SUMMARY_SCHEMA`, the ticket first in each level.
 
-    `levels`: the table of that name, one row per training (experiment, arm, seed, draw, level), in any order; a
-    training that two units hold counts once. The arm `ticket` at level 0 is the dense network. Means and t intervals
-    are over seeds, after averaging the draws of a seed that did not diverge. The table's metadata carries
-    `confidence`. Raises `LthError` for a missing column or an unmeasured training that is called `ok`.
+    `levels`: the table of that name, or one of accuracies alone; one row per training (experiment, arm, seed, draw,
+    level), in any order; a training that two units hold counts once. The arm `ticket` at level 0 is the dense
+    network. Means and t intervals are over seeds, after averaging the draws of a seed that did not diverge. The
+    table's metadata carries `confidence`. Raises `LthError` for a missing column or an unmeasured training that is
+    called `ok`.
     """
-    measured = [*_INTERVALS, "test_accuracy"]
+    measured = [*_INTERVALS, "test_score"]
     per_seed = seed_means(levels, measured)
     means = {column: _lists(per_seed, column) for column in measured}
     # The mask is known before the training, so a seed that diverges still tells its density.
     masks = _average_draws(levels, ["density", "weights_remaining"])
     densities, weights = _lists(masks, "density"), _lists(masks, "weights_remaining")
     diverged = count_diverged(levels)
+    scores = names_by_experiment(levels)
 
     rows: list[dict[str, Any]] = []
     for group in _ordered(densities):
         row: dict[str, Any] = dict(zip(_GROUP, group, strict=True))
         row |= {"density": _mean(densities[group]), "weights_remaining": _mean(weights[group])}
-        row |= {"seeds": len(means["test_accuracy"].get(group, [])), "diverged": diverged.get(group, 0)}
+        row |= {"seeds": len(means["test_score"].get(group, [])), "diverged": diverged.get(group, 0)}
+        row["score"] = scores[group[0]]
         if row["seeds"]:
             for column in _INTERVALS:
                 interval = mean_interval(means[column][group], confidence)
                 row |= {f"{column}_mean": interval.mean, f"{column}_low": _or_null(interval.low)}
                 row[f"{column}_high"] = _or_null(interval.high)
-            row["test_accuracy_mean"] = _mean(means["test_accuracy"][group])
+            row["test_score_mean"] = _mean(means["test_score"][group])
+            if row["score"] == ACCURACY:
+                row |= {name.replace("score", ACCURACY): row[name] for name in row if name.startswith("test_score")}
         rows.append(row)
     return pa.Table.from_pylist(rows, schema=SUMMARY_SCHEMA.with_metadata({"confidence": str(confidence)}))
 
@@ -78,6 +90,7 @@ def seed_means(levels: pa.Table, columns: Sequence[str]) -> pa.Table:
     result does not depend on the order of the rows of `levels`, to the bit. Raises `LthError` for a missing column,
     an unknown status, or a null or nan in a training whose status is `ok`.
     """
+    levels = with_scores(levels)
     require_columns(levels, [*_TRAINING, "status", *columns])
     if unknown := set(pc.unique(levels["status"]).to_pylist()) - {"ok", "diverged"}:
         raise LthError(f"unknown status {sorted(map(str, unknown))} in the levels table: expected 'ok' or 'diverged'")
@@ -87,8 +100,9 @@ def seed_means(levels: pa.Table, columns: Sequence[str]) -> pa.Table:
         missing = pc.is_null(finished[column], nan_is_null=True)
         if pc.any(missing).as_py():
             first = finished.filter(missing).slice(0, 1).to_pylist()[0]
+            name = SCORES_OF.get(column, column) if first.get("score") == ACCURACY else column
             raise LthError(
-                f"{column} is missing for arm {first['arm']!r}, level {first['level']}, seed "
+                f"{name} is missing for arm {first['arm']!r}, level {first['level']}, seed "
                 f"{first['seed']}, although its status is 'ok': train that unit again"
             )
     return _average_draws(finished, columns)

@@ -24,8 +24,10 @@ from numpy.typing import NDArray
 from lth.analysis.equivalence import ALPHA, holm, margin_test, seeds_to_decide
 from lth.analysis.intervals import bootstrap_interval, mean_interval
 from lth.analysis.paired import sign_flip_test
+from lth.analysis.scores import single_score
 from lth.analysis.summary import count_diverged, ordered_arms, seed_means, single_experiment
 from lth.errors import LthError
+from lth.store.score_columns import with_scores
 
 Side = tuple[int, str]
 """(level, arm)."""
@@ -33,8 +35,9 @@ Side = tuple[int, str]
 SMALL_DROP = 0.002
 """The accuracy that Frankle et al. (2020) allow a "matching" subnetwork to lose (a fraction)."""
 
-_ACCURACY, _STEP = "test_accuracy_at_early_stop", "early_stop_step"
+_SCORE, _STEP = "test_score_at_early_stop", "early_stop_step"
 _LOG_STEP = "log_early_stop_step"
+_MEASURED = [_SCORE, _LOG_STEP, "train_score", "test_score"]
 _BOOTSTRAP_WORK = 2_000_000  # values drawn a comparison, within the bounds below
 
 
@@ -60,7 +63,10 @@ VERDICTS = pa.schema(
             "where undecided: about how many more seeds would decide with probability 0.8; "
             "null beyond 10,000 or with fewer than two pairs",
         ),
-        _column("margin", pa.float64(), "how much worse still matches: accuracy (fraction)", False),
+        _column("score", pa.string(), "what they are judged by: accuracy, auroc, r2, or a score of one's own", False),
+        _column(
+            "margin", pa.float64(), "how much worse still matches, in the score's unit (accuracy: fraction)", False
+        ),
         _column(
             "declared",
             pa.bool_(),
@@ -70,7 +76,8 @@ VERDICTS = pa.schema(
         _column(
             "difference",
             pa.float64(),
-            "mean over seeds of the arm's test accuracy at early stop less the other's (fraction)",
+            "mean over seeds of the arm's test score at early stop less the other's (accuracy: fraction); turned "
+            "round for a score where less is better: better is positive",
         ),
         _column("low", pa.float64(), "lower end of its 95% t interval"),
         _column("high", pa.float64(), "upper end of its 95% t interval"),
@@ -93,7 +100,8 @@ VERDICTS = pa.schema(
         _column(
             "generalisation_gap",
             pa.float64(),
-            "mean over seeds of the arm's train less its test accuracy at the end (fraction)",
+            "mean over seeds of the arm's train less its test score at the end (fraction); null for scores that are "
+            "not written in percent",
         ),
         _column(
             "within_one_sd",
@@ -104,7 +112,8 @@ VERDICTS = pa.schema(
         _column(
             "drop_below_02pp",
             pa.bool_(),
-            "whether the mean drop is below 0.2 points (Frankle et al. 2020); never decides",
+            "whether the mean drop is below 0.2 points (Frankle et al. 2020); never decides; null for scores that are "
+            "not written in percent",
         ),
     ]
 )
@@ -114,20 +123,22 @@ VERDICTS = pa.schema(
 def verdicts(levels: pa.Table, margin: float, declared: bool = True, confidence: float = 0.95) -> pa.Table:
     """One row per level, arm and what it is compared with, in the columns of VERDICTS.
 
-    `levels` holds one experiment. `margin` is an accuracy (fraction); `declared` says whether it was declared before
-    the experiment first ran. Draws are averaged within a seed; a training that diverged is in no mean and counted. The
-    result is the same every time: random flips and resamples start from a fixed seed. Raises LthError for a table of
-    several experiments or a margin that is not above 0.
+    `levels` holds one experiment. `margin` is in the unit of its score (accuracy: a fraction); `declared` says whether
+    it was declared before the experiment first ran. Draws are averaged within a seed; a training that diverged is
+    in no mean and counted. The result is the same every time: random flips and resamples start from a fixed seed.
+    Raises LthError for a table of several experiments or a margin that is not above 0.
     """
     experiment_id = single_experiment(levels)
     if not margin > 0:
         raise LthError(f"a margin must be above 0, e.g. 0.005 for half a percentage point; got {margin!r}")
+    levels = with_scores(levels)
+    score = single_score(levels)
     with np.errstate(divide="ignore", invalid="ignore"):  # step 0 becomes -inf and is left out of speed-ups
         logarithms = np.log(levels[_STEP].cast(pa.float64()).to_numpy())
-    measured = seed_means(
-        levels.append_column(_LOG_STEP, pa.array(logarithms)), [_ACCURACY, _LOG_STEP, "train_accuracy", "test_accuracy"]
+    sides = _by_side(
+        seed_means(levels.append_column(_LOG_STEP, pa.array(logarithms)), _MEASURED),
+        1.0 if score.higher_is_better else -1.0,
     )
-    sides = _by_side(measured)
     diverged = count_diverged(levels)
     densities = _densities(levels)
     arms = ordered_arms(arm for _, arm in densities)
@@ -148,6 +159,7 @@ def verdicts(levels: pa.Table, margin: float, declared: bool = True, confidence:
                         "arm": arm,
                         "against": other[1],
                         "against_level": other[0],
+                        "score": score.name,
                         "margin": margin,
                         "declared": declared,
                         "diverged": diverged.get((experiment_id, level, arm), 0),
@@ -161,6 +173,8 @@ def verdicts(levels: pa.Table, margin: float, declared: bool = True, confidence:
         key=lambda row: (row["level"], row["arm"] != "ticket", row["arm"], row["against_level"] != 0, row["against"])
     )
     for row in rows:
+        if not score.percent:
+            row |= {"generalisation_gap": None, "drop_below_02pp": None}
         row.update({name: None for name, value in row.items() if isinstance(value, float) and math.isnan(value)})
     return pa.Table.from_pylist(rows, VERDICTS.with_metadata({"confidence": str(confidence)}))
 
@@ -180,10 +194,9 @@ def matches_down_to(table: pa.Table, arm: str = "ticket") -> dict[str, Any] | No
     return last
 
 
-def _by_side(measured: pa.Table) -> dict[Side, dict[int, NDArray[np.float64]]]:
-    """(level, arm) -> seed -> [accuracy, log step, train accuracy, test accuracy]."""
-    names = [_ACCURACY, _LOG_STEP, "train_accuracy", "test_accuracy"]
-    values = np.stack([measured[name].to_numpy() for name in names], axis=1)
+def _by_side(measured: pa.Table, sign: float) -> dict[Side, dict[int, NDArray[np.float64]]]:
+    """(level, arm) -> seed -> [score, log step, train score, test score], scores times `sign`: more is better."""
+    values = np.stack([(1.0 if name == _LOG_STEP else sign) * measured[name].to_numpy() for name in _MEASURED], axis=1)
     sides: dict[Side, dict[int, NDArray[np.float64]]] = {}
     places = zip(*(measured[name].to_pylist() for name in ("level", "arm", "seed")), strict=True)
     for (level, arm, seed), row in zip(places, values, strict=True):

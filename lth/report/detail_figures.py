@@ -15,7 +15,9 @@ import pyarrow.compute as pc
 from lth.analysis.intervals import mean_interval
 from lth.analysis.summary import ordered_arms, single_experiment, summarise
 from lth.errors import LthError
+from lth.report.score_texts import ScoreText
 from lth.report.style import HEIGHT, arm_label, arm_styles, frame, legend, plain_log, shades, whole_levels
+from lth.store.score_columns import ACCURACY, with_scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,16 +30,20 @@ MOST_LEVELS = 7
 def learning_curves_figure(metrics: pa.Table, levels: pa.Table, arm: str = "ticket") -> Figure:
     """Validation error (%) and loss (nats) against the step, one line per level, means over seeds.
 
+    Where the score is not accuracy, the score takes the place of the error; a loss of numbers is no count of nats.
     At most seven levels, spread evenly, the dense network and the deepest among them; darker is denser. Trainings that
     `levels` call diverged are in no mean.
     """
     title = single_experiment(metrics)
+    metrics = with_scores(metrics)
+    text = ScoreText.of(metrics)
+    errors = text.score.name == ACCURACY
     chosen = metrics.filter(pc.and_(pc.equal(metrics["split"], "val"), pc.equal(metrics["arm"], arm)))
     keys = ["arm", "draw", "level", "seed"]
     fine = levels.filter(pc.equal(levels["status"], "ok")).select(keys)
     chosen = chosen.join(fine, keys, join_type="left semi")
     means = chosen.group_by(["level", "step"], use_threads=False).aggregate(
-        [("accuracy", "mean"), ("loss", "mean"), ("density", "mean")]
+        [("score_value", "mean"), ("loss", "mean"), ("density", "mean")]
     )
     shown = _spread(sorted(pc.unique(means["level"]).to_pylist()))
     if not shown:
@@ -52,14 +58,16 @@ def learning_curves_figure(metrics: pa.Table, levels: pa.Table, arm: str = "tick
     for level, shade in zip(shown, shades(len(shown)), strict=True):
         curve = means.filter(pc.equal(means["level"], level)).sort_by("step")
         label = f"{100 * curve['density_mean'][0].as_py():.3g}%"
-        error = 100 * (1 - curve["accuracy_mean"].to_numpy())
-        for axis, values in ((axes[0], error), (axes[1], curve["loss_mean"].to_numpy())):
-            axis.plot(
-                curve["step"].to_numpy(), np.where(values > 0, values, np.nan), color=shade, linewidth=1.4, label=label
-            )
-    for axis, name in zip(axes, ("validation error (%)", "validation loss (nats)"), strict=True):
-        axis.set_ylabel(name)
-        plain_log(axis)
+        scores = curve["score_value_mean"].to_numpy()
+        upper = 100 * (1 - scores) if errors else text.scale * scores
+        for axis, values, positive in ((axes[0], upper, errors), (axes[1], curve["loss_mean"].to_numpy(), True)):
+            shown_values = np.where(values > 0, values, np.nan) if positive else values  # on a logarithmic axis
+            axis.plot(curve["step"].to_numpy(), shown_values, color=shade, linewidth=1.4, label=label)
+    axes[0].set_ylabel("validation error (%)" if errors else text.axis("validation"))
+    axes[1].set_ylabel("validation loss (nats)" if errors else "validation loss")
+    if errors:
+        plain_log(axes[0])
+    plain_log(axes[1])
     axes[1].set_xlabel("optimizer step")
     axes[1].xaxis.set_major_formatter("{x:,.0f}")
     legend(figure, axes[0])
@@ -255,14 +263,14 @@ def cost_figure(
     begins: Mapping[tuple[str, int], int] | None = None,
     whole: Collection[str] = (),
 ) -> Figure:
-    """Test accuracy at early stop (%) against the training steps that lead there, one line per arm.
+    """Test score at early stop against the training steps that lead there, one line per arm.
 
     A network has cost its own training and those of the tickets at the levels `earlier(level)`: all before its own
     where pruning is iterative, level 0 where it is done in one shot, none where it is done at initialisation.
     `begins`: (arm, level) -> the step at which its training began, where that is not 0 (late rewinding). Arms in
     `whole` were given the budget of all those trainings at once.
     """
-    title = single_experiment(levels)
+    title, text = single_experiment(levels), ScoreText.of(levels)
     rows: dict[tuple[str, int], dict[str, Any]] = {
         (row["arm"], row["level"]): row for row in summarise(levels).to_pylist() if row["seeds"]
     }
@@ -274,17 +282,17 @@ def cost_figure(
     if not rows:
         raise LthError(f"every training of {title} diverged: there is nothing to draw")
     figure, (axis,) = frame(
-        f"{title}: accuracy against cost", "mean, 95% t interval; steps of all trainings that lead to a network"
+        f"{title}: {text.label} against cost", "mean, 95% t interval; steps of all trainings that lead to a network"
     )
     for arm, style in arm_styles(arm for arm, _ in rows).items():
         points = []
         for level in sorted(level for name, level in rows if name == arm):
             spent = 0 if arm in whole else sum(each.get(("ticket", before), 0) for before in earlier(level))
             points.append((spent + each[arm, level], rows[arm, level]))
-        column = "test_accuracy_at_early_stop"
-        means = [100 * row[f"{column}_mean"] for _, row in points]
+        column = "test_score_at_early_stop"
+        means = [text.scale * row[f"{column}_mean"] for _, row in points]
         errors = [
-            np.nan if row[f"{column}_low"] is None else 100 * (row[f"{column}_mean"] - row[f"{column}_low"])
+            np.nan if row[f"{column}_low"] is None else text.scale * (row[f"{column}_mean"] - row[f"{column}_low"])
             for _, row in points
         ]
         axis.errorbar(
@@ -297,7 +305,7 @@ def cost_figure(
             linestyle=style.line,
             **BARS,
         )
-    axis.set_ylabel("test accuracy at early stop (%)")
+    axis.set_ylabel(text.axis("test", " at early stop"))
     axis.set_xlabel("optimizer steps, all trainings before included")
     axis.xaxis.set_major_formatter("{x:,.0f}")
     legend(figure, axis)

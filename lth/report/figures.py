@@ -1,4 +1,4 @@
-"""Figures of a sweep: accuracy and early-stop step against the weights that remain.
+"""Figures of a sweep: the score and the early-stop step against the weights that remain.
 
 Drawn with matplotlib's objects, not through pyplot, so that nothing global is read or changed and a figure can be made
 in any thread. All functions take the `levels` table of one experiment.
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from lth.analysis.summary import ordered_arms, single_experiment, summarise
 from lth.errors import LthError
+from lth.report.score_texts import ScoreText
 from lth.report.style import HEIGHT, arm_label, arm_styles, frame, legend
 
 if TYPE_CHECKING:
@@ -27,40 +28,48 @@ if TYPE_CHECKING:
 DOTS_PER_INCH = 150
 _OVERVIEW_HEIGHT = 1.5  # inches
 _COLLAPSE = 0.10
-"""An accuracy this far below the reference splits the figure into a close view and the whole range."""
+"""A score this much worse than the reference splits the figure into a close view and the whole range."""
 _CLOSE = 0.05
-"""The close view shows every mean down to this far below the reference."""
+"""The close view shows every mean that is worse than the reference by no more than this.
+
+Both are fractions: of a percentage as they are, of another score by the size of the reference.
+"""
 _DENSE = "#555555"
 
 Row = dict[str, Any]
 
 
-def accuracy_figure(levels: pa.Table) -> Figure:
-    """Test accuracy at early stop (%) against percent of weights remaining, one line per arm, 95% t intervals.
+def score_figure(levels: pa.Table) -> Figure:
+    """Test score at early stop against percent of weights remaining, one line per arm, 95% t intervals.
 
     As in Frankle & Carbin (2019, figure 3) the x axis is logarithmic and falls to the right. The dense network (the
     ticket at level 0) is a horizontal line with its interval as a band. Differences that matter are tenths of a
     point, while a control that collapses falls by tens: cutting it off would hide the collapse and one linear axis
-    would hide the differences. So where a mean lies more than 10 points below dense, the close view gets a second,
-    smaller panel beneath it that shows the whole range; nothing is left out. Raises `LthError` for a table of no or
+    would hide the differences. So where a mean is more than 10 points (of a score that is no percentage a tenth of
+    dense) worse than dense, the close view gets a second, smaller panel beneath it that shows the whole range; nothing
+    is left out. Raises `LthError` for a table of no or
     of several experiments, or one in which every training diverged.
     """
     rows, title, provenance = _contents(levels)
-    column = "test_accuracy_at_early_stop"
+    text = ScoreText.of(levels)
+    sign, scale = text.sign, text.scale
+    column = "test_score_at_early_stop"
     means = [row[f"{column}_mean"] for row in rows]
     dense = [row[f"{column}_mean"] for row in rows if row["arm"] == "ticket" and row["level"] == 0]
-    reference = dense[0] if dense else max(means)
-    collapsed = min(means) < reference - _COLLAPSE
+    reference = dense[0] if dense else max(means, key=lambda mean: sign * mean)
+    whole = 1.0 if text.score.percent else abs(reference)
+    least = 1.0 if text.score.percent else max(0.01 * whole, 1e-9)  # of the axis
+    collapsed = min(sign * mean for mean in means) < sign * reference - _COLLAPSE * whole
 
     figure, axes = _panels(rows, title, provenance, overview=collapsed)
     for axis in axes:
-        _draw(axis, rows, column, scale=100)
-    axes[0].set_ylabel("test accuracy at early stop (%)")
-    close = [row for row in rows if not collapsed or row[f"{column}_mean"] >= reference - _CLOSE]
-    axes[0].set_ylim(*_limits(close, column, scale=100, least=1.0))
+        _draw(axis, rows, column, scale=scale)
+    axes[0].set_ylabel(text.axis("test", " at early stop"))
+    close = [row for row in rows if not collapsed or sign * row[f"{column}_mean"] >= sign * reference - _CLOSE * whole]
+    axes[0].set_ylim(*_limits(close, column, scale=scale, least=least))
     if collapsed:
-        axes[1].set_ylim(*_limits(rows, column, scale=100, least=1.0))
-        axes[1].set_ylabel("whole range (%)")
+        axes[1].set_ylim(*_limits(rows, column, scale=scale, least=least))
+        axes[1].set_ylabel("whole range (%)" if text.score.percent else "whole range")
     legend(figure, axes[0])
     return figure
 
@@ -68,7 +77,7 @@ def accuracy_figure(levels: pa.Table) -> Figure:
 def early_stop_figure(levels: pa.Table) -> Figure:
     """Early-stop step (iteration of minimum validation loss) against percent of weights remaining.
 
-    Axes and marks as in `accuracy_figure`; the y axis starts at 0, so that a ratio of heights is a ratio of times.
+    Axes and marks as in `score_figure`; the y axis starts at 0, so that a ratio of heights is a ratio of times.
     """
     rows, title, provenance = _contents(levels)
     figure, (axis,) = _panels(rows, title, provenance, overview=False)

@@ -15,12 +15,14 @@ import yaml
 from lth.analysis.summary import ordered_arms, summarise
 from lth.errors import LthError
 from lth.report import detail_figures
-from lth.report.figures import accuracy_figure, early_stop_figure
+from lth.report.figures import early_stop_figure, score_figure
+from lth.report.score_texts import ScoreText
 from lth.report.style import arm_label
 from lth.report.svg import to_svg
 from lth.report.tables import table_cells
 from lth.report.verdict_texts import caption, caveats, claim, others_of, verdict_rows
 from lth.seeds import format_seeds
+from lth.store.score_columns import ACCURACY
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +72,7 @@ def report_page(results: Results, experiment_id: str, description: dict[str, Any
             '<p class="claim">The dense network and its tickets are not both committed: there is nothing to '
             "judge yet.</p>"
         )
-    parts.append("<h2>Accuracy</h2>" + _summary_table(levels))
+    parts.append(f"<h2>{escape(ScoreText.of(levels).title)}</h2>" + _summary_table(levels))
     pictures = [(picture, _figure(picture)) for picture in figures_of(results, experiment_id, description)]
     parts.append(
         '<h2>Figures</h2><p class="hint">Rest on a point for its value. Turn the wheel to zoom, drag to '
@@ -113,16 +115,21 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
     elif at_once:
         earlier = lambda level: range(min(level, 1))  # noqa: E731
     layer = _layer_on_image(results, experiment_id)
+    text = ScoreText.of(levels)
+    # Queries are to be read: where the score is accuracy, they name it so.
+    column, curve = ("test_accuracy_at_early_stop", "1 - m.accuracy) AS error")
+    if text.score.name != ACCURACY:
+        column, curve = ("test_score_at_early_stop", "m.score_value) AS score")
     per_seed = (
         "SELECT level, arm, avg(density) AS density, avg({0}) AS mean, stddev_samp({0}) AS sd, count(*) AS n "
         f"FROM levels WHERE {ours} AND status = 'ok' GROUP BY ALL ORDER BY ALL"
     )
     pictures = [
         Picture(
-            "accuracy",
-            "Test accuracy at early stop against the weights that remain.",
-            lambda: accuracy_figure(levels),
-            per_seed.format("test_accuracy_at_early_stop"),
+            text.score.name,
+            f"Test {text.label} at early stop against the weights that remain.",
+            lambda: score_figure(levels),
+            per_seed.format(column),
         ),
         Picture(
             "early-stop",
@@ -134,7 +141,7 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
             "learning-curves",
             "How the ticket learns at several densities.",
             lambda: detail_figures.learning_curves_figure(of(results.metrics), levels),
-            "SELECT level, step, avg(1 - m.accuracy) AS error, avg(m.loss) AS loss FROM metrics AS m JOIN levels "
+            f"SELECT level, step, avg({curve}, avg(m.loss) AS loss FROM metrics AS m JOIN levels "
             "USING (experiment_id, arm, draw, level, seed) "
             f"WHERE {ours} AND arm = 'ticket' AND split = 'val' AND status = 'ok' GROUP BY ALL ORDER BY ALL",
         ),
@@ -147,7 +154,7 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
         ),
         Picture(
             "cost",
-            "Accuracy against the training that it took.",
+            f"{text.title} against the training that it took.",
             lambda: detail_figures.cost_figure(levels, earlier, _begins(results, ours), _whole_budgets()),
             f"SELECT level, arm, avg(steps) AS steps FROM levels WHERE {ours} GROUP BY ALL ORDER BY ALL",
         ),

@@ -14,6 +14,7 @@ from lth.analysis.equivalence import ALPHA
 from lth.analysis.summary import ordered_arms, single_experiment
 from lth.analysis.verdicts import matches_down_to
 from lth.errors import LthError
+from lth.report.score_texts import ScoreText
 from lth.report.style import arm_label
 from lth.report.tables import broken
 
@@ -22,7 +23,7 @@ class Compared(NamedTuple):
     """One comparison of an arm at a level."""
 
     numbers: str
-    """`+0.12 ±0.22`: difference in percentage points and half its interval."""
+    """`+0.12 ±0.22`: difference (of accuracies in percentage points) and half its interval."""
     said: str
     """The verdict, or against another arm Holm's p-value."""
 
@@ -40,15 +41,15 @@ class Row(NamedTuple):
 def claim(table: pa.Table, arm: str = "ticket") -> str:
     """What a table of `lth.analysis.verdicts` says of an arm, in one sentence."""
     _known(table, arm)
-    rows = _of(table, arm)
-    margin = f"by more than {_points(rows[0]['margin'])} points"
+    rows, text = _of(table, arm), ScoreText.of(table)
+    margin = f"by more than {text.margin(rows[0]['margin'])}"
     last = matches_down_to(table, arm)
     if last is None:
         first = rows[0]
         why = "is worse" if first["verdict"] == "not matching" else "cannot be called not worse"
         return (
             f"The {arm} {why} than the dense network {margin} at level {first['level']} already "
-            f"({_percent(first['density'])} of the weights): {_difference(first)}, n = {first['n']}."
+            f"({_percent(first['density'])} of the weights): {_difference(first, text)}, n = {first['n']}."
         )
     speed = ""
     if last["speedup"] is not None:
@@ -57,7 +58,7 @@ def claim(table: pa.Table, arm: str = "ticket") -> str:
             speed += f" [{last['speedup_low']:.2f}, {last['speedup_high']:.2f}]"
     return (
         f"The {arm} is not worse than the dense network {margin} down to {_percent(last['density'])} of the "
-        f"weights (level {last['level']} of {rows[-1]['level']}): {_difference(last)} points there{speed}, "
+        f"weights (level {last['level']} of {rows[-1]['level']}): {_difference(last, text)} {text.unit} there{speed}, "
         f"n = {last['n']}."
     )
 
@@ -69,7 +70,7 @@ def caveats(table: pa.Table, arm: str = "ticket") -> list[str]:
     sentences = []
     if not rows[0]["declared"]:
         sentences.append(
-            f"The margin of {_points(rows[0]['margin'])} points was chosen after the experiment first ran: "
+            f"The margin of {ScoreText.of(table).margin(rows[0]['margin'])} was chosen after the experiment first ran: "
             "these verdicts are post hoc."
         )
     diverged = [row for row in rows if row["diverged"] or row["diverged_against"]]
@@ -166,7 +167,7 @@ def verdict_rows(table: pa.Table, arm: str, others: Sequence[str]) -> list[Row]:
         for row in table.to_pylist()
         if row["arm"] == arm and row["against_level"] > 0
     }
-    rows = []
+    rows, text = [], ScoreText.of(table)
     for row in _of(table, arm):
         verdict = row["verdict"]
         if verdict == "undecided" and row["n"] > 1:
@@ -174,9 +175,11 @@ def verdict_rows(table: pa.Table, arm: str, others: Sequence[str]) -> list[Row]:
         compared = []
         for other in others:
             pair = pairs.get((row["level"], other))
-            compared.append(Compared("", "") if pair is None else Compared(_short(pair), _p_value(pair)))
+            compared.append(Compared("", "") if pair is None else Compared(_short(pair, text), _p_value(pair)))
         speedup = "" if row["speedup"] is None else f"{row['speedup']:.2f}×"
-        rows.append(Row(str(row["level"]), _percent(row["density"]), Compared(_short(row), verdict), speedup, compared))
+        rows.append(
+            Row(str(row["level"]), _percent(row["density"]), Compared(_short(row, text), verdict), speedup, compared)
+        )
     return rows
 
 
@@ -205,18 +208,22 @@ def others_of(table: pa.Table, arm: str = "ticket") -> list[str]:
     return ordered_arms(row["against"] for row in table.to_pylist() if row["arm"] == arm and row["against_level"] > 0)
 
 
-def _difference(row: dict[str, Any]) -> str:
-    if row["difference"] is None:
+def _difference(row: dict[str, Any], text: ScoreText) -> str:
+    mean, low, high = row["difference"], row["low"], row["high"]
+    if mean is None:
         return "no pair"
-    text = f"{100 * row['difference']:+.2f}"
-    return text if row["low"] is None else f"{text} [{100 * row['low']:.2f}, {100 * row['high']:.2f}]"
+    if low is None:
+        return text.difference(mean)
+    return f"{text.difference(mean, low, high)} [{text.value(low, mean, high)}, {text.value(high, mean, low)}]"
 
 
-def _short(row: dict[str, Any]) -> str:
-    if row["difference"] is None:
+def _short(row: dict[str, Any], text: ScoreText) -> str:
+    mean, low, high = row["difference"], row["low"], row["high"]
+    if mean is None:
         return "no pair"
-    text = f"{100 * row['difference']:+.2f}"
-    return text if row["low"] is None else f"{text} ±{50 * (row['high'] - row['low']):.2f}"
+    if low is None:
+        return text.difference(mean)
+    return f"{text.difference(mean, (high - low) / 2)} ±{text.half(low, high, mean)}"
 
 
 def _p_value(row: dict[str, Any]) -> str:
@@ -226,22 +233,18 @@ def _p_value(row: dict[str, Any]) -> str:
 
 def caption(table: pa.Table) -> str:
     """What the numbers of the table are."""
-    row = table.slice(0, 1).to_pylist()[0]
+    row, text = table.slice(0, 1).to_pylist()[0], ScoreText.of(table)
     confidence = 100 * float((table.schema.metadata or {}).get(b"confidence", b"0.95"))
     margin = "declared" if row["declared"] else "post hoc"
     return (
-        f"Test accuracy at early stop, differences paired by seed in points ± half the {confidence:g}% t interval. "
-        f"Matching: not worse by more than {_points(row['margin'])} points ({margin}; one-sided t test, {ALPHA}). "
-        "Speed-up: early-stop step of the dense network by its own. p: sign-flip test, Holm over levels."
+        f"Test {text.label} at early stop, differences paired by seed{text.differences} ± half the {confidence:g}% t "
+        f"interval. Matching: not worse by more than {text.margin(row['margin'])} ({margin}; one-sided t test, "
+        f"{ALPHA}). Speed-up: early-stop step of the dense network by its own. p: sign-flip test, Holm over levels."
     )
 
 
 def _percent(density: float | None) -> str:
     return "?" if density is None else f"{100 * density:.3g}%"
-
-
-def _points(fraction: float) -> str:
-    return f"{100 * fraction:.3g}"
 
 
 def _list(numbers: Sequence[int]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 
 SCHEMA_VERSION = "3"
+SCORED_VERSION = "4"
+"""Of objects with other scores than accuracy, and the columns for them."""
 
 
 def column(name: str, kind: pa.DataType, description: str, *, nullable: bool = False) -> pa.Field:

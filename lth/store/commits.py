@@ -13,7 +13,8 @@ from lth.store import checkpoints, parquet
 from lth.store.content import content_hash
 from lth.store.objects import Objects
 from lth.store.records import ObjectRecord, UnitRecord, decode_levels, encode_levels, record_of
-from lth.store.schemas import RESULT_COLUMNS, ROW_KEYS, SCHEMAS, conform
+from lth.store.schemas import ROW_KEYS, conform, result_columns
+from lth.store.score_columns import scores_in
 from lth.store.unit import UNIT_KINDS, Unit, checkpoint_key, levels_key, unit_key
 
 if TYPE_CHECKING:
@@ -42,9 +43,14 @@ def commit(
             f"unit {unit.name}: its levels have {tables['levels'].num_rows} rows; they must be one for "
             f"each of its {len(unit.seeds)} seeds"
         )
+    if len({*scores_in(tables["levels"]), *scores_in(tables["metrics"])}) > 1:
+        raise StoreError(
+            f"unit {unit.name}: its levels are scored by {', '.join(scores_in(tables['levels']))} and its metrics by "
+            f"{', '.join(scores_in(tables['metrics'])) or 'none'}; a unit has one score"
+        )
     placed: dict[str, ObjectRecord] = {}
     for kind in ("metrics", "masks"):
-        content = content_hash(tables[kind], SCHEMAS[kind].names)
+        content = content_hash(tables[kind], result_columns(kind, tables[kind]))
         data = parquet.encode(tables[kind], {"unit": unit.name, "content_sha256": content})
         stored = _place(objects, unit_key(kind, experiment_id, unit.name), data, kind, unit, content, _content_of(kind))
         placed[kind] = record_of(unit_key(kind, experiment_id, unit.name), stored, tables[kind].num_rows, content)
@@ -74,7 +80,11 @@ def _checked(kind: str, table: pa.Table, experiment_id: str, unit: Unit) -> pa.T
 
 
 def _content_of(kind: str) -> Callable[[bytes], str]:
-    return lambda data: content_hash(parquet.decode(data, kind)[0], SCHEMAS[kind].names)
+    def content(data: bytes) -> str:
+        table = parquet.decode(data, kind)[0]
+        return content_hash(table, result_columns(kind, table))
+
+    return content
 
 
 def _checkpoint_content(data: bytes) -> str:
@@ -121,7 +131,7 @@ def _place_levels(objects: Objects, experiment_id: str, levels: pa.Table, record
             continue
         differing = [
             name
-            for name in RESULT_COLUMNS
+            for name in result_columns("levels", levels)
             if content_hash(earlier, ["seed", name]) != content_hash(levels, ["seed", name])
         ]
         if differing:

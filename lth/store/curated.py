@@ -27,7 +27,8 @@ from lth.store.content import content_hash
 from lth.store.location import redact
 from lth.store.reader import Committed, Place
 from lth.store.remote_files import CONNECT_TIMEOUT, READ_TIMEOUT
-from lth.store.schemas import RESULT_COLUMNS, ROW_KEYS, UNIT_SCHEMAS
+from lth.store.schemas import ROW_KEYS, UNIT_SCHEMAS, result_columns
+from lth.store.score_columns import as_stored, with_scores
 from lth.store.store import Store
 from lth.store.unit import folder, unit_name_of
 
@@ -132,6 +133,7 @@ class Curated:
         chosen = None if experiments is None else pc.field("experiment_id").isin(list(experiments))
         with _delta_errors(self._store):
             rows = dataset.to_table([name for name in schema.names if name in dataset.schema.names], filter=chosen)
+        rows = with_scores(rows)
         columns = [
             rows[field.name].cast(field.type)
             if field.name in rows.column_names
@@ -207,7 +209,8 @@ def publish(store: Store, tables: Mapping[str, pa.Table], where: Mapping[Place, 
     version = (marks.transaction_version("lth-compact") or 0) if marks else 0
     batch = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     for kind in ("metrics", "masks", "levels"):  # levels last: its commit publishes the batch
-        rows = tables[kind].append_column("batch", pa.array([batch] * tables[kind].num_rows, pa.string()))
+        rows = as_stored(tables[kind])  # a table gets columns of scores with the first that is no accuracy
+        rows = rows.append_column("batch", pa.array([batch] * rows.num_rows, pa.string()))
         if kind == "levels":
             names = zip(*(rows[name].to_pylist() for name in ROW_KEYS["levels"]), strict=True)
             rows = rows.append_column("unit", pa.array([where[place] for place in names], pa.string()))
@@ -273,10 +276,11 @@ def _withdraw(store: Store, experiment_id: str) -> None:
     if not suspected:
         return
     rows = curated.dataset("levels").to_table(filter=pc.field("experiment_id") == experiment_id, use_threads=False)
+    rows = with_scores(rows)
     stale: set[str] = set()
     for unit in suspected:
         known, now = rows.filter(pc.equal(rows["unit"], unit)), store.levels_of(experiment_id, unit)
-        columns = [name for name in RESULT_COLUMNS if name in known.column_names]
+        columns = [name for name in result_columns("levels", known) if name in known.column_names]
         if now is not None:
             now = now.filter(pc.is_in(now["seed"], known["seed"].combine_chunks()))
         if now is None or content_hash(now, columns) != content_hash(known, columns):

@@ -12,17 +12,20 @@ import pyarrow.parquet as pq
 
 from lth.errors import DamagedObject
 from lth.store.checksum import BLANK, checksum_is_right, put_checksum
-from lth.store.columns import SCHEMA_VERSION
+from lth.store.columns import SCHEMA_VERSION, SCORED_VERSION
 from lth.store.mask_bits import with_decoded_bits, with_encoded_bits
 from lth.store.schemas import ROW_KEYS, SCHEMAS
+from lth.store.score_columns import as_stored, is_scored, stored_schema, with_scores
 
 CHECKSUM = "file_sha256"
 
 
 def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
     """The Parquet object of a conforming table, with `metadata`, the schema's version and the checksum."""
+    version = SCORED_VERSION if is_scored(table) else SCHEMA_VERSION
+    table = as_stored(table)
     texts = [field.name for field in table.schema if pa.types.is_string(field.type) and field.name != "sha256"]
-    metadata = {"schema_version": SCHEMA_VERSION, **metadata, CHECKSUM: BLANK}
+    metadata = {"schema_version": version, **metadata, CHECKSUM: BLANK}
     options: dict[str, Any] = {"compression": "zstd", "use_dictionary": texts, "write_page_checksum": True}
     sink = io.BytesIO()
     if "bits" in table.column_names:
@@ -41,8 +44,8 @@ def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
 def decode(data: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
     """The table, with the schema SCHEMAS[kind], and the object's metadata.
 
-    DamagedObject (its text is only the reason) unless the checksum is right and the version and columns are those
-    expected.
+    Scores that are accuracies have no columns in the object; they are filled in. DamagedObject (its text is only the
+    reason) unless the checksum is right and the version and columns are those expected.
     """
     if not data:
         raise DamagedObject("it is empty")
@@ -59,18 +62,20 @@ def decode(data: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
     if table is None:
         raise DamagedObject("its bytes do not match the SHA-256 in its metadata")
     version = metadata.get("schema_version")
+    schema = stored_schema(SCHEMAS[kind], scored=version == SCORED_VERSION)
     if version == "1":  # before `levels` had parameters, flops and latency
-        table = _with_new_columns(table, SCHEMAS[kind])
-    elif version not in ("2", SCHEMA_VERSION):  # 2: before mask bits were encoded
-        raise DamagedObject(f"its schema_version is {version!r}, this program reads {SCHEMA_VERSION!r} and before")
-    if not table.schema.equals(SCHEMAS[kind]):
+        table = _with_new_columns(table, schema)
+    elif version not in ("2", SCHEMA_VERSION, SCORED_VERSION):  # 2: before mask bits were encoded
+        raise DamagedObject(f"its schema_version is {version!r}, this program reads {SCORED_VERSION!r} and before")
+    if not table.schema.equals(schema):
         raise DamagedObject(f"its columns are not those of {kind}")
     if kind == "masks" and version == SCHEMA_VERSION:
         try:
             table = with_decoded_bits(table)
         except ValueError as error:
             raise DamagedObject(str(error)) from error
-    return table.replace_schema_metadata(SCHEMAS[kind].metadata), metadata
+    table = with_scores(table)
+    return pa.Table.from_arrays([table[name] for name in SCHEMAS[kind].names], schema=SCHEMAS[kind]), metadata
 
 
 def _with_new_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from lth.errors import DamagedObject
 from lth.store import parquet
 from lth.store.content import content_hash
-from lth.store.schemas import RESULT_COLUMNS
+from lth.store.schemas import result_columns
 from lth.store.unit import Unit
 
 
@@ -51,7 +51,7 @@ def encode_levels(levels: pa.Table, record: UnitRecord) -> bytes:
         {
             "unit": record.unit.name,
             "seeds": json.dumps(list(record.seeds)),
-            "content_sha256": content_hash(levels, RESULT_COLUMNS),
+            "content_sha256": content_hash(levels, result_columns("levels", levels)),
             "objects": json.dumps({kind: asdict(found) for kind, found in record.objects.items()}, sort_keys=True),
         },
     )

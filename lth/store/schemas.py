@@ -7,6 +7,14 @@ import pyarrow as pa
 from lth.errors import StoreError
 from lth.store.analysis_schemas import CONNECTIVITY, LAYERS, OVERLAP
 from lth.store.columns import ARM, DENSITY, DRAW, EXPERIMENT, LEVEL, SEED, column, schema
+from lth.store.score_columns import NAME, SCORES_OF, check_scores, is_scored, stored_schema, with_scores
+
+SCORE = column(
+    NAME,
+    pa.string(),
+    "what networks are judged by: accuracy, auroc, r2, or a score of one's own",
+)
+LOSS_UNIT = "(nats; of another objective than classification, in its own unit)"
 
 LEVELS = schema(
     EXPERIMENT,
@@ -43,7 +51,7 @@ LEVELS = schema(
     ),
     column("early_stop_step", pa.int64(), "step of minimum validation loss; null for a diverged seed", nullable=True),
     column("train_accuracy", pa.float64(), "fraction (0-1) of training examples right at the end", nullable=True),
-    column("train_loss", pa.float64(), "mean training loss at the end (nats)", nullable=True),
+    column("train_loss", pa.float64(), f"mean training loss at the end {LOSS_UNIT}", nullable=True),
     column(
         "val_accuracy_at_early_stop",
         pa.float64(),
@@ -58,7 +66,20 @@ LEVELS = schema(
     ),
     column("val_accuracy", pa.float64(), "fraction (0-1) of validation examples right at the end", nullable=True),
     column("test_accuracy", pa.float64(), "fraction (0-1) of test examples right at the end", nullable=True),
-    column("test_loss", pa.float64(), "mean test loss at the end (nats)", nullable=True),
+    column("test_loss", pa.float64(), f"mean test loss at the end {LOSS_UNIT}", nullable=True),
+    SCORE,
+    column("train_score", pa.float64(), "the score of the training split at the end", nullable=True),
+    column(
+        "val_score_at_early_stop",
+        pa.float64(),
+        "the score of the validation split at the early-stop step",
+        nullable=True,
+    ),
+    column(
+        "test_score_at_early_stop", pa.float64(), "the score of the test split at the early-stop step", nullable=True
+    ),
+    column("val_score", pa.float64(), "the score of the validation split at the end", nullable=True),
+    column("test_score", pa.float64(), "the score of the test split at the end", nullable=True),
     column("status", pa.string(), "ok, or diverged"),
     column(
         "train_seconds",
@@ -88,8 +109,10 @@ METRICS = schema(
     DENSITY,
     column("step", pa.int64(), "optimizer steps taken when this was measured (count)"),
     column("split", pa.string(), "train, val or test"),
-    column("loss", pa.float64(), "mean loss over the split (nats); null where it is not finite", nullable=True),
+    column("loss", pa.float64(), f"mean loss over the split {LOSS_UNIT}; null where it is not finite", nullable=True),
     column("accuracy", pa.float64(), "fraction (0-1) of the split right", nullable=True),
+    SCORE,
+    column("score_value", pa.float64(), "the score of the split; null where it has none", nullable=True),
 )
 
 MASKS = schema(
@@ -138,13 +161,29 @@ CIRCUMSTANCES = frozenset(
 )
 """Columns of `levels` that tell how a result was obtained; a repetition may differ in them and nothing else."""
 
-RESULT_COLUMNS = tuple(name for name in LEVELS.names if name not in CIRCUMSTANCES)
+RESULT_COLUMNS = tuple(name for name in LEVELS.names if name not in {*CIRCUMSTANCES, NAME, *SCORES_OF})
+"""Columns of `levels` that are results where the score is accuracy; see `result_columns`."""
+
+
+def result_columns(kind: str, table: pa.Table) -> tuple[str, ...]:
+    """The columns of a table of SCHEMAS[kind] by which a repetition must agree with it.
+
+    Where all is scored by accuracy they are those of the time before there were other scores, so that hashes of content
+    stay what they were. The score's name is not among them: the experiment's id decides it.
+    """
+    columns = RESULT_COLUMNS if kind == "levels" else tuple(stored_schema(SCHEMAS[kind], scored=False).names)
+    return (*columns, *(name for name in SCORES_OF if name in SCHEMAS[kind].names)) if is_scored(table) else columns
 
 
 def conform(table: pa.Table, kind: str) -> pa.Table:
     """`table` with exactly the columns, order and types of SCHEMAS[kind]; StoreError names the first column that is
-    missing, unknown, of another type, or null where it must not be."""
+    missing, unknown, of another type, or null where it must not be.
+
+    A table that names no score is one of accuracies.
+    """
     schema = SCHEMAS[kind]
+    if NAME in schema.names:
+        table = with_scores(table)
     for name in schema.names:
         if name not in table.column_names:
             raise StoreError(f"table {kind} lacks its column {name!r}; it needs {', '.join(schema.names)}")
@@ -163,4 +202,7 @@ def conform(table: pa.Table, kind: str) -> pa.Table:
                 f"table {kind}: column {field.name!r} is {column.type} and does not fit {field.type}: "
                 f"{str(error).splitlines()[0]}"
             ) from error
-    return pa.Table.from_arrays(columns, schema=schema)
+    conforming = pa.Table.from_arrays(columns, schema=schema)
+    if NAME in schema.names:
+        check_scores(conforming, kind)
+    return conforming

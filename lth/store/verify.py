@@ -19,7 +19,7 @@ from lth.store.curated import Curated
 from lth.store.masks import mask_sha256, unpack
 from lth.store.reader import READERS, Place
 from lth.store.records import UnitRecord, decode_levels
-from lth.store.schemas import ANALYSIS_SCHEMAS, RESULT_COLUMNS, ROW_KEYS, SCHEMAS
+from lth.store.schemas import ANALYSIS_SCHEMAS, ROW_KEYS, result_columns
 from lth.store.store import Store
 from lth.store.unit import UNIT_KINDS, experiment_key, folder, is_name, levels_key, unit_key, unit_name_of
 
@@ -153,7 +153,7 @@ def _read(store: Store, experiment_id: str, name: str) -> _Content:
 def _contradictions(key: str, levels: pa.Table, tables: Mapping[str, pa.Table]) -> Iterator[Finding]:
     """Where the objects of a unit contradict each other."""
     rows = levels.select(
-        ["seed", "mask_sha256", "weights_remaining", "early_stop_step", "val_accuracy_at_early_stop"]
+        ["seed", "mask_sha256", "weights_remaining", "early_stop_step", "score", "val_score_at_early_stop"]
     ).to_pylist()
     if "masks" in tables:
         masked = [row for row in rows if row["mask_sha256"] is not None]
@@ -172,18 +172,18 @@ def _contradictions(key: str, levels: pa.Table, tables: Mapping[str, pa.Table]) 
         measured = dict(
             zip(
                 zip(metrics["seed"].to_pylist(), metrics["step"].to_pylist(), strict=True),
-                metrics["accuracy"].to_pylist(),
+                metrics["score_value"].to_pylist(),
                 strict=True,
             )
         )
         for row in rows:
             curve = measured.get((row["seed"], row["early_stop_step"]))
-            if curve is not None and curve != row["val_accuracy_at_early_stop"]:
+            if curve is not None and curve != row["val_score_at_early_stop"]:
                 yield Finding(
                     "contradictory",
                     key,
-                    f"seed {row['seed']}: validation accuracy at early stop is "
-                    f"{row['val_accuracy_at_early_stop']} in levels and {curve} in metrics",
+                    f"seed {row['seed']}: validation {row['score']} at early stop is "
+                    f"{row['val_score_at_early_stop']} in levels and {curve} in metrics",
                 )
 
 
@@ -215,9 +215,8 @@ def _differences(store: Store, experiment_id: str, first: str, second: str) -> I
     sides = [{"levels": content.levels, **content.tables} for content in (one, other)]
     for kind in ("levels", "metrics", "masks"):
         if kind in sides[0] and kind in sides[1]:
-            names = RESULT_COLUMNS if kind == "levels" else tuple(SCHEMAS[kind].names)
             parts = [side[kind].filter(pc.is_in(side[kind]["seed"], pa.array(seeds, pa.int64()))) for side in sides]
-            if content_hash(parts[0], names) != content_hash(parts[1], names):
+            if len({content_hash(part, result_columns(kind, part)) for part in parts}) > 1:
                 yield Finding(
                     "contradictory",
                     unit_key(kind, experiment_id, second),
@@ -260,7 +259,8 @@ def _curated(store: Store, experiment_id: str, landed: Mapping[Place, str]) -> I
             continue
         seeds = pa.array(rows["seed"].to_pylist(), pa.int64())
         same = content.levels.filter(pc.is_in(content.levels["seed"], seeds))
-        if content_hash(same, RESULT_COLUMNS) != content_hash(rows, RESULT_COLUMNS):
+        columns = result_columns("levels", same)
+        if content_hash(same, columns) != content_hash(rows, columns):
             yield Finding(
                 "contradictory",
                 key,

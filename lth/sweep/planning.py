@@ -16,14 +16,16 @@ Key = tuple[str, int, int, int]  # arm, draw, level, seed
 class Done:
     """Where a committed (arm, draw, level, seed) lies, and what is known of it.
 
-    `density`: of the mask; `accuracy`: on the test set at early stop, a fraction; None where the training diverged.
+    `density`: of the mask; `reached`: the score, called `score`, on the test set at early stop; None where the training
+    diverged.
     """
 
     unit: str
     diverged: bool
     has_mask: bool
     density: float | None = None
-    accuracy: float | None = None
+    reached: float | None = None
+    score: str = "accuracy"
 
     @classmethod
     def of(cls, unit: str, row: Mapping[str, Any]) -> Done:
@@ -33,11 +35,12 @@ class Done:
             row["status"] == "diverged",
             row["mask_sha256"] is not None,
             row["density"],
-            row["test_accuracy_at_early_stop"],
+            row["test_score_at_early_stop"],
+            row["score"],
         )
 
 
-DONE_COLUMNS = ["arm", "draw", "level", "seed", "status", "mask_sha256", "density", "test_accuracy_at_early_stop"]
+DONE_COLUMNS = ["arm", "draw", "level", "seed", "status", "mask_sha256", "density", "test_score_at_early_stop", "score"]
 
 
 def done_of(experiment: Experiment, seeds: Sequence[int], committed: Committed) -> dict[Key, Done]:

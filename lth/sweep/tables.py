@@ -15,6 +15,7 @@ import torch
 from lth.engine import Trained
 from lth.experiment import Experiment
 from lth.store import LEVELS, MASKS, METRICS, Unit, mask_sha256, pack
+from lth.store.score_columns import ACCURACY, NAME, SCORES_OF
 from lth.structured import alive_units, unit_masks
 from lth.sweep.planning import Work
 from lth.sweep.setup import Setup
@@ -22,14 +23,14 @@ from lth.sweep.setup import Setup
 
 @dataclass(frozen=True)
 class Figures:
-    """What the final evaluation of a cohort found; arrays [seeds], losses in nats, accuracies as fractions."""
+    """What the final evaluation of a cohort found; arrays [seeds], losses and scores of the objective."""
 
     train_loss: np.ndarray
-    train_accuracy: np.ndarray
+    train_score: np.ndarray
     test_loss: np.ndarray
-    test_accuracy: np.ndarray
+    test_score: np.ndarray
     early_test_loss: np.ndarray
-    early_test_accuracy: np.ndarray
+    early_test_score: np.ndarray
 
     @classmethod
     def joined(cls, parts: Sequence[Figures]) -> Figures:
@@ -49,8 +50,9 @@ def tables(
     device: str,
     threads: int,
     code_version: str,
+    score: str = ACCURACY,
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """The `levels`, `metrics` and `masks` tables of a unit, lost seeds included."""
+    """The `levels`, `metrics` and `masks` tables of a unit, lost seeds included; `score` names what it is judged by."""
     unit = work.unit
     common = {"experiment_id": experiment.id, "arm": unit.arm, "draw": unit.draw, "level": unit.level}
     total = setup.weights_total
@@ -98,11 +100,19 @@ def tables(
                 for metric in _metric_rows(trained, figures, position)
             ]
         level_rows.append(row)
-    return (
-        pa.Table.from_pylist([{name: row.get(name) for name in LEVELS.names} for row in level_rows], LEVELS),
-        pa.Table.from_pylist(metric_rows, METRICS),
-        mask_table,
-    )
+    return _table(level_rows, LEVELS, score), _table(metric_rows, METRICS, score), mask_table
+
+
+def _table(rows: Sequence[Mapping[str, Any]], schema: pa.Schema, score: str) -> pa.Table:
+    """Rows of scores as a table: of accuracies in the columns of accuracy too."""
+    also = {accuracy: name for name, accuracy in SCORES_OF.items()} if score == ACCURACY else {}
+    columns = [
+        pa.array(
+            [score if field.name == NAME else row.get(also.get(field.name, field.name)) for row in rows], field.type
+        )
+        for field in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _sizes(setup: Setup, masks: Mapping[str, np.ndarray], seeds: Sequence[int]) -> dict[int, tuple[int, int, int]]:
@@ -145,12 +155,12 @@ def _level_row(trained: Trained, figures: Figures, position: int, setup: Setup) 
     return {
         "steps": last,
         "early_stop_step": early,
-        "train_accuracy": number(figures.train_accuracy[position]),
+        "train_score": number(figures.train_score[position]),
         "train_loss": number(figures.train_loss[position]),
-        "val_accuracy_at_early_stop": number(curves.validation_score[position, at_early]),
-        "test_accuracy_at_early_stop": number(figures.early_test_accuracy[position]),
-        "val_accuracy": number(curves.validation_score[position, at_last]),
-        "test_accuracy": number(figures.test_accuracy[position]),
+        "val_score_at_early_stop": number(curves.validation_score[position, at_early]),
+        "test_score_at_early_stop": number(figures.early_test_score[position]),
+        "val_score": number(curves.validation_score[position, at_last]),
+        "test_score": number(figures.test_score[position]),
         "test_loss": number(figures.test_loss[position]),
         "status": "ok",
         **spent,
@@ -168,17 +178,17 @@ def _metric_rows(trained: Trained, figures: Figures, position: int) -> list[dict
         begin = 1 if split == "train" else 0  # before the first step there is no training batch
         figures_of = zip(losses[position].tolist(), scores[position].tolist(), strict=True)
         found += [
-            {"step": step, "split": split, "loss": number(loss), "accuracy": number(score)}
+            {"step": step, "split": split, "loss": number(loss), "score_value": number(score)}
             for step, (loss, score) in list(zip(steps, figures_of, strict=False))[begin:]
         ]
     early = int(trained.early_stop_step[position])
     tests = {
-        early: (figures.early_test_loss, figures.early_test_accuracy),
-        last: (figures.test_loss, figures.test_accuracy),
+        early: (figures.early_test_loss, figures.early_test_score),
+        last: (figures.test_loss, figures.test_score),
     }
     return found + [
-        {"step": step, "split": "test", "loss": number(loss[position]), "accuracy": number(accuracy[position])}
-        for step, (loss, accuracy) in tests.items()
+        {"step": step, "split": "test", "loss": number(loss[position]), "score_value": number(score[position])}
+        for step, (loss, score) in tests.items()
     ]
 
 

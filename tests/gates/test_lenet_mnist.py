@@ -17,7 +17,7 @@ from lenet_claims import DENSITY, Claim, accuracy, claims
 
 from lth.data import data_root
 from lth.experiment import load_experiment
-from lth.report import accuracy_figure, early_stop_figure, save_png
+from lth.report import early_stop_figure, save_png, score_figure
 from lth.store import Store
 
 pytestmark = [pytest.mark.gates, pytest.mark.timeout(2 * 3600)]
@@ -53,7 +53,7 @@ def write_results(levels: pa.Table) -> None:
     """Put what came out into docs/results.md, between its marks, with the pictures beside it."""
     images = ROOT / "docs" / "images"
     images.mkdir(parents=True, exist_ok=True)
-    save_png(accuracy_figure(levels), images / "lenet-mnist-accuracy.png")
+    save_png(score_figure(levels), images / "lenet-mnist-accuracy.png")
     save_png(early_stop_figure(levels), images / "lenet-mnist-early-stop.png")
     first = levels.slice(0, 1).to_pylist()[0]
     hours = sum(levels["train_seconds"].to_pylist()) / 3600

@@ -15,7 +15,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from lth.errors import LthError
-from lth.report import accuracy_figure, arm_styles, early_stop_figure, save_png
+from lth.report import arm_styles, early_stop_figure, save_png, score_figure
 
 LADDER = [100 * 0.8**level for level in range(13)]
 PLAIN = {"ticket": [0.975, 0.976, 0.978], "reinit": [None, 0.974, 0.972], "random_mask": [None, 0.973, 0.968]}
@@ -32,7 +32,7 @@ def dense_line(axis: Axes) -> float:
 
 
 def test_lines_hold_the_means_and_bars_the_intervals(sweep) -> None:
-    (axis,) = accuracy_figure(sweep(PLAIN)).axes
+    (axis,) = score_figure(sweep(PLAIN)).axes
     drawn = bars(axis)
     assert list(drawn) == ["ticket", "random_mask", "reinit"]
     line, _, (bar,) = drawn["ticket"].lines
@@ -44,7 +44,7 @@ def test_lines_hold_the_means_and_bars_the_intervals(sweep) -> None:
 
 
 def test_axis_is_logarithmic_and_falls_to_the_right(sweep) -> None:
-    (axis,) = accuracy_figure(sweep({"ticket": [0.975] * 13})).axes
+    (axis,) = score_figure(sweep({"ticket": [0.975] * 13})).axes
     left, right = axis.get_xlim()
     assert axis.get_xscale() == "log" and left > 100 and 0 < right < LADDER[-1] and left > right
     # every third of many levels is labelled, as in Frankle & Carbin; the others have a small tick
@@ -54,14 +54,14 @@ def test_axis_is_logarithmic_and_falls_to_the_right(sweep) -> None:
 
 
 def test_dense_baseline_with_its_band(sweep) -> None:
-    (axis,) = accuracy_figure(sweep(PLAIN)).axes
+    (axis,) = score_figure(sweep(PLAIN)).axes
     assert dense_line(axis) == pytest.approx(97.5)
     (band,) = (patch for patch in axis.patches if patch.get_height() == pytest.approx(2 * 0.1963, abs=1e-3))
     assert band.get_y() == pytest.approx(97.5 - 0.1963, abs=1e-3)
 
 
 def test_title_and_legend_say_what_is_shown(sweep) -> None:
-    figure = accuracy_figure(sweep(PLAIN, diverged=[("reinit", 2, 4)]))
+    figure = score_figure(sweep(PLAIN, diverged=[("reinit", 2, 4)]))
     (axis,) = figure.axes
     assert axis.get_title(loc="left") == "toy-0123456789"
     (note,) = (text.get_text() for text in axis.texts)
@@ -70,7 +70,7 @@ def test_title_and_legend_say_what_is_shown(sweep) -> None:
 
 
 def test_a_collapse_gets_a_second_panel_and_does_not_squash_the_first(sweep) -> None:
-    close, whole = accuracy_figure(sweep(DEEP)).axes
+    close, whole = score_figure(sweep(DEEP)).axes
     assert close.get_ylim()[0] > 90 and close.get_ylim()[1] < 100
     assert whole.get_ylim()[0] < 11 and whole.get_ylim()[1] > 97.5
     for axis in (close, whole):  # both hold all points; only the view differs
@@ -79,12 +79,12 @@ def test_a_collapse_gets_a_second_panel_and_does_not_squash_the_first(sweep) -> 
 
 
 def test_ten_points_below_dense_is_where_the_second_panel_begins(sweep) -> None:
-    assert len(accuracy_figure(sweep({"ticket": [0.95, 0.86]})).axes) == 1
-    assert len(accuracy_figure(sweep({"ticket": [0.95, 0.84]})).axes) == 2
+    assert len(score_figure(sweep({"ticket": [0.95, 0.86]})).axes) == 1
+    assert len(score_figure(sweep({"ticket": [0.95, 0.84]})).axes) == 2
 
 
 def test_every_interval_is_inside_the_view_when_nothing_collapses(sweep) -> None:
-    (axis,) = accuracy_figure(sweep(PLAIN)).axes
+    (axis,) = score_figure(sweep(PLAIN)).axes
     low, high = axis.get_ylim()
     ends = [y for bar in bars(axis).values() for segment in bar.lines[2][0].get_segments() for y in segment[:, 1]]
     assert low < min(ends) and max(ends) < high
@@ -98,13 +98,13 @@ def test_early_stop_starts_at_zero_and_holds_the_steps(sweep) -> None:
 
 
 def test_one_seed_has_no_bars_and_says_so(sweep) -> None:
-    (axis,) = accuracy_figure(sweep(PLAIN, offsets=[0.0])).axes
+    (axis,) = score_figure(sweep(PLAIN, offsets=[0.0])).axes
     assert axis.texts[0].get_text().startswith("n = 1 seed, no interval")
     segments = bars(axis)["ticket"].lines[2][0].get_segments()
     assert not any(np.isfinite(segment).all() and len(segment) for segment in segments)
 
 
-@pytest.mark.parametrize("draw", [accuracy_figure, early_stop_figure])
+@pytest.mark.parametrize("draw", [score_figure, early_stop_figure])
 @pytest.mark.parametrize("accuracies", [{"ticket": [0.9]}, {"reinit": [None, 0.9]}, PLAIN, DEEP])
 @pytest.mark.parametrize("offsets", [(0.0,), (-0.01, 0.01)])
 def test_every_label_lies_within_the_picture_and_none_overlap(sweep, draw, accuracies, offsets) -> None:
@@ -129,12 +129,12 @@ def test_every_label_lies_within_the_picture_and_none_overlap(sweep, draw, accur
 def test_png_has_the_signature_the_size_and_repeatable_bytes(sweep, tmp_path) -> None:
     buffers = [io.BytesIO(), io.BytesIO()]
     for buffer in buffers:
-        save_png(accuracy_figure(sweep(PLAIN)), buffer)
+        save_png(score_figure(sweep(PLAIN)), buffer)
     data = buffers[0].getvalue()
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     assert struct.unpack(">II", data[16:24]) == (960, 690)  # 6.4 x 4.6 inches at 150 dpi
     assert buffers[1].getvalue() == data
-    save_png(accuracy_figure(sweep(PLAIN)), tmp_path / "figure.png")
+    save_png(score_figure(sweep(PLAIN)), tmp_path / "figure.png")
     assert (tmp_path / "figure.png").read_bytes() == data
     with pytest.raises(LthError, match=r"cannot write the figure to .*nowhere"):
         save_png(Figure(), tmp_path / "nowhere" / "figure.png")
@@ -152,7 +152,7 @@ def test_styles_are_fixed_for_known_arms_and_distinct_for_others() -> None:
 
 def test_nothing_global_is_touched_and_pyplot_stays_unloaded(sweep) -> None:
     before = dict(matplotlib.rcParams)
-    accuracy_figure(sweep(PLAIN))
+    score_figure(sweep(PLAIN))
     assert dict(matplotlib.rcParams) == before
     code = "import sys, lth.report; assert not any(name.startswith('matplotlib') for name in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -160,8 +160,8 @@ def test_nothing_global_is_touched_and_pyplot_stays_unloaded(sweep) -> None:
 
 def test_tables_that_cannot_be_drawn_are_refused(sweep) -> None:
     with pytest.raises(LthError, match="2 experiments"):
-        accuracy_figure(pa.concat_tables([sweep(PLAIN), sweep(PLAIN, experiment="other-9876543210")]))
+        score_figure(pa.concat_tables([sweep(PLAIN), sweep(PLAIN, experiment="other-9876543210")]))
     with pytest.raises(LthError, match="no rows"):
         early_stop_figure(sweep(PLAIN).slice(0, 0))
     with pytest.raises(LthError, match="toy-0123456789 diverged"):
-        accuracy_figure(sweep({"ticket": [0.9]}, offsets=[0.0], diverged=[("ticket", 0, 0)]))
+        score_figure(sweep({"ticket": [0.9]}, offsets=[0.0], diverged=[("ticket", 0, 0)]))

@@ -7,13 +7,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
+from scored_tables import scored
 
 import lth.results
+from flows.results import results_of
 from lth.data import load_dataset
 from lth.errors import LthError
 from lth.experiment import Experiment, load_experiment
-from lth.report import accuracy_figure, caveats, claim, report_page
+from lth.report import caveats, claim, report_page, score_figure
 from lth.report.svg import to_svg
 from lth.store import Store
 from lth.sweep.here import run_here
@@ -111,7 +114,7 @@ def test_ids_are_unique_and_svgs_are_whole(page: str) -> None:
 
 
 def test_points_say_their_values(sweep) -> None:
-    told = re.findall("<title>(.*?)</title>", to_svg(accuracy_figure(sweep({"ticket": [0.975, 0.976, 0.978]})), "a"))
+    told = re.findall("<title>(.*?)</title>", to_svg(score_figure(sweep({"ticket": [0.975, 0.976, 0.978]})), "a"))
     assert told == [
         "ticket at 100: 97.5 [97.3, 97.7]",
         "ticket at 80: 97.6 [97.4, 97.8]",
@@ -177,3 +180,46 @@ def test_tickets_that_lost_their_masks_to_divergence_are_reported(tmp_path: Path
     found = report_page(results, late.id, place.describe(late.id), lth.results.judge(place, late.id, results.levels))
     assert '<figure id="accuracy">' in found and '<figure id="initial-values">' not in found
     assert "At level 1 no seed finished on both sides." in found
+
+
+def as_score(store: Store, experiment: Experiment, place: Store, score: str) -> None:
+    """The units of an experiment as those of another score, with the same numbers."""
+    text = store.get_experiment(experiment.id)
+    assert text is not None
+    place.put_experiment(experiment.id, text)
+    found = store.committed(experiment.id)
+    tables = {kind: store.read_table(found, kind)[0] for kind in ("metrics", "masks")}
+    for name, record in found.units.items():
+        of_unit = {
+            kind: table.filter(
+                pc.and_(
+                    pc.and_(pc.equal(table["arm"], record.unit.arm), pc.equal(table["level"], record.unit.level)),
+                    pc.and_(pc.equal(table["draw"], record.unit.draw), pc.is_in(table["seed"], pa.array(record.seeds))),
+                )
+            )
+            for kind, table in tables.items()
+        }
+        levels = store.levels_of(experiment.id, name)
+        assert levels is not None
+        scored_tables = scored(levels, score), scored(of_unit["metrics"], score)
+        place.commit(experiment.id, record.unit, *scored_tables, of_unit["masks"])
+
+
+@pytest.mark.parametrize(("score", "label", "axis"), [("r2", "R²", "test R² at early stop"), ("auroc", "AUROC", "(%)")])
+def test_a_report_speaks_of_its_score(
+    store: Store, experiment: Experiment, tmp_path: Path, score: str, label: str, axis: str
+) -> None:
+    place = Store(tmp_path)
+    as_score(store, experiment, place, score)
+    page = page_of(place, experiment)
+    figures = re.findall(r'<figure id="([a-z0-9-]+)">', page)
+    assert figures[:5] == [score, "early-stop", "learning-curves", "cost", "initial-values"]
+    assert f"<h2>{label}</h2>" in page and f"<figcaption>{label} against the training that it took." in page
+    assert axis in page and f"validation {label}" in page and "accurac" not in page.lower()
+    assert claim(lth.results.open(place.url).verdicts) in page
+    results = lth.results.open(place.url)
+    for sql in re.findall(r"<summary>the query behind it</summary><pre>(.*?)</pre>", page, re.DOTALL):
+        found = results.query(sql.replace("&#x27;", "'").replace("&quot;", '"').replace("&gt;", ">"))
+        assert found.num_rows and found.column(found.num_columns - 1).null_count == 0
+    found = results_of(place, experiment.id)
+    assert found is not None and set(found.figures) == {"early-stop", score}

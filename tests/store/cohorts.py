@@ -7,7 +7,9 @@ import datetime
 import numpy as np
 import pyarrow as pa
 
-from lth.store import LEVELS, METRICS, Unit, mask_sha256, pack
+from lth.store import Unit, conform, mask_sha256, pack
+from lth.store.schemas import UNIT_SCHEMAS
+from lth.store.score_columns import SCORES_OF
 
 EXPERIMENT = "tiny-0123456789"
 SHAPES = {"hidden.weight": (3, 5), "output.weight": (2, 3)}
@@ -25,9 +27,11 @@ def masks_of(seeds: tuple[int, ...]) -> dict[str, np.ndarray]:
 
 
 def tables(
-    unit: Unit, experiment_id: str = EXPERIMENT, *, minutes: int = 0, accuracy: float = 0.0
+    unit: Unit, experiment_id: str = EXPERIMENT, *, minutes: int = 0, accuracy: float = 0.0, score: str = "accuracy"
 ) -> tuple[pa.Table, pa.Table, pa.Table]:
-    """(levels, metrics, masks); `accuracy` is added to every test accuracy, `minutes` to the time it was finished."""
+    """(levels, metrics, masks); `accuracy` is added to every test accuracy, `minutes` to the time it was finished.
+
+    With another `score` than accuracy the same values are that score's."""
     masks = pack(masks_of(unit.seeds), experiment_id, unit)
     digests = mask_sha256(masks)
     levels: list[dict[str, object]] = []
@@ -76,11 +80,24 @@ def tables(
                 {**place, "step": step, "split": split, "loss": 1 / (1 + step + seed), "accuracy": 0.5}
                 for split in ("val", "test")
             )
-    return pa.Table.from_pylist(levels, schema=LEVELS), pa.Table.from_pylist(metrics, schema=METRICS), masks
+    return _table("levels", levels, score), _table("metrics", metrics, score), masks
+
+
+def _table(kind: str, rows: list[dict[str, object]], score: str) -> pa.Table:
+    if score != "accuracy":
+        for row in rows:
+            row["score"] = score
+            row |= {name: row.pop(accuracy) for name, accuracy in SCORES_OF.items() if accuracy in row}
+    columns = UNIT_SCHEMAS[kind].names
+    known = pa.Table.from_pylist([{name: row.get(name) for name in columns} for row in rows], UNIT_SCHEMAS[kind])
+    return conform(known, kind)
 
 
 def change(table: pa.Table, column: str, row: int, value: object) -> pa.Table:
-    """The table with one value replaced."""
+    """The table with one value replaced; of an accuracy the score's too, which is the same."""
+    for name, accuracy in SCORES_OF.items():
+        if column == accuracy and name in table.column_names:
+            table = change(table, name, row, value)
     values = table[column].to_pylist()
     values[row] = value
     field = table.schema.field(column)

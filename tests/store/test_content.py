@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from lth.errors import StoreError
 from lth.store import LEVELS, MASKS, METRICS, RESULT_COLUMNS, Unit, conform, content_hash
 from lth.store.schemas import SCHEMAS
+from lth.store.score_columns import SCORES_OF
 
 from .cohorts import EXPERIMENT, change, tables
 
@@ -172,12 +173,15 @@ def test_schemas_describe_every_column() -> None:
     assert " ".join(LEVELS.names) == (
         "experiment_id arm seed draw level density weights_remaining weights_total parameters flops latency_seconds "
         "criterion dataset model steps early_stop_step train_accuracy train_loss val_accuracy_at_early_stop "
-        "test_accuracy_at_early_stop val_accuracy test_accuracy test_loss status train_seconds examples_per_second "
+        "test_accuracy_at_early_stop val_accuracy test_accuracy test_loss score train_score val_score_at_early_stop "
+        "test_score_at_early_stop val_score test_score status train_seconds examples_per_second "
         "device cohort_size threads precision mask_sha256 code_version finished_at"
     )
-    assert " ".join(METRICS.names) == "experiment_id arm seed draw level density step split loss accuracy"
+    assert " ".join(METRICS.names) == (
+        "experiment_id arm seed draw level density step split loss accuracy score score_value"
+    )
     assert " ".join(MASKS.names) == "experiment_id arm seed draw level tensor shape remaining total bits sha256"
-    assert set(LEVELS.names) - set(RESULT_COLUMNS) == {
+    assert set(LEVELS.names) - set(RESULT_COLUMNS) - {"score", *SCORES_OF} == {
         "train_seconds",
         "latency_seconds",
         "examples_per_second",

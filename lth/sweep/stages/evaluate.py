@@ -76,6 +76,7 @@ def evaluate_unit(job: Job, work: Work, ticket: Ticket | None, trained: Trained 
             device=_device_name(device),
             threads=job.threads,
             code_version=job.code_version,
+            score=recipe.objective.score,
         )
         if layers is not None:
             job.store.put_analysis("layers", job.experiment.id, layers)
