@@ -31,6 +31,7 @@ class Evidence:
     description: str
     data: bool = False
     temperature: bool = False
+    watcher: str | None = None
 
 
 EVIDENCE: dict[str, Evidence] = {
@@ -45,7 +46,7 @@ EVIDENCE: dict[str, Evidence] = {
         temperature=True,
     ),
     "flow": Evidence("dR/d|w|, R the sum of the outputs for an input of ones and |w| as weights"),
-    "movement": Evidence("-sum over the steps of the training of w dL/dw"),
+    "movement": Evidence("-sum over the steps of the training of w dL/dw", watcher="movement"),
     "noise": Evidence("uniform numbers in [0, 1) from the seed's own stream"),
 }
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lth.experiment.section import Section, known
+from lth.pruning import CRITERIA
 
 UNIT_CRITERIA = {
     "bn_scale": "for units: mean |gamma| of the unit's batch norms (Liu et al. 2017)",
@@ -113,6 +114,11 @@ class Pruning(Section):
         "otherwise that is an error.",
     )
 
+    @property
+    def watchers(self) -> tuple[str, ...]:
+        """The watchers of a training that the criterion's evidence comes from, by name."""
+        return CRITERIA[self.criterion].watchers if self.remove == "weights" else ()
+
     @field_validator("fraction", mode="before")
     @classmethod
     def _one_number(cls, value: object) -> object:
@@ -189,8 +195,6 @@ class Pruning(Section):
                 "allow_empty_layers": self.allow_empty_layers,
             }
         else:
-            from lth.pruning import CRITERIA
-
             criterion = CRITERIA[known("criterion", self.criterion, list(CRITERIA))]
             if criterion.trained and self.when == "at_initialisation":
                 raise ValueError(

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lth.experiment import Experiment, FineTune, NoRewinding, RewindLearningRate, RewindToStep
+from lth.experiment import Experiment
+from lth.rewinding import rewind_of
 from lth.store import Committed, Unit
 
 Key = tuple[str, int, int, int]  # arm, draw, level, seed
@@ -114,7 +115,7 @@ def needs(experiment: Experiment, unit: Unit) -> set[tuple[str, int, int]]:
     needed = {("ticket", 0, unit.level)} if unit.arm != "ticket" else set()
     if parent is not None and (unit.arm == "ticket" or keeps_weights(experiment)):
         needed.add(("ticket", 0, parent))
-    if isinstance(experiment.rewinding, RewindToStep):
+    if rewind_of(experiment.rewinding.kind).source == "step":
         needed.add(("ticket", 0, 0))
     return needed
 
@@ -130,7 +131,7 @@ def parent_level(experiment: Experiment, level: int) -> int | None:
 
 def keeps_weights(experiment: Experiment) -> bool:
     """Whether pruned networks go on from trained weights, which all arms of a level then read."""
-    return isinstance(experiment.rewinding, RewindLearningRate | FineTune | NoRewinding)
+    return rewind_of(experiment.rewinding.kind).source == "trained"
 
 
 def trainings_behind(experiment: Experiment, level: int) -> int:
@@ -179,7 +180,7 @@ def work(experiment: Experiment, unit: Unit, done: Mapping[Key, Done], found: Fo
         if not parent.has_mask or (parent.diverged and unit.arm == "ticket" and trained)
     )
     live = tuple(seed for seed in unit.seeds if seed not in lost)
-    late = isinstance(experiment.rewinding, RewindToStep)
+    late = rewind_of(experiment.rewinding.kind).source == "step"
     reads_trained = trained and (unit.arm == "ticket" or keeps_weights(experiment))
     return Work(
         unit,

@@ -12,10 +12,10 @@ from lth.arms import ARMS
 from lth.data import ImageData
 from lth.engine import Network, Recipe, Sample, describe
 from lth.errors import InvalidExperiment
-from lth.experiment import Experiment, RewindToStep, to_steps
+from lth.experiment import Experiment, to_steps
 from lth.models import PrunableTensor, build_model, prunable_tensors
 from lth.pruning import CRITERIA, Criterion, ladder, layer_fraction
-from lth.rewinding import Retraining, resolve_rewinding, stretched
+from lth.rewinding import Retraining, stretched
 from lth.structured import UnitGroup, alive_units, unit_groups, unit_masks, unit_scores
 
 
@@ -99,7 +99,7 @@ def _setup(text: str, facts: DataFacts) -> Setup:
     network = describe(build, facts.input_shape, facts.classes, tensors, experiment.model.initialisation)
     recipe = resolve_recipe(experiment, facts.examples)
     per_epoch = (facts.examples - experiment.dataset.validation) // experiment.training.batch_size
-    retraining = resolve_rewinding(experiment.rewinding, recipe, per_epoch)
+    retraining = experiment.rewinding.resolve(per_epoch).retraining(replace(recipe, rewind_step=None))
     pruning = experiment.pruning
     fractions = [
         layer_fraction(tensor, pruning.fraction.dense, pruning.fraction.conv, pruning.output_factor)
@@ -210,7 +210,7 @@ def resolve_recipe(experiment: Experiment, examples: int) -> Recipe:
         )
     per_epoch = left // training.batch_size
     steps = to_steps(training.duration, per_epoch)
-    rewind = to_steps(experiment.rewinding.step, per_epoch) if isinstance(experiment.rewinding, RewindToStep) else None
+    rewind = experiment.rewinding.resolve(per_epoch).kept_step
     schedule = training.schedule.resolve(per_epoch)
     recipe = Recipe(
         optimizer=training.optimizer.resolve(per_epoch),
@@ -222,7 +222,7 @@ def resolve_recipe(experiment: Experiment, examples: int) -> Recipe:
         crop_padding=dataset.crop_padding,
         flip=dataset.flip,
         rewind_step=rewind,
-        movement=experiment.pruning.remove == "weights" and "movement" in CRITERIA[experiment.pruning.criterion].needs,
+        movement="movement" in experiment.pruning.watchers,
     )
     _check_order("training.evaluate_every", recipe.evaluate_every, steps)
     _check_order("training.schedule.warmup", recipe.schedule.warmup, steps)

@@ -19,8 +19,9 @@ import torch
 
 from lth.engine import Network, initial_buffers, initialise
 from lth.errors import DamagedObject, InvalidExperiment, LthError
-from lth.experiment import Experiment, RewindToInit, RewindToStep, Transfer, format_seeds
+from lth.experiment import Experiment, Transfer, format_seeds
 from lth.experiment.load import build_experiment
+from lth.rewinding import REWINDS, rewind_of
 from lth.store import Store
 from lth.sweep.handover import Job, gathered
 from lth.sweep.planning import Found, Work, done_of
@@ -94,7 +95,8 @@ def taking_over_file(path: Path) -> tuple[dict[str, Any], bytes]:
     data, file = read_file(path)
     ticket = read_ticket(data, file)
     card = ticket.card
-    if card.removes != "weights" or card.rewinding not in ("init", "step"):
+    rewound = card.rewinding in REWINDS and rewind_of(card.rewinding).source != "trained"
+    if card.removes != "weights" or not rewound:
         raise InvalidExperiment(
             f"{file} cannot be taken over: those are masks of weights, with the weights of the "
             f"initialisation or of an early step; it removes {card.removes} and was rewound by "
@@ -149,7 +151,7 @@ class _OfExperiment:
                 f"{self.name} has no tickets of level {level} for seeds {lacking}; run it for them "
                 "first, or ask for fewer seeds or levels"
             )
-        return Found(done, isinstance(self.experiment.rewinding, RewindToStep))
+        return Found(done, rewind_of(self.experiment.rewinding.kind).source == "step")
 
     def masks(self, store: Store, work: Work) -> Tensors:
         try:
@@ -263,7 +265,7 @@ def _described(store: Store, name: str) -> Experiment:
             f"{name} found no tickets of its own, it took over those of "
             f"{found.transfer.experiment or 'a file'}; take them from there"
         )
-    if found.pruning.remove != "weights" or not isinstance(found.rewinding, RewindToInit | RewindToStep):
+    if found.pruning.remove != "weights" or rewind_of(found.rewinding.kind).source == "trained":
         raise InvalidExperiment(
             f"{name} has no tickets to take over: those are masks of weights, with the weights of "
             f"the initialisation or of an early step; it removes {found.pruning.remove} and "

@@ -12,10 +12,6 @@ from lth.errors import InvalidExperiment
 from lth.experiment import (
     Execution,
     Experiment,
-    FineTune,
-    NoRewinding,
-    RewindLearningRate,
-    RewindToStep,
     load_experiment,
     preset_names,
 )
@@ -35,7 +31,8 @@ def sections(part: BaseModel) -> Iterator[BaseModel]:
 
 
 def test_every_part_is_frozen_and_refuses_unknown_fields() -> None:
-    parts = [*sections(load_experiment("digits", [LATE])), Execution(), RewindLearningRate(), FineTune(), NoRewinding()]
+    rewinds = [load_experiment("digits", [f"rewinding.kind={kind}"]).rewinding for kind in ("learning_rate", "none")]
+    parts = [*sections(load_experiment("digits", [LATE])), Execution(), *rewinds]
 
     assert {type(part).__name__ for part in parts} >= {
         "Experiment",
@@ -259,7 +256,7 @@ def test_rewind_steps_that_are_or_may_be_within_the_training_are_accepted(rewind
         [f"training.duration={duration}", "training.evaluate_every=1it", f"rewinding={{kind: step, step: {rewind}}}"],
     )
 
-    assert experiment.rewinding == RewindToStep(step=rewind)
+    assert (experiment.rewinding.kind, experiment.rewinding.settings()) == ("step", {"step": rewind})
 
 
 def test_one_number_is_the_fraction_of_every_kind_of_layer() -> None:

@@ -44,6 +44,11 @@ class Criterion:
         """Whether it matters into which batches the examples are cut."""
         return "gradient" in self.needs or "squared_gradient" in self.needs
 
+    @property
+    def watchers(self) -> tuple[str, ...]:
+        """The watchers that gather some of its evidence while a network trains, by name."""
+        return tuple(watcher for need in self.needs if (watcher := EVIDENCE[need].watcher) is not None)
+
 
 CRITERIA: Registry[Criterion] = Registry("criterion")
 

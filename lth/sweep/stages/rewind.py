@@ -11,6 +11,7 @@ from lth.arms import ARMS, Draw, Ticket, checked
 from lth.data import ImageData
 from lth.engine import Feed, exact_arithmetic, initial_buffers, initialise, make_feed
 from lth.errors import DamagedObject
+from lth.rewinding import rewind_of
 from lth.store import Unit
 from lth.sweep.handover import Arrays, Job, gathered
 from lth.sweep.planning import Work, keeps_weights, parent_level
@@ -34,7 +35,7 @@ def rewind_unit(job: Job, work: Work, data: ImageData, pruned: Arrays | None = N
         else:
             with clock.time("storage"):
                 masks = masks_of(job, work, work.masks_from if unit.level else {})
-        source = setup.retraining.source if unit.level else "initial"
+        source = rewind_of(job.experiment.rewinding.kind).source if unit.level else "initial"
         if job.experiment.transfer is not None and unit.level and not ARMS[unit.arm].fresh:
             with clock.time("storage"):
                 weights, buffers = taken_weights(job, work)
