@@ -259,11 +259,6 @@ class Experiment(Section):
         return dict(content)
 
     @property
-    def masks_come_first(self) -> bool:
-        """Whether masks are known before anything is trained: scored at initialisation, or another experiment's."""
-        return self.transfer is not None or self.pruning.when == "at_initialisation"
-
-    @property
     def id(self) -> str:
         """`<name>-<10 hex>`: the same for every sweep whose trainings are interchangeable."""
         return f"{self.name}-{digest(self.deciding())[:10]}"

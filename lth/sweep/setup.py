@@ -4,32 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import torch
 
 from lth.arms import ARMS
-from lth.data import ImageData
-from lth.engine import Network, Recipe, Sample, describe
+from lth.engine import Network, Recipe, Sample
 from lth.errors import InvalidExperiment
 from lth.experiment import Experiment, to_steps
-from lth.models import PrunableTensor, build_model, prunable_tensors
+from lth.models import PrunableTensor
 from lth.pruning import CRITERIA, Criterion, ladder, layer_fraction
 from lth.rewinding import Retraining, stretched
 from lth.structured import UnitGroup, alive_units, unit_groups, unit_masks, unit_scores
+from lth.sweep.networks import DataFacts, network_of
+from lth.sweep.sources import source_of
 
-
-@dataclass(frozen=True)
-class DataFacts:
-    """What an experiment needs to know of its data set before any of it is read."""
-
-    input_shape: tuple[int, int, int]
-    classes: int
-    examples: int
-
-    @classmethod
-    def of(cls, data: ImageData) -> DataFacts:
-        return cls(data.input_shape, data.classes, len(data.train_labels))
+__all__ = ["DataFacts", "Setup", "resolve", "resolve_recipe"]
 
 
 @dataclass(frozen=True)
@@ -92,11 +82,9 @@ def resolve(experiment: Experiment, facts: DataFacts) -> Setup:
 @lru_cache(maxsize=8)
 def _setup(text: str, facts: DataFacts) -> Setup:
     experiment = Experiment.model_validate_json(text)
-    build = partial(build_model, experiment.model.name, facts.input_shape, facts.classes, experiment.model.arguments)
-    tensors = prunable_tensors(
-        build(), facts.input_shape, facts.classes, experiment.model.prunable, experiment.model.output_layer
-    )
-    network = describe(build, facts.input_shape, facts.classes, tensors, experiment.model.initialisation)
+    built = network_of(experiment, facts)
+    network, elsewhere = built.network, built.elsewhere
+    tensors = network.prunable
     recipe = resolve_recipe(experiment, facts.examples)
     per_epoch = (facts.examples - experiment.dataset.validation) // experiment.training.batch_size
     retraining = experiment.rewinding.resolve(per_epoch).retraining(replace(recipe, rewind_step=None))
@@ -110,15 +98,10 @@ def _setup(text: str, facts: DataFacts) -> Setup:
             "pruning.fraction prunes nothing in this network: its layers are "
             f"{', '.join(sorted({tensor.kind for tensor in tensors}))}; set their fraction"
         )
-    elsewhere = tuple(
-        tensor
-        for tensor in prunable_tensors(build(), facts.input_shape, facts.classes)
-        if tensor.name not in {chosen.name for chosen in tensors}
-    )
     if pruning.remove == "units":
         groups, counts = _units(experiment, network, facts.input_shape)
         return Setup(network, recipe, retraining, tuple(counts), 1, Sample(), facts.input_shape, groups, elsewhere)
-    if experiment.transfer is not None:  # the ladder is that of the tickets
+    if source_of(experiment).elsewhere:  # the ladder is that of the tickets
         counts = [{tensor.name: tensor.size for tensor in tensors}] * (pruning.levels + 1)
     else:
         counts = ladder(
