@@ -19,7 +19,7 @@ from lth.data import dataset_names
 from lth.experiment import Execution, Experiment, load_experiment
 from lth.experiment.load import preset_names
 from lth.experiment.one_of import kinds_of
-from lth.pruning import criterion_names
+from lth.pruning import SCOPES, criterion_names
 from lth.rewinding import REWINDS
 from lth.sweep.cohort_size import LARGE_SWEEP
 
@@ -87,10 +87,10 @@ _CHANGES: dict[str, tuple[str, Any, str]] = {  # field of the form: (field of th
     "fraction": ("pruning.fraction", float, "Fraction pruned per level"),
     "criterion": ("pruning.criterion", _menu(criterion_names()), "Criterion"),
     "when": ("pruning.when", Literal["after_training", "at_initialisation"], "When to score"),
-    "scope": ("pruning.scope", _field_of(Experiment, "pruning.scope").annotation, "Scope"),
+    "scope": ("pruning.scope", _menu(SCOPES.names()), "Scope"),
     "schedule": ("pruning.schedule", Literal["iterative", "one_shot"], "Schedule"),
     "densities": ("pruning.densities", list[Annotated[float, Field(gt=0, le=1)]], "Densities"),
-    "rewinding": ("rewinding", _menu(REWINDS), "Rewinding"),
+    "rewinding": ("rewinding", _menu(REWINDS.names()), "Rewinding"),
     "rewind_step": ("rewinding.step", str, "Rewind to step"),
     "duration": ("training.duration", str, "Training duration"),
     "learning_rate": ("training.optimizer.learning_rate", float, "Learning rate"),

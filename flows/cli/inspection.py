@@ -277,15 +277,15 @@ def _entries(what: str, store_url: str) -> list[tuple[str, str]]:
         return [(identifier, _described(store, identifier)) for identifier in store.experiments()]
     from lth.arms import arm_names
     from lth.data import dataset_names
-    from lth.experiment.pruning import UNIT_CRITERIA
     from lth.models import model_names
     from lth.pruning import criterion_names
+    from lth.structured import UNIT_CRITERIA
 
     names = {
         "datasets": dataset_names,
         "models": model_names,
         "arms": arm_names,
-        "criteria": lambda: {**criterion_names(), **UNIT_CRITERIA},
+        "criteria": lambda: {**criterion_names(), **UNIT_CRITERIA.names()},
     }
     return list(names[what]().items())
 

@@ -13,7 +13,7 @@ from lth.engine.network import Network
 from lth.errors import LthError
 from lth.pruning.criteria import Criterion
 from lth.pruning.ladder import between
-from lth.pruning.scopes import select
+from lth.pruning.selection import select
 
 
 @dataclass(frozen=True)

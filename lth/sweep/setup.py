@@ -13,9 +13,9 @@ from lth.engine import Network, Recipe, Sample
 from lth.errors import InvalidExperiment
 from lth.experiment import Experiment, to_steps
 from lth.models import PrunableTensor
-from lth.pruning import CRITERIA, Criterion, ladder, layer_fraction
+from lth.pruning import CRITERIA, SCOPES, Criterion, ladder, layer_fraction
 from lth.rewinding import Retraining, stretched
-from lth.structured import UnitGroup, alive_units, unit_groups, unit_masks, unit_scores
+from lth.structured import UnitGroup, alive_units, check_units, unit_groups, unit_masks
 from lth.sweep.networks import DataFacts, network_of
 from lth.sweep.sources import source_of
 
@@ -133,9 +133,9 @@ def _units(
     groups = tuple(group for group, fraction in zip(found, fractions, strict=True) if fraction)
     if pruning.levels and not groups:
         raise InvalidExperiment("pruning.fraction removes no unit of this network; set the fraction of its layers")
-    if pruning.scope == "global" and len({fraction for fraction in fractions if fraction}) > 1:
+    if SCOPES[pruning.scope].rule is not None and len({fraction for fraction in fractions if fraction}) > 1:
         raise InvalidExperiment(
-            "pruning.scope 'global' lets the units of all layers compete, so they need one "
+            f"pruning.scope {pruning.scope!r} lets the units of all layers compete, so they need one "
             "fraction: give dense and conv the same one, or leave one empty"
         )
     chosen = [tensor for tensor, fraction in zip(as_tensors, fractions, strict=True) if fraction]
@@ -149,13 +149,7 @@ def _units(
                 raise InvalidExperiment(
                     f"level {level} would leave {left}; use at most {level - 1} levels or a smaller pruning.fraction"
                 )
-    if pruning.criterion == "bn_scale":
-        unit_scores(
-            groups,
-            [torch.ones(1, group.units, dtype=torch.bool) for group in groups],
-            network.layout.views(torch.zeros(1, network.layout.width)),
-            "bn_scale",
-        )
+    check_units(groups, pruning.criterion)
     return groups, counts
 
 

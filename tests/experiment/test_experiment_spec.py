@@ -130,12 +130,12 @@ def test_the_form_takes_its_choices_from_a_valid_json_schema() -> None:
     wrong["pruning"]["levels"] = -1
     assert [list(error.path) for error in validator.iter_errors(wrong)] == [["pruning", "levels"]]
     assert schema["$defs"]["Pruning"]["properties"]["scope"]["enum"] == [
-        "layer",
+        "erk",
         "global",
+        "layer",
+        "smart_ratio",
         "uniform",
         "uniform_plus",
-        "erk",
-        "smart_ratio",
     ]
 
 
@@ -195,7 +195,7 @@ def test_the_form_takes_its_choices_from_a_valid_json_schema() -> None:
         (["pruning.fraction.conv=1.5"], ["pruning.fraction.conv", "got 1.5", "above 0 and below 1"]),
         (["pruning.fraction={dense: null, conv: null}"], ["pruning.fraction", "set dense, conv or both"]),
         (["pruning.scope=global"], ["pruning.scope", "'global'", "output_factor to 1"]),
-        (["pruning.scope=everywhere"], ["pruning.scope", "'everywhere'", "'layer', 'global'"]),
+        (["pruning.scope=everywhere"], ["pruning.scope", "'everywhere'", "known: erk, global, layer, "]),
         (["pruning.criterion=magnitud"], ["pruning", "criterion 'magnitud'", "did you mean 'magnitude'?"]),
         (["pruning.output_factor=-0.5"], ["pruning.output_factor", "got -0.5"]),
         ([LATE.replace("10it", "601it")], ["rewinding.step", "601it", "600it", "earlier"]),

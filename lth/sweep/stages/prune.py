@@ -120,7 +120,7 @@ class _Pruner:
             setup.groups,
             alive,
             setup.network.layout.views(scorable.weights),
-            self.job.experiment.pruning.criterion,  # type: ignore[arg-type]
+            self.job.experiment.pruning.criterion,
         )
         kept = keep_units(setup.groups, scores, alive, setup.counts[self.work.unit.level])
         shapes = {tensor.name: tensor.shape for tensor in setup.network.prunable}
