@@ -57,12 +57,15 @@ def counts(
     free = [name for name in sizes if name not in fixed and name not in ratios]
     if len(free) == len(sizes):
         return {"": total}
-    if total == sum(sizes.values()):  # a dense network needs no rule, and may not go with its fixed densities
-        return sizes
     if free:
         return _with_competition(scope, sizes, fixed, ratios, free, total)
     exact = {name: density * sizes[name] for name, density in densities(tensors, scope, total).items()}
     return _largest_remainder(exact, total, before or sizes)
+
+
+def all_compete(tensors: Sequence[PrunableTensor], scope: str) -> bool:
+    """Whether nothing is shared out: all tensors compete with one another."""
+    return not any(_shares(tensors, scope, sum(tensor.size for tensor in tensors)))
 
 
 def _shares(tensors: Sequence[PrunableTensor], scope: str, total: int) -> Shares:

@@ -76,6 +76,9 @@ def _shared_out(
 ) -> dict[str, int]:
     if not competing:
         return untouched
+    dense = {tensor.name: tensor.size for tensor in competing}
+    if total == sum(dense.values()) and not allocation.all_compete(competing, scope):
+        return {**untouched, **dense}  # a dense network may not go with the densities that a rule fixes
     return {**untouched, **allocation.counts(competing, scope, total, before)}
 
 

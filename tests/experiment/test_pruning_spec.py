@@ -228,7 +228,7 @@ def mine({need}):
         ("raise RuntimeError('first line\\nsecond line')\n", ["RuntimeError: first line"]),
         (
             REGISTERED.format(name="mine", need="weight"),
-            ["criterion 'mine' asks for 'weight', which is no evidence", "there is weights, initial_weights, gradient"],
+            ["criterion 'mine' asks for 'weight', which is no evidence", "there is fisher_diagonal, flow, gradient"],
         ),
         (
             REGISTERED.format(name="snip", need="weights"),

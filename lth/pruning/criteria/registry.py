@@ -42,7 +42,7 @@ class Criterion:
     @property
     def needs_batches(self) -> bool:
         """Whether it matters into which batches the examples are cut."""
-        return "gradient" in self.needs or "squared_gradient" in self.needs
+        return any(EVIDENCE[need].batches for need in self.needs)
 
     @property
     def watchers(self) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def register_criterion(
         for need in needs:
             if need not in EVIDENCE:
                 raise InvalidExperiment(
-                    f"criterion {name!r} asks for {need!r}, which is no evidence; there is {', '.join(EVIDENCE)}"
+                    f"criterion {name!r} asks for {need!r}, which is no evidence; there is {', '.join(sorted(EVIDENCE))}"
                 )
         count = 128 if examples is None and per_class is None else examples
         criterion = Criterion(score, needs, rounds, Sample(count, per_class, temperature), trained)

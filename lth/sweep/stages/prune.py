@@ -80,7 +80,7 @@ class _Pruner:
         job, work = self.job, self.work
         setup, pruning, seeds = job.setup, job.experiment.pruning, work.seeds
         network, criterion = setup.network, CRITERIA[pruning.criterion]
-        initial, movement = initialise(network, seeds), scorable.watched.get("movement")
+        initial = initialise(network, seeds)
         device = choose_device(job.device, "float32")
 
         def scored_and_cut(rows: list[int]) -> Masks:
@@ -91,7 +91,7 @@ class _Pruner:
                 scorable.weights[rows].to(device),
                 {name: buffer[rows].to(device) for name, buffer in scorable.buffers.items()},
                 initial[rows].to(device),
-                None if movement is None else movement[rows].to(device),
+                {name: gathered[rows].to(device) for name, gathered in scorable.watched.items()},
                 feed_of(job, self.data, some, device) if criterion.needs_data else None,
                 setup.input_shape,
             )
