@@ -49,7 +49,7 @@ class Score:
         return self.of_sums(sums, count)
 
 
-SCORES: Registry[Score] = Registry("score")
+SCORES: Registry[Score] = Registry("score", Score)
 
 
 def register_score(score: Score, description: str) -> Score:
@@ -63,6 +63,7 @@ def _right(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _share(sums: torch.Tensor, count: int) -> torch.Tensor:
+    """The fraction of the examples that is right."""
     return sums[0] / count
 
 
@@ -96,6 +97,7 @@ def _r2_sums(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _r2(sums: torch.Tensor, count: int) -> torch.Tensor:
+    """1 less the squared error, divided by that of the mean of the split."""
     return 1 - sums[0] / (sums[2] - sums[1].square() / count)
 
 

@@ -47,7 +47,7 @@ class Rewind(Protocol):
         """How a ticket is trained; `recipe` is that of the dense training."""
 
 
-REWINDS: Registry[type] = Registry("rewind")
+REWINDS: Registry[type] = Registry("rewind", Rewind)
 Class = TypeVar("Class", bound=type)
 
 

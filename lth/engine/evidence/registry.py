@@ -32,7 +32,7 @@ class Evidence:
     watcher: str | None = None
 
 
-EVIDENCE: Registry[Evidence] = Registry("evidence")
+EVIDENCE: Registry[Evidence] = Registry("evidence", Evidence)
 
 
 def register_evidence(

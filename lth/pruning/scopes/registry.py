@@ -29,7 +29,7 @@ class Scope:
     units: bool = False
 
 
-SCOPES: Registry[Scope] = Registry("scope")
+SCOPES: Registry[Scope] = Registry("scope", Scope)
 
 
 def register_scope(name: str, description: str, *, units: bool = False) -> Callable[[Rule], Rule]:

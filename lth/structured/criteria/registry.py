@@ -39,7 +39,7 @@ class UnitCriterion:
         return "scales" in self.needs
 
 
-UNIT_CRITERIA: Registry[UnitCriterion] = Registry("criterion for units")
+UNIT_CRITERIA: Registry[UnitCriterion] = Registry("criterion for units", UnitCriterion)
 
 
 def register_unit_criterion(name: str, description: str) -> Callable[[UnitScore], UnitScore]:
