@@ -17,12 +17,11 @@ from lth.errors import LthError
 from lth.registry import import_module
 from lth.sweep import connectivity, stages
 from lth.sweep.connectivity import Connection, Measure
-from lth.sweep.handover import Arrays, Job
+from lth.sweep.handover import Job
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
+from lth.sweep.unit import StageFunction
 from tasks.cluster import StepReporter
-
-Report = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -64,29 +63,19 @@ def _gpu_memory() -> int:
     return int(torch.cuda.get_device_properties(0).total_memory)
 
 
-def prune(job: Job, work: Work, loaded: Loaded) -> tuple[Report, Arrays]:
-    """Masks from the trained weights of the level before."""
-    return _pair(stages.prune_unit(job, work, loaded.images()))
-
-
-def rewind(job: Job, work: Work, loaded: Loaded, pruned: Arrays | None) -> tuple[Report, Arrays]:
-    """Masks and starting weights of the unit's arm."""
-    return _pair(stages.rewind_unit(job, work, loaded.images(), pruned))
-
-
-def train(job: Job, work: Work, ticket: Arrays, loaded: Loaded, counter: Any) -> tuple[Report, Arrays]:
-    """Train the cohort, telling the counter as it goes."""
-    reporter = StepReporter(counter)
-    stage = stages.train_unit(job, work, ticket, loaded.images(), reporter)
-    reporter.flush()
-    return _pair(stage)
-
-
-def evaluate(
-    job: Job, work: Work, ticket: Arrays | None, trained: Arrays | None, loaded: Loaded
-) -> tuple[stages.Evaluated, None]:
-    """Evaluate on the test set and commit the unit."""
-    return stages.evaluate_unit(job, work, ticket, trained, loaded.images()), None
+def run_stage(
+    stage: StageFunction, job: Job, work: Work, loaded: Loaded, counter: Any, names: tuple[str, ...], *handed: Any
+) -> tuple[Any, Any]:
+    """A stage of a unit, with what the stages before it `handed` on under `names`; training tells the counter as it
+    goes. The report is the seconds by purpose, or of the last stage what it has committed."""
+    given = dict(zip(names, handed, strict=True))
+    if stage is stages.train_unit:
+        given["on_progress"] = reporter = StepReporter(counter)
+        finished = stage(job, work, data=loaded.images(), **given)
+        reporter.flush()
+    else:
+        finished = stage(job, work, data=loaded.images(), **given)
+    return (finished, None) if isinstance(finished, stages.Evaluated) else (finished.seconds, finished.arrays)
 
 
 def connect(job: Job, connection: Connection, measure: Measure, loaded: Loaded) -> tuple[int, None]:
@@ -94,7 +83,3 @@ def connect(job: Job, connection: Connection, measure: Measure, loaded: Loaded) 
     rows = connectivity.connect(job, connection, measure, loaded.images())
     job.store.put_analysis("connectivity", job.experiment.id, rows)
     return rows.num_rows, None
-
-
-def _pair(stage: stages.Stage) -> tuple[Report, Arrays]:
-    return stage.seconds, stage.arrays

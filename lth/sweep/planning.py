@@ -79,6 +79,8 @@ class Work:
     """Units of another experiment whose masks are taken over."""
     begun_by: Mapping[int, str] = field(default_factory=dict)
     """Its units that hold the rewind points; none if it rewinds to initialisation."""
+    lost_in: Mapping[int, str] = field(default_factory=dict)
+    """Units of this experiment that say so of the seeds that are `lost`; nothing else is read from them."""
 
 
 def plan(experiment: Experiment, seeds: Sequence[int], done: Iterable[Key], cohort_size: int) -> list[Unit]:
@@ -191,6 +193,7 @@ def work(experiment: Experiment, unit: Unit, done: Mapping[Key, Done], found: Fo
         else {},
         rewind_from={seed: done["ticket", 0, 0, seed].unit for seed in live} if late else {},
         begun_by=_begun_by(found, live) if found is not None else {},
+        lost_in={seed: scored[seed].unit for seed in lost},
     )
 
 
