@@ -1,13 +1,14 @@
 """The Prefect tasks of a sweep: prepare, prune, rewind, train, evaluate. Each submits one Ray task and waits for it.
 
 Prefect records what ran, when, and after what. Nothing passes through it: what a task works on, and what comes of it,
-is bound to a `Run`, into which it does not look. An edge of its graph is the id of a task run that is named as one to
+is bound to a `Run`, of which it does not know. An edge of its graph is the id of a task run that is named as one to
 wait for, and that id is all that is kept of a run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -20,7 +21,6 @@ from prefect.client.schemas.objects import State, StateDetails, TaskRun
 from prefect.context import TaskRunContext
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
-from prefect.utilities.annotations import quote
 
 from lth.errors import DamagedObject, NotDeterministic, StoreError
 from lth.experiment import Experiment, format_seeds
@@ -81,15 +81,20 @@ def _worth_retrying(task: Task[..., Any], task_run: TaskRun, state: State[Any]) 
     return False
 
 
-def _name(parameters: dict[str, Any]) -> str:
-    return str(parameters["run"].name)
+RUN: ContextVar[Run[Any]] = ContextVar("run")
+"""The run that a task is about to do. It is no argument of the task: the server's graph repeats the edges of a task run
+for every argument that it has."""
 
 
-def _task(name: str) -> Task[[Any], None]:
-    """A Prefect task: three retries with back-off, nothing cached, nothing persisted, nothing returned."""
+def _name() -> str:
+    return RUN.get().name
 
-    def execute(run: Run[Any]) -> None:
-        context = TaskRunContext.get()
+
+def _task(name: str) -> Task[[], None]:
+    """A Prefect task that does RUN: three retries with back-off, nothing cached, nothing persisted."""
+
+    def execute() -> None:
+        context, run = TaskRunContext.get(), RUN.get()
         assert context is not None
         run.id = context.task_run.id
         run.result = run.body()
@@ -97,7 +102,7 @@ def _task(name: str) -> Task[[Any], None]:
     execute.__name__ = execute.__qualname__ = name
     decorate = task(
         name=name,
-        task_run_name=_name,  # type: ignore[arg-type]  # Prefect's protocol asks for a class method, too
+        task_run_name=_name,
         retries=3,
         retry_delay_seconds=exponential_backoff(backoff_factor=1),
         retry_jitter_factor=0.5,
@@ -109,7 +114,7 @@ def _task(name: str) -> Task[[Any], None]:
 
 
 PREPARE, CONNECT, COMMITTED = _task("prepare"), _task("connect"), _task("committed")
-STAGES: dict[StageFunction, Task[[Any], None]] = {
+STAGES: dict[StageFunction, Task[[], None]] = {
     prune_unit: _task("prune"),
     rewind_unit: _task("rewind"),
     train_unit: _task("train"),
@@ -117,14 +122,18 @@ STAGES: dict[StageFunction, Task[[Any], None]] = {
 }
 
 
-def record(stage: Task[[Any], None], name: str, body: Callable[[], R], after: Iterable[UUID] = ()) -> tuple[R, UUID]:
+def record(stage: Task[[], None], name: str, body: Callable[[], R], after: Iterable[UUID] = ()) -> tuple[R, UUID]:
     """Run `body` as a task run of that name, behind the task runs with the ids `after`: (its result, its id)."""
     run = Run(name, body)
     # Prefect asks a state that it waits for for its data; any will do.
     parents: list[State[Any]] = [
         Completed(data=True, state_details=StateDetails(task_run_id=parent)) for parent in after
     ]
-    stage(quote(run), wait_for=parents)
+    token = RUN.set(run)
+    try:
+        stage(wait_for=parents)
+    finally:
+        RUN.reset(token)
     return run.result, run.id
 
 
