@@ -17,7 +17,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CALM = [
     "--headless",
     "--no-sandbox",
-    "--disable-gpu",
+    # Prefect draws a run's graph with WebGL, without which its place stays blank.
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
     "--disable-quic",
     "--no-first-run",
     "--disable-sync",

@@ -184,6 +184,7 @@ def test_a_sweep_from_the_form_to_its_artifacts(page: Any, served: Served) -> No
     address = f"{served.ui}/runs/flow-run/{run['id']}"
     page.goto(address)
     page.get_by_text("level 3 · random_mask").first.wait_for()  # the log
+    page.wait_for_timeout(10_000)  # the graph above it takes its time where no GPU draws it
     picture(page, "prefect-run", height=1500)
     open_artifacts(page, address)
     picture(page, "prefect-artifacts")
