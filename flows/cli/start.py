@@ -37,8 +37,11 @@ def run_shown(start: Callable[[], T], experiment: Experiment, console: Console, 
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with Display(console, experiment) as display:
-            LISTENER.set(display.listen)
-            return start()
+            token = LISTENER.set(display.listen)
+            try:
+                return start()
+            finally:
+                LISTENER.reset(token)
     except KeyboardInterrupt:
         console.print(f"\n[bold]Stopped.[/] {kept} Resume with:")
         console.print("  " + shlex.join(["lth", *sys.argv[1:]]), soft_wrap=True, markup=False)
