@@ -81,9 +81,9 @@ def measure(options: argparse.Namespace, store: str) -> None:
     import numpy as np
     import psutil
 
-    from flows.progress import LISTENER, Event, Planned, UnitChanged
     from flows.sweep import sweep
     from lth.experiment import Execution, load_experiment
+    from lth.sweep.progress import LISTENER, Event, Planned, UnitChanged
     from lth.sweep.record import code_version
 
     experiment = load_experiment("digits", [f"pruning.levels={options.levels}", "arms=[ticket]"])

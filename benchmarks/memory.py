@@ -22,9 +22,9 @@ import numpy as np
 import psutil
 import ray
 
-from flows.progress import LISTENER, Event, UnitChanged
 from flows.sweep import sweep
 from lth.experiment import Execution, load_experiment
+from lth.sweep.progress import LISTENER, Event, UnitChanged
 from lth.sweep.record import code_version
 
 MIB = 2**20

@@ -8,11 +8,11 @@ from typing import Literal
 
 from prefect import flow
 
-from flows.progress import Phase, tell
 from flows.session import DEFAULT_STORE, Session
 from lth.experiment import Execution, Experiment, parse_seeds
 from lth.store import Store
 from lth.sweep.connectivity import Connection, Measure, missing
+from lth.sweep.progress import Phase, tell
 from tasks import stages
 from tasks.cluster import Cluster, Stopped, connected, stopped_by_signals
 
@@ -76,17 +76,17 @@ def connectivity(
 def _run(session: Session, cluster: Cluster, todo: list[Connection], measure: Measure, slots: int) -> int:
     rows = 0
     with ThreadPoolExecutor(max(slots, 1), thread_name_prefix="connect") as pool:
-        data = session.prepared.data
         futures = [
             pool.submit(
                 contextvars.copy_context().run,
-                stages.connection_named(connection),
+                stages.connect,
                 cluster,
                 session.share,
                 session.job,
                 connection,
                 measure,
-                data,
+                session.prepared.data,
+                session.prepared_by,
             )
             for connection in todo
         ]

@@ -5,7 +5,6 @@ A mistake or a failed unit ends the run as Failed with one line in the log, neve
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shlex
@@ -61,8 +60,7 @@ def store_of(url: str | None) -> Store:
 
 
 def final_state(run: Callable[[], Any]) -> State[Any]:
-    """What came of it, as the state of the run; the tasks' own routine lines are left out of its log."""
-    logging.getLogger("prefect.task_runs").setLevel(logging.WARNING)
+    """What came of it, as the state of the run."""
     silence_broken_console()
     try:
         return Completed(message=run())

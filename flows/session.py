@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
+from uuid import UUID
 
 import ray
 from prefect.logging import get_run_logger
 
-from lth.errors import LthError, StoreError
+from lth.errors import LthError
 from lth.experiment import Execution, Experiment
-from lth.store import Store, unit_name_of
+from lth.store import Store
 from lth.sweep.cohort_size import bytes_on_gpu, choose_cohort_size, shares_of_gpu
 from lth.sweep.handover import Job
-from lth.sweep.planning import Done, Found, Key, done_of
-from lth.sweep.record import code_version, record
-from lth.sweep.setup import resolve
-from lth.sweep.transfer import found_tickets
+from lth.sweep.opening import Opened, open_sweep
+from lth.sweep.record import code_version
 from tasks import stages
 from tasks.cluster import Cluster, Share
 
@@ -28,15 +28,17 @@ class Session:
     share: Share
     job: Job
     prepared: stages.Prepared
-    found: Found | None
+    prepared_by: UUID
+    """The task run that read the data."""
+    opened: Opened
 
     def __init__(self, experiment: Experiment, seeds: tuple[int, ...], store: Store, execution: Execution) -> None:
         self.experiment = experiment
         self.seeds = seeds
         self.store = store
         self.execution = execution
-        self.done: dict[Key, Done] = {}
         self.log = get_run_logger()
+        logging.getLogger("prefect.task_runs").setLevel(logging.WARNING)  # their routine lines drown the run's own
 
     def connect(self, cluster: Cluster) -> int:
         """Choose the share of a machine that one unit takes, and say how many such units fit side by side."""
@@ -90,7 +92,7 @@ class Session:
 
         A `sweep` is written down as planned.
         """
-        self.store.check_writable()
+        self.store.check_writable()  # before the data are read, which may take long
         self.load(cluster)
         facts = self.prepared.facts
         device = "cuda" if self.share.gpus else "cpu"
@@ -103,24 +105,10 @@ class Session:
             code_version(),
             self.execution.save_every or None,
         )
-        resolve(self.experiment, facts)
-        self.found = found_tickets(self.store, self.experiment, self.seeds, facts)
-        record(self.store, self.experiment, self.seeds if sweep else None, facts, self.prepared.fingerprint)
-        committed = self.store.committed(self.experiment.id)
-        for damaged, reason in committed.damaged.items():
-            self.log.warning("damaged object %s (%s): its unit is set aside and done again", damaged, reason)
-            self.set_aside(damaged)
-        if committed.damaged:
-            committed = self.store.committed(self.experiment.id)
-        self.done = done_of(self.experiment, self.seeds, committed)
+        self.opened = open_sweep(
+            self.store, self.job, self.seeds, self.prepared.fingerprint, planned=sweep, log=self.log
+        )
 
     def load(self, cluster: Cluster) -> None:
         """Read the data onto Ray; once more where the node that held it is gone."""
-        self.prepared = stages.prepare_named(self.experiment)(cluster, self.share, self.experiment)
-
-    def set_aside(self, key: str) -> None:
-        """Put the unit that a damaged object belongs to out of the way."""
-        try:
-            self.store.quarantine_unit(self.experiment.id, unit_name_of(key))
-        except StoreError as error:  # a stray file, whose name is no unit's: nothing of ours, and in nobody's way
-            self.log.warning("%s is left where it is: %s", key, error)
+        self.prepared, self.prepared_by = stages.prepare(cluster, self.share, self.experiment)

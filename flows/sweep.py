@@ -13,43 +13,30 @@ from __future__ import annotations
 import contextvars
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from typing import Any
 
 from prefect import flow
-from prefect.context import FlowRunContext
 
 from flows.artifacts import Publisher
-from flows.progress import Notice, Phase, Planned, Steps, UnitChanged, tell
+from flows.graph import Graph
 from flows.session import DEFAULT_STORE, Session
 from lth.errors import DamagedObject, LthError
 from lth.experiment import Execution, Experiment, format_seeds, parse_seeds
 from lth.report.score_texts import ScoreText
-from lth.store import Owner, Store, Unit
+from lth.store import Store, Unit
+from lth.sweep.claimed_units import ASK_AGAIN, ClaimedElsewhere, UnitsElsewhere
 from lth.sweep.estimate import steps_to_train
-from lth.sweep.planning import DONE_COLUMNS, Done, plan, planned_count, ready, work
+from lth.sweep.opening import set_aside
+from lth.sweep.planning import Done, plan, planned_count
+from lth.sweep.progress import Phase, Planned, Steps, UnitChanged, tell
+from lth.sweep.seconds import Seconds
+from lth.sweep.unit import run_unit
 from tasks import stages
 from tasks.cluster import Cluster, StepCounter, Stopped, WorkerLost, connected, stopped_by_signals
-
-
-@dataclass
-class Seconds:
-    """Where the wall time of a sweep went. Stage times are divided by the slots that ran them side by side."""
-
-    wall: float = 0.0
-    start: float = 0.0
-    slots: int = 1
-    stages: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-
-    def split(self) -> dict[str, float]:
-        """Seconds by purpose; `orchestration` is what is left: waiting, scheduling, handing over."""
-        parts = {name: spent / self.slots for name, spent in self.stages.items()}
-        rest = max(self.wall - self.start - sum(parts.values()), 0.0)
-        return {"start": self.start, **parts, "orchestration": rest, "wall": self.wall}
 
 
 @dataclass(frozen=True)
@@ -64,18 +51,6 @@ class Outcome:
     diverged: int
     seconds: dict[str, float]
     slots: int
-
-
-ASK_AGAIN = 2.0
-"""Seconds after which a unit that another sweep is at is asked for again."""
-
-
-class Elsewhere(Exception):
-    """Another sweep is at the unit."""
-
-    def __init__(self, owner: Owner) -> None:
-        super().__init__(str(owner))
-        self.owner = owner
 
 
 class SweepFailed(LthError):
@@ -120,8 +95,7 @@ class Sweep(Session):
         self.planned = 0
         self.told: set[tuple[str, int, int]] = set()
         self.claims = store.claims(experiment.id)
-        self.ask_again_at: dict[Unit, float] = {}
-        self.owners_told: set[Owner] = set()
+        self.elsewhere = UnitsElsewhere(self.log)
         self.publisher = Publisher(experiment, seeds)
 
     def run(self, begun: float) -> Outcome:
@@ -132,15 +106,16 @@ class Sweep(Session):
             warm = cluster.warm(self.share, slots) if cluster.local else []
             try:
                 self.prepare(cluster)
+                self.graph = Graph(self.opened, lambda: self.prepared_by)
                 for reference in warm:
                     cluster.wait(reference)
             except Stopped:
                 raise KeyboardInterrupt from None
-            before = len(self.done)
+            before = len(self.opened.done)
             size = self.choose_cohort_size(cluster)
             slots = cluster.slots(self.share)
             self.job = replace(self.job, slots=max(slots, 1))
-            units = plan(self.experiment, self.seeds, self.done, size)
+            units = plan(self.experiment, self.seeds, self.opened.done, size)
             planned = planned_count(self.experiment, len(self.seeds))
             steps = sum(len(unit.seeds) * steps_to_train(self.job.setup, self.experiment, unit) for unit in units)
             resumed = len(self.store.units_in_progress(self.experiment.id) & {unit.name for unit in units})
@@ -172,7 +147,7 @@ class Sweep(Session):
                 self.publisher.stop()
                 raise
             self.seconds.wall = time.perf_counter() - begun
-            self.publisher.finish(planned, len(self.done), self.store)
+            self.publisher.finish(planned, len(self.opened.done), self.store)
         if self.failed:
             unrun = len(units) - self.completed - len(self.failed)
             rest = f", {unrun} more were not run because they need one that failed" if unrun else ""
@@ -185,8 +160,8 @@ class Sweep(Session):
             store=self.store.url,
             planned=planned,
             committed_before=before,
-            committed=len(self.done) - before,
-            diverged=sum(done.diverged for done in self.done.values()),
+            committed=len(self.opened.done) - before,
+            diverged=sum(done.diverged for done in self.opened.done.values()),
             seconds=self.seconds.split(),
             slots=slots,
         )
@@ -203,57 +178,39 @@ class Sweep(Session):
                     self.seconds.slots = max(self.seconds.slots, slots)
                     # On a cluster twice as many wait at Ray's door: an autoscaler adds machines for what waits there.
                     free = max(slots * (2 if cluster.shared else 1) - len(running), 0)
-                    now = time.monotonic()
-                    able = (
-                        unit
-                        for unit in waiting
-                        if self.ask_again_at.get(unit, 0.0) <= now and ready(self.experiment, unit, self.done)
-                    )
+                    able = (unit for unit in waiting if self.elsewhere.may_ask(unit) and self.opened.ready(unit))
                     for unit in list(islice(able, free)):
                         waiting.remove(unit)
                         context = contextvars.copy_context()
                         running[pool.submit(context.run, self._run_unit, cluster, unit)] = unit
                     if running:
                         finished, _ = wait(running, timeout=1, return_when=FIRST_COMPLETED)
-                    elif self.ask_again_at:
+                    elif self.elsewhere:
                         finished = set()
                         cluster.stopping.wait(ASK_AGAIN / 4)
                     else:
                         break  # what still waits needs a unit that failed
                     tell(Steps(self.counter.total()))
-                    self.publisher.advance(self.planned, len(self.done))
+                    self.publisher.advance(self.planned, len(self.opened.done))
                     if cluster.stopping.is_set():
                         raise KeyboardInterrupt
                     for future in finished:
                         unit, error = running.pop(future), future.exception()
-                        if isinstance(error, Elsewhere):
-                            self._leave(unit, error.owner)
+                        if isinstance(error, ClaimedElsewhere):
+                            self.elsewhere.leave(unit, error.owner)
                             waiting.append(unit)  # behind those that nobody is known to be at
                         else:
-                            self.ask_again_at.pop(unit, None)
+                            self.elsewhere.end(unit)
                             self._finish(unit, error)
             except BaseException:
                 cluster.stopping.set()
                 raise
 
-    def _leave(self, unit: Unit, owner: Owner) -> None:
-        """The unit is left to another sweep for now; that this happens is said once."""
-        pause = ASK_AGAIN * min(max(1.0, len(self.ask_again_at) / 16), 10.0)  # never long enough to seem not to look
-        self.ask_again_at[unit] = time.monotonic() + pause
-        if owner not in self.owners_told:
-            self.owners_told.add(owner)
-            text = (
-                f"another sweep of this experiment, {owner}, is at some of the units: they are left to it; should "
-                "it hang, end it and they are done here"
-            )
-            self.log.info(text)
-            tell(Notice(text))
-
     def _finish(self, unit: Unit, error: BaseException | None) -> None:
         if error is None:
             self.completed += 1
             tell(UnitChanged(unit, "committed"))
-            found = [self.done.get((unit.arm, unit.draw, unit.level, seed)) for seed in self.seeds]
+            found = [self.opened.done.get((unit.arm, unit.draw, unit.level, seed)) for seed in self.seeds]
             if all(found) and (unit.arm, unit.draw, unit.level) not in self.told:
                 self.told.add((unit.arm, unit.draw, unit.level))  # the last two cohorts may end at the same moment
                 self.log.info(level_line(unit, [done for done in found if done]))
@@ -261,7 +218,7 @@ class Sweep(Session):
         if isinstance(error, (KeyboardInterrupt, Stopped)):
             raise KeyboardInterrupt
         if isinstance(error, DamagedObject) and f"/experiment={self.experiment.id}/" in (error.key or ""):
-            self.set_aside(str(error.key))
+            set_aside(self.store, self.experiment.id, str(error.key), self.log)
             error = LthError(f"{error.key} was damaged and has been set aside; run again, and its unit is done anew")
         reason = f"{unit.name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         self.failed.append(reason)
@@ -271,11 +228,11 @@ class Sweep(Session):
     def _run_unit(self, cluster: Cluster, unit: Unit) -> None:
         """One unit, stage after stage; once more from its beginning if arrays between stages were lost with a node.
 
-        Raises Elsewhere while another sweep is at it; what another has committed meanwhile is taken over.
+        Raises ClaimedElsewhere while another sweep is at it; what another has committed meanwhile is taken over.
         """
         owner = self.claims.take(unit.name)
         if owner is not None:
-            raise Elsewhere(owner)
+            raise ClaimedElsewhere(owner)
         try:
             try:
                 committed = self._attempt(cluster, unit)
@@ -285,33 +242,23 @@ class Sweep(Session):
         finally:
             if not cluster.stopping.is_set():  # or else the end of this sweep gives back all of them
                 self.claims.give_back(unit.name)
-        for seed, done in committed.items():
-            self.done[unit.arm, unit.draw, unit.level, seed] = done
-        _forget_past_results()
+        self.opened.add(unit, committed)
 
     def _attempt(self, cluster: Cluster, unit: Unit) -> dict[int, Done]:
         """What the store holds of the unit by now; else all its stages."""
-        levels = self.store.levels_of(self.experiment.id, unit.name)
-        if levels is not None:
-            return {row["seed"]: Done.of(unit.name, row) for row in levels.select(DONE_COLUMNS).to_pylist()}
+        committed = self.opened.committed(unit)
+        if committed is not None:
+            return committed
         tell(UnitChanged(unit, "started"))
-        return self._stages(cluster, unit)
-
-    def _stages(self, cluster: Cluster, unit: Unit) -> dict[int, Done]:
-        todo = work(self.experiment, unit, self.done, self.found)
-        shared = (cluster, self.share, self.job, todo)
-        ticket = trained = pruned = None
-        if todo.seeds:
-            if unit.arm == "ticket" and unit.level > 0:
-                pruned = stages.named(stages.prune, todo)(*shared, self.prepared.data)
-            ticket = stages.named(stages.rewind, todo)(*shared, self.prepared.data, pruned)
-            trained = stages.named(stages.train, todo)(*shared, ticket, self.prepared.data, self.counter)
-        committed = stages.named(stages.evaluate, todo)(*shared, ticket, trained, self.prepared.data)
+        work = self.opened.work(unit)
+        calls = stages.UnitRuns(
+            cluster, self.share, self.prepared.data, self.counter, self.graph.sources(work), self.prepared_by
+        )
+        finished = run_unit(self.job, work, calls)
+        self.graph.add(unit, calls.last)
         with self.lock:
-            for part in (pruned, ticket, trained, committed):
-                for purpose, spent in (part.seconds if part else {}).items():
-                    self.seconds.stages[purpose] += spent
-        return committed.done
+            self.seconds.add(finished.seconds)
+        return finished.done
 
 
 def level_line(unit: Unit, found: Sequence[Done]) -> str:
@@ -326,12 +273,3 @@ def level_line(unit: Unit, found: Sequence[Done]) -> str:
     densities = [100 * done.density for done in found if done.density is not None]
     kept = f"{sum(densities) / len(densities):.3g}% of the weights, " if densities else ""
     return f"level {unit.level} · {arm}: {kept}test {reached} (n = {len(values)}{ending})"
-
-
-def _forget_past_results() -> None:
-    """Drop what Prefect remembers of results that are gone: it keeps a state for each until the flow ends."""
-    context = FlowRunContext.get()
-    if context is not None:
-        for key, (_, _, reference) in list(context.run_results.items()):
-            if reference is None or reference() is None:
-                context.run_results.pop(key, None)

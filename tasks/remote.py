@@ -23,13 +23,12 @@ from lth.errors import LthError
 from lth.experiment.spec import Dataset
 from lth.registry import import_module
 from lth.sweep import connectivity, stages
-from lth.sweep.arrays import Arrays, from_arrays, to_arrays
+from lth.sweep.arrays import from_arrays, to_arrays
 from lth.sweep.connectivity import Connection, Measure
 from lth.sweep.handover import Job, Masks
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
-
-Report = dict[str, float]
+from lth.sweep.unit import StageFunction
 
 
 @dataclass(frozen=True)
@@ -87,31 +86,28 @@ class StepReporter:
         self.steps, self.sent = 0, time.monotonic()
 
 
-def prune(job: Job, work: Work, loaded: Loaded) -> tuple[Report, Arrays]:
-    """Masks from the trained weights of the level before."""
-    return _pair(stages.prune_unit(job, work, loaded.data()))
+HANDED: dict[str, type] = {"pruned": Masks, "ticket": Ticket, "trained": Trained}
+"""What stages hand on, by the name under which the next takes it."""
 
 
-def rewind(job: Job, work: Work, loaded: Loaded, pruned: Arrays | None) -> tuple[Report, Arrays]:
-    """Masks and starting weights of the unit's arm."""
-    return _pair(stages.rewind_unit(job, work, loaded.data(), from_arrays(Masks, pruned) if pruned else None))
-
-
-def train(job: Job, work: Work, ticket: Arrays, loaded: Loaded, counter: Any) -> tuple[Report, Arrays]:
-    """Train the cohort, telling the counter as it goes."""
+def run_stage(
+    stage: StageFunction, job: Job, work: Work, loaded: Loaded, counter: Any, names: tuple[str, ...], *handed: Any
+) -> tuple[Any, Any]:
+    """A stage of a unit, with what the stages before it `handed` on under `names`; training tells the counter as it
+    goes. The report is the seconds by purpose, or of the last stage what it has committed."""
+    given: dict[str, Any] = {
+        name: None if arrays is None else from_arrays(HANDED[name], arrays)
+        for name, arrays in zip(names, handed, strict=True)
+    }
     reporter = StepReporter(counter)
-    stage = stages.train_unit(job, work, from_arrays(Ticket, ticket), loaded.data(), reporter)
-    reporter.flush()
-    return _pair(stage)
-
-
-def evaluate(
-    job: Job, work: Work, ticket: Arrays | None, trained: Arrays | None, loaded: Loaded
-) -> tuple[stages.Evaluated, None]:
-    """Evaluate on the test set and commit the unit."""
-    return stages.evaluate_unit(
-        job, work, None, from_arrays(Trained, trained) if trained else None, loaded.data()
-    ), None
+    if stage is stages.train_unit:
+        given["on_progress"] = reporter
+    finished = stage(job, work, data=loaded.data(), **given)
+    if stage is stages.train_unit:
+        reporter.flush()
+    if isinstance(finished, stages.Evaluated):
+        return finished, None
+    return finished.seconds, to_arrays(finished.result)
 
 
 def connect(job: Job, connection: Connection, measure: Measure, loaded: Loaded) -> tuple[int, None]:
@@ -119,7 +115,3 @@ def connect(job: Job, connection: Connection, measure: Measure, loaded: Loaded) 
     rows = connectivity.connect(job, connection, measure, loaded.data())
     job.store.put_analysis("connectivity", job.experiment.id, rows)
     return rows.num_rows, None
-
-
-def _pair(stage: stages.Stage[Any]) -> tuple[Report, Arrays]:
-    return stage.seconds, to_arrays(stage.result)

@@ -1,15 +1,25 @@
-"""The Prefect tasks of a sweep: prepare, prune, rewind, train, evaluate. Each submits one Ray task and waits for it."""
+"""The Prefect tasks of a sweep: prepare, prune, rewind, train, evaluate. Each submits one Ray task and waits for it.
+
+Prefect records what ran, when, and after what. Nothing passes through it: what a task works on, and what comes of it,
+is bound to a `Run`, of which it does not know. An edge of its graph is the id of a task run that is named as one to
+wait for, and that id is all that is kept of a run.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, ParamSpec, TypeVar
+from functools import partial
+from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 import ray
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.objects import State, StateDetails, TaskRun
+from prefect.context import TaskRunContext
+from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
 from lth.errors import DamagedObject, NotDeterministic, StoreError
@@ -19,11 +29,11 @@ from lth.sweep.connectivity import Connection, Measure
 from lth.sweep.handover import Job
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
-from lth.sweep.stages import Evaluated
+from lth.sweep.stages import evaluate_unit, prune_unit, rewind_unit, train_unit
+from lth.sweep.unit import StageFunction
 from tasks import remote
 from tasks.cluster import Cluster, Share, StepCounter, WorkerLost
 
-P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -31,7 +41,7 @@ R = TypeVar("R")
 class Held:
     """Arrays of a finished stage, still on Ray, and the seconds that it took by purpose."""
 
-    arrays: ray.ObjectRef[Any]
+    result: ray.ObjectRef[Any]
     seconds: dict[str, float]
 
 
@@ -44,6 +54,16 @@ class Prepared:
     size: int
     gpu_memory: int
     data: ray.ObjectRef[Any]
+
+
+class Run(Generic[R]):
+    """One run of a task: how a person reads it in the graph, what it does, and once it is done its id and result."""
+
+    def __init__(self, name: str, body: Callable[[], R]) -> None:
+        self.name = name
+        self.body = body
+        self.id: UUID
+        self.result: R
 
 
 def _worth_retrying(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
@@ -61,10 +81,28 @@ def _worth_retrying(task: Task[..., Any], task_run: TaskRun, state: State[Any]) 
     return False
 
 
-def stage(function: Callable[P, R]) -> Task[P, R]:
-    """A Prefect task for one stage: three retries with back-off, nothing cached, nothing persisted."""
+RUN: ContextVar[Run[Any]] = ContextVar("run")
+"""The run that a task is about to do. It is no argument of the task: the server's graph repeats the edges of a task run
+for every argument that it has."""
+
+
+def _name() -> str:
+    return RUN.get().name
+
+
+def _task(name: str) -> Task[[], None]:
+    """A Prefect task that does RUN: three retries with back-off, nothing cached, nothing persisted."""
+
+    def execute() -> None:
+        context, run = TaskRunContext.get(), RUN.get()
+        assert context is not None
+        run.id = context.task_run.id
+        run.result = run.body()
+
+    execute.__name__ = execute.__qualname__ = name
     decorate = task(
-        name=function.__name__,
+        name=name,
+        task_run_name=_name,
         retries=3,
         retry_delay_seconds=exponential_backoff(backoff_factor=1),
         retry_jitter_factor=0.5,
@@ -72,7 +110,31 @@ def stage(function: Callable[P, R]) -> Task[P, R]:
         cache_policy=NO_CACHE,
         persist_result=False,
     )
-    return decorate(function)
+    return decorate(execute)
+
+
+PREPARE, CONNECT, COMMITTED = _task("prepare"), _task("connect"), _task("committed")
+STAGES: dict[StageFunction, Task[[], None]] = {
+    prune_unit: _task("prune"),
+    rewind_unit: _task("rewind"),
+    train_unit: _task("train"),
+    evaluate_unit: _task("evaluate"),
+}
+
+
+def record(stage: Task[[], None], name: str, body: Callable[[], R], after: Iterable[UUID] = ()) -> tuple[R, UUID]:
+    """Run `body` as a task run of that name, behind the task runs with the ids `after`: (its result, its id)."""
+    run = Run(name, body)
+    # Prefect asks a state that it waits for for its data; any will do.
+    parents: list[State[Any]] = [
+        Completed(data=True, state_details=StateDetails(task_run_id=parent)) for parent in after
+    ]
+    token = RUN.set(run)
+    try:
+        stage(wait_for=parents)
+    finally:
+        RUN.reset(token)
+    return run.result, run.id
 
 
 def label(name: str, unit: Unit) -> str:
@@ -87,108 +149,81 @@ def _kind(name: str, unit: Unit) -> str:
     return f"{name} · level {unit.level} · {unit.arm}"
 
 
-def named(stage_task: Task[P, R], work: Work) -> Task[P, R]:
-    """The same task under a readable name."""
-    return stage_task.with_options(task_run_name=label(stage_task.name, work.unit))
-
-
 def _run(cluster: Cluster, share: Share, name: str, function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
     """(report, reference to the arrays) of a body."""
     report, arrays = cluster.submit(name, share, function, *arguments)
     return cluster.wait(report), arrays
 
 
-@stage
-def prepare(cluster: Cluster, share: Share, experiment: Experiment) -> Prepared:
-    """Read and check the data set once."""
-    known, loaded = _run(
-        cluster,
-        share,
-        _prepare_label(experiment),
-        remote.load,
-        experiment.dataset,
-        experiment.imports,
-        share.gpus > 0,
-    )
-    facts, fingerprint, size, gpu_memory = known
-    return Prepared(facts, fingerprint, size, gpu_memory, loaded)
+def prepare(cluster: Cluster, share: Share, experiment: Experiment) -> tuple[Prepared, UUID]:
+    """Read and check the data set once; and the id of the task run."""
+    name, arguments = f"prepare · {experiment.dataset.name}", (experiment.dataset, experiment.imports, share.gpus > 0)
+
+    def read() -> Prepared:
+        (facts, fingerprint, size, gpu_memory), loaded = _run(cluster, share, name, remote.load, *arguments)
+        return Prepared(facts, fingerprint, size, gpu_memory, loaded)
+
+    return record(PREPARE, name, read)
 
 
-@stage
-def prune(cluster: Cluster, share: Share, job: Job, work: Work, data: ray.ObjectRef[Any]) -> Held:
-    """Score the trained weights of the level before and remove the lowest."""
-    seconds, arrays = _run(cluster, share, _kind("prune", work.unit), remote.prune, job, work, data)
-    return Held(arrays, seconds)
+@dataclass
+class UnitRuns:
+    """The `call` of `run_unit` in the flow: a task run for each stage, behind those of the units that it reads from.
+
+    `after`: ids of their task runs, by the stage that reads them. A unit that reads from none is behind `prepared`.
+    `last` is the id of the newest task run, in the end that of the commit.
+    """
+
+    cluster: Cluster
+    share: Share
+    data: ray.ObjectRef[Any]
+    counter: StepCounter
+    after: Mapping[StageFunction, Sequence[UUID]]
+    prepared: UUID
+    last: UUID | None = None
+
+    def __call__(self, stage: StageFunction, job: Job, work: Work, **handed: Any) -> Any:
+        parents = [*([self.last] if self.last else []), *self.after.get(stage, ())]
+        name, body = STAGES[stage].name, partial(self._on_ray, stage, job, work, handed)
+        result, self.last = record(STAGES[stage], label(name, work.unit), body, parents or [self.prepared])
+        return result
+
+    def _on_ray(self, stage: StageFunction, job: Job, work: Work, handed: dict[str, Any]) -> Any:
+        """What the stage hands on; what was `handed` to it lies on Ray, which resolves nothing within a dict."""
+        report, arrays = _run(
+            self.cluster,
+            self.share,
+            _kind(STAGES[stage].name, work.unit),
+            remote.run_stage,
+            stage,
+            job,
+            work,
+            self.data,
+            self.counter.actor,
+            tuple(handed),
+            *handed.values(),
+        )
+        return report if stage is evaluate_unit else Held(arrays, report)
 
 
-@stage
-def rewind(cluster: Cluster, share: Share, job: Job, work: Work, data: ray.ObjectRef[Any], pruned: Held | None) -> Held:
-    """Put the masks together with the weights that training starts from again."""
-    seconds, arrays = _run(
-        cluster, share, _kind("rewind", work.unit), remote.rewind, job, work, data, pruned and pruned.arrays
-    )
-    return Held(arrays, seconds)
+def committed(unit: Unit, of: str, after: UUID) -> UUID:
+    """A task run that stands in the graph for a unit that was committed before this run; `of` says by whom, if by
+    another experiment."""
+    name = label("committed", unit) + (f" · of {of}" if of else "")
+    return record(COMMITTED, name, lambda: None, [after])[1]
 
 
-@stage
-def train(
-    cluster: Cluster, share: Share, job: Job, work: Work, ticket: Held, data: ray.ObjectRef[Any], counter: StepCounter
-) -> Held:
-    """Train the cohort."""
-    seconds, arrays = _run(
-        cluster, share, _kind("train", work.unit), remote.train, job, work, ticket.arrays, data, counter.actor
-    )
-    return Held(arrays, seconds)
-
-
-@stage
-def evaluate(
+def connect(
     cluster: Cluster,
     share: Share,
     job: Job,
-    work: Work,
-    ticket: Held | None,
-    trained: Held | None,
+    connection: Connection,
+    measure: Measure,
     data: ray.ObjectRef[Any],
-) -> Evaluated:
-    """Evaluate on the test set and commit the unit to the store."""
-    committed: Evaluated
-    committed, _ = _run(
-        cluster,
-        share,
-        _kind("evaluate", work.unit),
-        remote.evaluate,
-        job,
-        work,
-        ticket and ticket.arrays,
-        trained and trained.arrays,
-        data,
-    )
-    return committed
-
-
-@stage
-def connect(
-    cluster: Cluster, share: Share, job: Job, connection: Connection, measure: Measure, data: ray.ObjectRef[Any]
+    prepared: UUID,
 ) -> int:
-    """Train copies of a seed from one step in other data orders, and measure the lines between them."""
-    rows, _ = _run(cluster, share, _kind("connect", connection.unit), remote.connect, job, connection, measure, data)
+    """Train copies of a seed from one step in other data orders, and measure the lines between them; rows made."""
+    kind, name = _kind("connect", connection.unit), label("connect", connection.unit)
+    body = partial(_run, cluster, share, kind, remote.connect, job, connection, measure, data)
+    (rows, _), _ = record(CONNECT, f"{name} · from step {connection.step}", body, [prepared])
     return int(rows)
-
-
-def prepare_named(experiment: Experiment) -> Task[..., Prepared]:
-    """`prepare` under a readable name."""
-    return prepare.with_options(task_run_name=_prepare_label(experiment))
-
-
-def _prepare_label(experiment: Experiment) -> str:
-    return f"prepare · {experiment.dataset.name}"
-
-
-def connection_named(connection: Connection) -> Task[..., int]:
-    """`connect` under a readable name."""
-    return connect.with_options(task_run_name=_connection_label(connection))
-
-
-def _connection_label(connection: Connection) -> str:
-    return f"{label('connect', connection.unit)} · from step {connection.step}"

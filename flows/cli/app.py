@@ -114,13 +114,16 @@ def run(
     save_every: SaveEvery = 60,
     figures: Annotated[Path | None, typer.Option(help="Also write the figures into this folder.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Start a very large sweep without asking.")] = False,
+    here: Annotated[
+        bool, typer.Option("--here", help="In this process, unit after unit, without Prefect and Ray.")
+    ] = False,
 ) -> None:
     """Run a sweep: every level and arm for every seed. What the store holds already is not done again."""
     from flows.cli.run import run_sweep
 
     execution = execution_of(device, cohort_size, threads, cores, gpu_share=gpu_share, save_every=save_every)
     experiment, exported = experiment_of(source, set_, levels, store, ticket)
-    run_sweep(experiment, seeds, store, execution, figures, yes, exported)
+    run_sweep(experiment, seeds, store, execution, figures, yes, exported, here)
 
 
 @app.command()

@@ -9,7 +9,7 @@ from lth.experiment import Experiment, format_seeds
 from lth.store import READING, Store
 from lth.sweep.cohort_size import choose_cohort_size
 from lth.sweep.estimate import estimate_storage, steps_to_train, time_a_step
-from lth.sweep.planning import done_of, plan, planned_count
+from lth.sweep.planning import done_of, needs, plan, planned_count
 from lth.sweep.setup import DataFacts, resolve
 from lth.sweep.transfer import found_tickets
 
@@ -32,8 +32,11 @@ def print_plan(
     size = cohort_size or choose_cohort_size(len(seeds), slots, setup.network.layout.width)
     units = plan(experiment, seeds, done, size)
     trainings = sum(len(unit.seeds) for unit in units)
-    # rewind, train and evaluate for every unit, prune for tickets below level 0, and one prepare
+    # Rewind, train and evaluate for every unit, prune for tickets below level 0, one prepare, and one for every unit
+    # that is committed already and that others build on.
+    needed = {(*need, seed) for unit in units for need in needs(experiment, unit) for seed in unit.seeds}
     runs = sum(4 if unit.arm == "ticket" and unit.level else 3 for unit in units) + bool(units)
+    runs += len({done[key].unit for key in needed if key in done})
     step, evaluation, final = time_a_step(setup, experiment, data)
     recipe = setup.recipe
     steps = [len(unit.seeds) * steps_to_train(setup, experiment, unit) for unit in units]

@@ -8,12 +8,14 @@ from typing import Any
 
 from rich.console import Console
 
-from flows.cli.start import facts_before_start, run_flow
+from flows.cli.start import facts_before_start, run_flow, run_shown
 from lth.errors import LthError
 from lth.experiment import Execution, Experiment, parse_seeds
 from lth.store import READING, Store
 from lth.sweep.cohort_size import refuse_slip
-from lth.sweep.planning import done_of, planned_count
+from lth.sweep.planning import Done, Key, done_of, planned_count
+
+KEPT = "Every unit that was committed is kept."
 
 
 def run_sweep(
@@ -24,8 +26,10 @@ def run_sweep(
     figures: Path | None,
     yes: bool,
     exported: bytes | None = None,
+    here: bool = False,
 ) -> None:
-    """Run what is missing of a sweep, then show all of it. `exported` is a ticket that it takes over."""
+    """Run what is missing of a sweep, then show all of it. `exported` is a ticket that it takes over; `here`: in this
+    process, without Prefect and Ray."""
     console = Console(highlight=False)
     replicates = parse_seeds(seeds)
     trainings = planned_count(experiment, len(replicates))
@@ -43,16 +47,14 @@ def run_sweep(
             f"[bold]{experiment.id}[/]: all {trainings:,} trainings are committed in {store.url}; nothing to do.",
             soft_wrap=True,
         )
+    elif here:
+        _run_here(experiment, replicates, store_url, execution, console)
     else:
         from flows.sweep import SweepFailed
 
         try:
             outcome = _start(experiment, seeds, store, execution, console)
-            if outcome["diverged"]:
-                console.print(
-                    f"[yellow]{outcome['diverged']} trainings diverged[/]; they are recorded and left out of the means."
-                )
-            console.print(time_line(outcome["seconds"], outcome["slots"]), soft_wrap=True)
+            _say_what_came_of_it(outcome["diverged"], outcome["seconds"], outcome["slots"], console)
         except SweepFailed as error:
             failure = error  # what is committed is shown all the same
     show_results(experiment, store, replicates, console, figures)
@@ -69,12 +71,33 @@ def _start(experiment: Experiment, seeds: str, store: Store, execution: Executio
 
         return dict(sweep(experiment, seeds, store.url, execution))
 
-    outcome = run_flow(start, experiment, console, "Every unit that was committed is kept.")
+    outcome = run_flow(start, experiment, console, KEPT)
     # What passed before and after the flow's own clock is the start and end of Prefect and Ray.
     around = time.perf_counter() - begun - outcome["seconds"]["wall"]
     for part in ("start", "wall"):
         outcome["seconds"][part] += around
     return outcome
+
+
+def _run_here(
+    experiment: Experiment, seeds: tuple[int, ...], store_url: str, execution: Execution, console: Console
+) -> None:
+    from lth.sweep.here import sweep_here
+    from lth.sweep.seconds import Seconds
+
+    seconds = Seconds()
+
+    def start() -> dict[Key, Done]:
+        return sweep_here(experiment, seeds, Store(store_url), execution, seconds)
+
+    done = run_shown(start, experiment, console, KEPT)
+    _say_what_came_of_it(sum(one.diverged for one in done.values()), seconds.split(), 1, console)
+
+
+def _say_what_came_of_it(diverged: int, seconds: dict[str, float], slots: int, console: Console) -> None:
+    if diverged:
+        console.print(f"[yellow]{diverged} trainings diverged[/]; they are recorded and left out of the means.")
+    console.print(time_line(seconds, slots), soft_wrap=True)
 
 
 def _check_before_start(experiment: Experiment, store: Store, seeds: tuple[int, ...]) -> None:

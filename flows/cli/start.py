@@ -1,4 +1,4 @@
-"""Running a flow from the command line: a live display, an own server where none is named, a clean stop."""
+"""Running a sweep or a flow from the command line: a live display, an own server where none is named, a clean stop."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 
-from flows.cli.live import Display
+from lth.display import Display
 from lth.errors import LthError
 from lth.experiment import Experiment
+from lth.sweep.progress import LISTENER, Phase, tell
 
 if TYPE_CHECKING:
     from lth.sweep.setup import DataFacts
@@ -30,25 +31,35 @@ def facts_before_start(experiment: Experiment) -> DataFacts | None:
     return DataFacts.of(experiment.dataset.load())
 
 
-def run_flow(start: Callable[[], T], experiment: Experiment, console: Console, kept: str) -> T:
+def run_shown(start: Callable[[], T], experiment: Experiment, console: Console, kept: str) -> T:
     """What `start` returns, under a display. Ctrl-C says what is `kept` and how to resume, and is raised again."""
-    display = Display(console, experiment)
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with display:
-            display.phase("starting Prefect and Ray")
-            from flows.local_server import temporary_server
-            from flows.progress import LISTENER
-
-            LISTENER.set(display.listen)
-            with temporary_server():
-                return _with_server(start)
+        with Display(console, experiment) as display:
+            token = LISTENER.set(display.listen)
+            try:
+                return start()
+            finally:
+                LISTENER.reset(token)
     except KeyboardInterrupt:
         console.print(f"\n[bold]Stopped.[/] {kept} Resume with:")
         console.print("  " + shlex.join(["lth", *sys.argv[1:]]), soft_wrap=True, markup=False)
         raise
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def run_flow(start: Callable[[], T], experiment: Experiment, console: Console, kept: str) -> T:
+    """`run_shown` of a flow, with a server of its own where none is named."""
+
+    def served() -> T:
+        tell(Phase("starting Prefect and Ray"))
+        from flows.local_server import temporary_server
+
+        with temporary_server():
+            return _with_server(start)
+
+    return run_shown(served, experiment, console, kept)
 
 
 def _with_server(run: Callable[[], T]) -> T:

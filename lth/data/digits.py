@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 
 from lth.data.images import ImageData
 from lth.data.registry import register_dataset
+from lth.errors import LthError
 from lth.streams import stream
 
 TEST_PER_CLASS = 36
@@ -24,11 +26,9 @@ def load_digits(root: Path) -> ImageData:
 
     Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (its test part).
     """
-    from sklearn import datasets
-
-    bunch = datasets.load_digits()
-    inputs = torch.from_numpy(bunch.images.astype(np.uint8)).unsqueeze(1)
-    labels = torch.from_numpy(bunch.target.astype(np.int64))
+    table = np.loadtxt(_file(), delimiter=",", dtype=np.int64)
+    inputs = torch.from_numpy(table[:, :-1].astype(np.uint8)).reshape(-1, 1, 8, 8)
+    labels = torch.from_numpy(table[:, -1].copy())
 
     generator = stream(0, "digits/test")
     is_test = torch.zeros(len(labels), dtype=torch.bool)
@@ -36,3 +36,13 @@ def load_digits(root: Path) -> ImageData:
         members = (labels == digit).nonzero().squeeze(1)
         is_test[members[torch.randperm(len(members), generator=generator)[:TEST_PER_CLASS]]] = True
     return ImageData("digits", inputs[~is_test], labels[~is_test], inputs[is_test], labels[is_test], classes=10)
+
+
+def _file() -> Path:
+    """The set as scikit-learn carries it: 64 pixels and the label a line. Importing scikit-learn, which this does not,
+    takes longer than the first training. Raises LthError where there is no such file."""
+    found = importlib.util.find_spec("sklearn")
+    file = Path(str(found and found.origin)).parent / "datasets" / "data" / "digits.csv.gz"
+    if not file.is_file():
+        raise LthError(f"scikit-learn carries no digits here: {file} is missing; pip install 'scikit-learn>=1.6'")
+    return file

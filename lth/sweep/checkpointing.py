@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-import lth
+from lth import version
 from lth.engine import CohortTraining, Start
 from lth.errors import StoreError
 from lth.registry import import_module
@@ -144,7 +144,7 @@ class _Part:
 def _sources(modules: tuple[str, ...]) -> str:
     """SHA-256 (hex) of the code of this package, as it is now, and of modules of the user's."""
     digest = hashlib.sha256()
-    files = sorted(Path(lth.__file__).parent.rglob("*.py"))
+    files = sorted(Path(version.__file__).parent.rglob("*.py"))
     for module in filter(None, modules):
         files.append(Path(str(getattr(import_module(module, "imports"), "__file__", ""))))
     for file in files:

@@ -20,12 +20,11 @@ from lth.experiment.load import build_experiment
 from lth.store import Store, Unit
 from lth.sweep import stages
 from lth.sweep.handover import Job, Masks
-from lth.sweep.planning import done_of, ready, work
+from lth.sweep.opening import reopened
 from lth.sweep.record import code_version
 from lth.sweep.setup import DataFacts
 from lth.sweep.stages.evaluate import masks_of_rows
 from lth.sweep.stages.feed import feed_of
-from lth.sweep.transfer import found_tickets
 from lth.tickets.portable import Card, PortableTicket
 
 Weights = Literal["early_stop", "end"]
@@ -75,14 +74,14 @@ def collect(
             "set LTH_DATA_DIR to the folder that holds it"
         )
     job = Job(experiment, DataFacts.of(data), store.url, device, threads, code_version())
-    done = done_of(experiment, [seed], committed)
+    sweep = reopened(store, job, [seed], committed)
     unit = Unit(row["arm"], row["draw"], level, (seed,))
-    if not ready(experiment, unit, done):
+    if not sweep.ready(unit):
         raise LthError(
             f"the {arm} of seed {seed} at level {level} cannot be trained again: a ticket that it comes "
             "from is not committed; run the sweep on"
         )
-    todo = work(experiment, unit, done, found_tickets(store, experiment, [seed], job.facts))
+    todo = sweep.work(unit)
     masks = store.read_masks(experiment_id, {seed: committed.where[row["arm"], row["draw"], level, seed]})
     kept = {name: torch.from_numpy(mask) for name, mask in masks.items()}
     own = Masks(kept) if row["arm"] == "ticket" and level else None

@@ -112,5 +112,6 @@ def work(experiment: Experiment, unit: Unit, done: Mapping[Key, Done], found: Fo
         masks_from={seed: past[seed].unit for seed in live if seed in past},
         trained_from=trained_from,
         rewind_from=rewind_from,
+        lost_in={seed: past[seed].unit for seed in unit.seeds if seed in gone and seed in past},
     )
     return source.taken_over(todo, found)

@@ -84,3 +84,5 @@ class Work:
     """Units of another experiment whose masks are taken over."""
     source_rewind_points: Mapping[int, str] = field(default_factory=dict)
     """Its units that hold the rewind points; none if it rewinds to initialisation."""
+    lost_in: Mapping[int, str] = field(default_factory=dict)
+    """Units of this experiment that say so of the seeds that are `lost`; nothing else is read from them."""

@@ -17,7 +17,11 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CALM = [
     "--headless",
     "--no-sandbox",
-    "--disable-gpu",
+    # Prefect draws a run's graph with WebGL, without which its place stays blank.
+    "--use-gl=angle",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--ignore-gpu-blocklist",
     "--disable-quic",
     "--no-first-run",
     "--disable-sync",
@@ -40,12 +44,14 @@ def page() -> Iterator[Any]:
         browser.close()
 
 
-def picture(page: Any, name: str, height: int = 1000) -> None:
+def picture(page: Any, name: str, height: int = 1000, scroll: bool = True) -> None:
+    """A picture of the page from its top; without `scroll` of what is seen, as in a graph that would zoom instead."""
     folder = os.environ.get("LTH_SCREENSHOTS")
     if folder:
         page.set_viewport_size({"width": 1280, "height": height})
-        page.mouse.move(640, 400)
-        page.mouse.wheel(0, -10_000)
+        if scroll:
+            page.mouse.move(640, 700)
+            page.mouse.wheel(0, -10_000)
         page.wait_for_timeout(1500)
         page.screenshot(path=str(Path(folder) / f"{name}.png"))
         page.set_viewport_size({"width": 1280, "height": 1000})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -15,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from browser import picture
+from PIL import Image
 
 from lth.experiment import load_experiment
 from lth.store import Store
@@ -148,6 +151,19 @@ def open_form(page: Any, served: Served, deployment: str = "sweep") -> None:
     page.get_by_text("Pruning levels (Optional)").wait_for()
 
 
+def graph_button(page: Any, name: str) -> None:
+    """Press a button of the run's graph, which takes its time where no GPU draws it."""
+    page.wait_for_timeout(6000)
+    page.get_by_role("button", name=re.compile(f"^{name}")).click()
+    page.wait_for_timeout(6000)
+
+
+def drawn_in_green(page: Any) -> int:
+    """How many pixels of the page have the colour of a task run that is completed."""
+    red, green, blue = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"), int).transpose(2, 0, 1)
+    return int(((green > 140) & (red < 80) & (blue < 120)).sum())
+
+
 def open_artifacts(page: Any, address: str) -> None:
     """The list of a run's artifacts."""
     page.goto(address)
@@ -169,6 +185,7 @@ def test_a_sweep_from_the_form_to_its_artifacts(page: Any, served: Served) -> No
     fill(page, "Pruning levels", "3")
     choose(page, "Controls", "random_mask")
     fill(page, "Fraction pruned per level", "0.5")
+    fill(page, "Seeds a cohort", "4")
     picture(page, "prefect-form", height=1060)
     picture(page, "prefect-form-whole", height=3900)
     page.get_by_role("button", name="Submit").click()
@@ -184,7 +201,13 @@ def test_a_sweep_from_the_form_to_its_artifacts(page: Any, served: Served) -> No
     address = f"{served.ui}/runs/flow-run/{run['id']}"
     page.goto(address)
     page.get_by_text("level 3 · random_mask").first.wait_for()  # the log
+    page.set_viewport_size({"width": 1280, "height": 1500})
+    graph_button(page, "Recenter graph")
     picture(page, "prefect-run", height=1500)
+    graph_button(page, "Toggle fullscreen")
+    graph_button(page, "Recenter graph")
+    assert drawn_in_green(page) > 5000, "no task run is to be seen in the graph"
+    picture(page, "prefect-graph", scroll=False)
     open_artifacts(page, address)
     picture(page, "prefect-artifacts")
     found = {

@@ -13,7 +13,6 @@ import pyarrow as pa
 import torch
 
 from lth.analysis.layers import layer_table
-from lth.arms import Ticket
 from lth.data.examples import DataSet
 from lth.engine import Network, Trained, choose_device, choose_program, evaluate, exact_arithmetic
 from lth.engine.named_tensors import mapped
@@ -38,7 +37,7 @@ class Evaluated:
     seconds: dict[str, float]
 
 
-def evaluate_unit(job: Job, work: Work, ticket: Ticket | None, trained: Trained | None, data: DataSet) -> Evaluated:
+def evaluate_unit(job: Job, work: Work, trained: Trained | None, data: DataSet) -> Evaluated:
     """Read the test set at the early-stop and at the last step, and commit the unit; without a training, if all of its
     seeds are lost."""
     clock, setup = Clock(), job.setup

@@ -11,9 +11,9 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from flows.progress import Event, Notice, Phase, Planned, Steps, UnitChanged
 from lth.experiment import Experiment, format_seeds
 from lth.store import Unit
+from lth.sweep.progress import Event, Notice, Phase, Planned, Steps, UnitChanged
 
 
 class Display:
