@@ -106,7 +106,7 @@ def worker(first_seed: int, connection: Connection) -> None:
     seeds = tuple(range(first_seed, first_seed + size))
     recipe = Recipe(Adam(), Constant(), BATCH, 10**9, 10**9)
     with exact_arithmetic(1, "float32"):
-        feed = make_feed(data, seeds, 5000, "channel")
+        feed = make_feed(data, seeds, 5000, data.transform("channel"))
         trainings = {}
         for name, density in DENSITIES.items():
             masks = network.masks(

@@ -44,7 +44,7 @@ class Publisher:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="publisher") if PREFECT_API_URL.value() else None
         self.bar: UUID | None = None
         self.last: Future[None] | None = None
-        self.told = 0.0
+        self.moved_at = 0.0
 
     def begin(self, planned: int, committed: int) -> None:
         """Tag the run with what it is about, and show its progress."""
@@ -53,8 +53,8 @@ class Publisher:
 
     def advance(self, planned: int, committed: int) -> None:
         """Move the progress bar, if it was not moved just now."""
-        if self.thread and time.monotonic() - self.told > EVERY and (self.last is None or self.last.done()):
-            self.told = time.monotonic()
+        if self.thread and time.monotonic() - self.moved_at > EVERY and (self.last is None or self.last.done()):
+            self.moved_at = time.monotonic()
             self._publish(self._move_bar, planned, committed)
 
     def finish(self, planned: int, committed: int, store: Store) -> None:

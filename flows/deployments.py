@@ -27,7 +27,7 @@ from flows.artifacts import publish_results
 from flows.form import URL_WITHOUT_KEYS, Advanced, Changes, Preset, Seeds, execution_of, experiment_of, settings_of
 from flows.results import results_of
 from flows.sweep import Sweep
-from flows.worker_loss import outlive_the_worker
+from flows.worker_loss import silence_broken_console
 from lth.errors import LthError
 from lth.experiment import parse_seeds
 from lth.store import Store
@@ -60,12 +60,12 @@ def store_of(url: str | None) -> Store:
     return Store(named)
 
 
-def told(work: Callable[[], Any]) -> State[Any]:
+def final_state(run: Callable[[], Any]) -> State[Any]:
     """What came of it, as the state of the run; the tasks' own routine lines are left out of its log."""
     logging.getLogger("prefect.task_runs").setLevel(logging.WARNING)
-    outlive_the_worker()
+    silence_broken_console()
     try:
-        return Completed(message=work())
+        return Completed(message=run())
     except LthError as error:
         get_run_logger().error(str(error))
         return Failed(message=str(error))
@@ -110,7 +110,7 @@ def sweep(
             f"{outcome['seconds']['wall']:.0f} s"
         )
 
-    return told(run)
+    return final_state(run)
 
 
 StoreUrl = Annotated[str, Field(pattern=URL_WITHOUT_KEYS)]
@@ -140,7 +140,7 @@ def compact(store: StoreUrl = "") -> State[Any]:
         aside = f"; {len(done.damaged)} damaged objects were set aside, run their sweeps again" if done.damaged else ""
         return ", ".join(f"{count:,} rows of {kind}" for kind, count in done.added.items()) + " added" + aside
 
-    return told(run)
+    return final_state(run)
 
 
 @flow(name="report", flow_run_name="report · {experiment}", validate_parameters=True, persist_result=False)
@@ -165,4 +165,4 @@ def report(experiment: ExperimentId, store: StoreUrl = "") -> State[Any]:
             )
         return f"{found.trainings:,} trainings reported"
 
-    return told(run)
+    return final_state(run)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_serializer
 from pydantic.fields import FieldInfo
@@ -22,6 +22,8 @@ from lth.experiment.one_of import kinds_of
 from lth.experiment.rewinding import Rewinding
 from lth.pruning import criterion_names
 from lth.sweep.cohort_size import LARGE_SWEEP
+
+_Nothing: TypeAlias = SkipJsonSchema[None]
 
 
 class FormSection(BaseModel):
@@ -55,8 +57,7 @@ def _optional(kind: Any, title: str, description: str, bounds: Mapping[str, Any]
     field: Any = Field(
         None, title=title, description=description + _range(bounds or {}), json_schema_extra=_without_default
     )
-    nothing: Any = Annotated[None, SkipJsonSchema()]
-    return limited | nothing, field
+    return limited | _Nothing, field
 
 
 def _bounds(info: FieldInfo) -> dict[str, Any]:

@@ -19,11 +19,11 @@ def main() -> int:
     """Run, wait, and end the command when we are told to, or when our parent is gone."""
     parent = int(sys.argv[1])
     child = subprocess.Popen(sys.argv[2:])
-    told = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
-    signal.pthread_sigmask(signal.SIG_BLOCK, told)  # only now: a child would inherit it
+    signals = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)  # only now: a child would inherit it
     ending = None
     while child.poll() is None:
-        got = signal.sigtimedwait(told, 1.0)
+        got = signal.sigtimedwait(signals, 1.0)
         if ending is None and ((got and got.si_signo != signal.SIGCHLD) or os.getppid() != parent):
             ending = time.monotonic()
             child.terminate()

@@ -6,7 +6,7 @@ import logging
 from functools import partial
 
 
-def outlive_the_worker() -> None:
+def silence_broken_console() -> None:
     """Keep a log line that nobody reads any more from ending the process.
 
     A worker that starts a flow reads its output through a pipe. Once it is dead, rich answers the next line on the

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lth.version import __version__
+
 if TYPE_CHECKING:
     from lth.tickets import PortableTicket
 
-__version__ = "0.1.0"
+__all__ = ["__version__", "load_ticket"]
 
 
 def load_ticket(path: str | Path) -> PortableTicket:

@@ -77,7 +77,7 @@ class Results:
         self._landed = {experiment_id: self._curated.landed(experiment_id) for experiment_id in self._experiments}
         self._landed_tables: dict[str, pa.Table] = {}
         self._loaded: dict[str, pa.Table] = {}
-        self._damaged = {key: why for found in self._landed.values() for key, why in found.damaged.items()}
+        self._damaged = {key: why for landed in self._landed.values() for key, why in landed.damaged.items()}
 
     @property
     def experiments(self) -> list[str]:
@@ -224,8 +224,8 @@ class Results:
         """The rows of units that are not compacted yet."""
         if name not in self._landed_tables:
             parts = [UNIT_SCHEMAS[name].empty_table()]
-            for found in self._landed.values():
-                rows, damaged = (found.rows, {}) if name == "levels" else self._store.read_table(found, name)
+            for landed in self._landed.values():
+                rows, damaged = (landed.rows, {}) if name == "levels" else self._store.read_table(landed, name)
                 parts.append(rows)
                 self._damaged.update(damaged)
             self._landed_tables[name] = pa.concat_tables(parts)

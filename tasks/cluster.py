@@ -25,7 +25,7 @@ from lth.errors import LthError
 
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1", "RAY_IGNORE_UNHANDLED_ERRORS": "1"}
 
-OF_OUR_OWN = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_enable_metrics_collection": "0"}
+LOCAL_SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_enable_metrics_collection": "0"}
 """For a Ray that we start. It listens on loopback, as it does by itself on systems where it cannot span machines; and
 nobody collects its metrics, which it keeps until somebody does."""
 
@@ -83,21 +83,21 @@ class Cluster:
 
     def submit(
         self, name: str, share: Share, function: Callable[..., Any], *arguments: Any
-    ) -> tuple[ray.ObjectRef, ray.ObjectRef]:
+    ) -> tuple[ray.ObjectRef[Any], ray.ObjectRef[Any]]:
         """Start `function(*arguments)`, which returns a pair, on Ray: references to both halves.
 
         Arguments that are object references are resolved there.
         """
         body = _gpu_body if share.gpus else _cpu_body
-        return body.options(name=name, num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0).remote(
-            function, *arguments
-        )
+        options = body.options(name=name, num_cpus=share.cpus, num_gpus=share.gpus, max_retries=0)
+        both: tuple[ray.ObjectRef[Any], ray.ObjectRef[Any]] = options.remote(function, *arguments)
+        return both
 
-    def warm(self, share: Share, slots: int) -> list[ray.ObjectRef]:
+    def warm(self, share: Share, slots: int) -> list[ray.ObjectRef[Any]]:
         """Begin to start a worker for every slot, imports and all; wait for the references before timing work."""
         return [_warm.options(num_cpus=share.cpus, num_gpus=share.gpus).remote() for _ in range(slots)]
 
-    def wait(self, reference: ray.ObjectRef) -> Any:
+    def wait(self, reference: ray.ObjectRef[Any]) -> Any:
         """The result of a body. Raises WorkerLost, Stopped, or what the body raised."""
         while True:
             if self.stopping.is_set():
@@ -110,7 +110,7 @@ class Cluster:
                 return result(reference)
 
 
-def result(reference: ray.ObjectRef) -> Any:
+def result(reference: ray.ObjectRef[Any]) -> Any:
     """Fetch a finished body's result, with Ray's many errors told apart."""
     try:
         return ray.get(reference)
@@ -132,7 +132,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _body(function: Callable[..., Any], *arguments: Any) -> tuple[Any, Any]:
-    return function(*arguments)
+    both: tuple[Any, Any] = function(*arguments)
+    return both
 
 
 _cpu_body = ray.remote(num_returns=2)(_body)
@@ -175,25 +176,6 @@ class StepCounter:
                 self._known = ray.get(self._asked)
                 self._asked = self.actor.total.remote()
         return self._known
-
-
-class StepReporter:
-    """The worker's side: counts seed-steps and sends them on at most once a second."""
-
-    def __init__(self, actor: Any) -> None:
-        self.actor = actor
-        self.steps = 0
-        self.sent = time.monotonic()
-
-    def __call__(self, steps: int) -> None:
-        self.steps += steps
-        if time.monotonic() - self.sent > 1:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what is left."""
-        self.actor.add.remote(self.steps)
-        self.steps, self.sent = 0, time.monotonic()
 
 
 @contextlib.contextmanager
@@ -249,7 +231,7 @@ def connected(cpus: int | None = None) -> Iterator[Cluster]:
     with contextlib.ExitStack() as stack:
         if not already:
             if not shared:
-                stack.enter_context(_of_our_own())
+                stack.enter_context(_local_settings())
             try:
                 if shared:
                     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
@@ -274,11 +256,11 @@ def connected(cpus: int | None = None) -> Iterator[Cluster]:
 
 
 @contextlib.contextmanager
-def _of_our_own() -> Iterator[None]:
-    """The settings OF_OUR_OWN, unless the environment has others, for as long as our own Ray runs."""
-    before = {name: os.environ.get(name) for name in OF_OUR_OWN}
+def _local_settings() -> Iterator[None]:
+    """LOCAL_SETTINGS, unless the environment has others, for as long as our own Ray runs."""
+    before = {name: os.environ.get(name) for name in LOCAL_SETTINGS}
     spans_machines = ray_constants.ENABLE_RAY_CLUSTER
-    for name, value in OF_OUR_OWN.items():
+    for name, value in LOCAL_SETTINGS.items():
         os.environ.setdefault(name, value)
     ray_constants.ENABLE_RAY_CLUSTER = os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] != "0"
     try:

@@ -31,7 +31,7 @@ R = TypeVar("R")
 class Held:
     """Arrays of a finished stage, still on Ray, and the seconds that it took by purpose."""
 
-    arrays: ray.ObjectRef
+    arrays: ray.ObjectRef[Any]
     seconds: dict[str, float]
 
 
@@ -43,7 +43,7 @@ class Prepared:
     fingerprint: str
     size: int
     gpu_memory: int
-    data: ray.ObjectRef
+    data: ray.ObjectRef[Any]
 
 
 def _worth_retrying(task: Task[..., Any], task_run: TaskRun, state: State[Any]) -> bool:
@@ -101,14 +101,12 @@ def _run(cluster: Cluster, share: Share, name: str, function: Callable[..., Any]
 @stage
 def prepare(cluster: Cluster, share: Share, experiment: Experiment) -> Prepared:
     """Read and check the data set once."""
-    dataset = experiment.dataset
     known, loaded = _run(
         cluster,
         share,
         _prepare_label(experiment),
         remote.load,
-        dataset.name,
-        dataset.path,
+        experiment.dataset,
         experiment.imports,
         share.gpus > 0,
     )
@@ -117,14 +115,14 @@ def prepare(cluster: Cluster, share: Share, experiment: Experiment) -> Prepared:
 
 
 @stage
-def prune(cluster: Cluster, share: Share, job: Job, work: Work, data: ray.ObjectRef) -> Held:
+def prune(cluster: Cluster, share: Share, job: Job, work: Work, data: ray.ObjectRef[Any]) -> Held:
     """Score the trained weights of the level before and remove the lowest."""
     seconds, arrays = _run(cluster, share, _kind("prune", work.unit), remote.prune, job, work, data)
     return Held(arrays, seconds)
 
 
 @stage
-def rewind(cluster: Cluster, share: Share, job: Job, work: Work, data: ray.ObjectRef, pruned: Held | None) -> Held:
+def rewind(cluster: Cluster, share: Share, job: Job, work: Work, data: ray.ObjectRef[Any], pruned: Held | None) -> Held:
     """Put the masks together with the weights that training starts from again."""
     seconds, arrays = _run(
         cluster, share, _kind("rewind", work.unit), remote.rewind, job, work, data, pruned and pruned.arrays
@@ -134,7 +132,7 @@ def rewind(cluster: Cluster, share: Share, job: Job, work: Work, data: ray.Objec
 
 @stage
 def train(
-    cluster: Cluster, share: Share, job: Job, work: Work, ticket: Held, data: ray.ObjectRef, counter: StepCounter
+    cluster: Cluster, share: Share, job: Job, work: Work, ticket: Held, data: ray.ObjectRef[Any], counter: StepCounter
 ) -> Held:
     """Train the cohort."""
     seconds, arrays = _run(
@@ -151,9 +149,10 @@ def evaluate(
     work: Work,
     ticket: Held | None,
     trained: Held | None,
-    data: ray.ObjectRef,
+    data: ray.ObjectRef[Any],
 ) -> Evaluated:
     """Evaluate on the test set and commit the unit to the store."""
+    committed: Evaluated
     committed, _ = _run(
         cluster,
         share,
@@ -170,7 +169,7 @@ def evaluate(
 
 @stage
 def connect(
-    cluster: Cluster, share: Share, job: Job, connection: Connection, measure: Measure, data: ray.ObjectRef
+    cluster: Cluster, share: Share, job: Job, connection: Connection, measure: Measure, data: ray.ObjectRef[Any]
 ) -> int:
     """Train copies of a seed from one step in other data orders, and measure the lines between them."""
     rows, _ = _run(cluster, share, _kind("connect", connection.unit), remote.connect, job, connection, measure, data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,74 @@ def test_imports_run_one_way(room: str) -> None:
     assert len(files) > 2
     for path in files:
         assert not imported(path) & FORBIDDEN[room], path
+
+
+def modules_of_the_house() -> dict[str, Path]:
+    """Every module of lth, tasks and flows: its dotted name and its file."""
+    paths = [path for room in FORBIDDEN for path in (ROOT / room).rglob("*.py")]
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+def imports_between(modules: dict[str, Path]) -> dict[str, set[str]]:
+    """For each module those of the house that it imports anywhere: at its top, in a function, or for types only."""
+    imports: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                named = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module and not node.level, f"{path} imports relatively"
+                named = [f"{node.module}.{alias.name}" for alias in node.names]
+                named = [whole if whole in modules else node.module for whole in named]
+            else:
+                continue
+            imports[name].update(each for each in named if each in modules)
+    return imports
+
+
+def room_of(module: str) -> str:
+    """`lth.engine` of `lth.engine.layout`; all of `tasks` and of `flows` is one room each."""
+    return ".".join(module.split(".")[: 2 if module.startswith("lth.") else 1])
+
+
+def circle_in(imports: dict[str, set[str]]) -> list[str]:
+    """The names along one circle of imports, the first again at the end; empty if there is none."""
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        return list(reversed(error.args[1]))
+    return []
+
+
+def test_a_circle_is_found() -> None:
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) in (["b", "c", "b"], ["c", "b", "c"])
+    assert circle_in({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    imports = imports_between(modules_of_the_house())
+    assert "lth.engine" in imports["lth.sweep.transfer"] and "tasks.remote" in imports["tasks.cluster"]
+    assert circle_in(imports) == []
+
+
+def test_no_room_imports_itself_by_way_of_others() -> None:
+    rooms: dict[str, set[str]] = {}
+    for module, imported_modules in imports_between(modules_of_the_house()).items():
+        room = room_of(module)
+        rooms.setdefault(room, set()).update(map(room_of, imported_modules))
+        rooms[room].discard(room)
+    assert "lth.engine" in rooms["lth.sweep"]
+    assert circle_in(rooms) == []
+
+
+def test_no_two_public_classes_share_a_name() -> None:
+    where: dict[str, list[str]] = {}
+    for module, path in modules_of_the_house().items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                where.setdefault(node.name, []).append(module)
+    assert len(where) > 50
+    assert {name: modules for name, modules in where.items() if len(modules) > 1} == {}
 
 
 def test_the_engine_imports_torch_and_numpy_and_nothing_heavier() -> None:

@@ -34,7 +34,8 @@ def export_ticket(
     execution: Execution,
 ) -> None:
     """Train the ticket once more, write it, and say what was written."""
-    from lth.tickets import FORMATS, collect, save
+    from lth.sweep.extraction import collect
+    from lth.tickets import FORMATS, save
 
     for name in formats:  # before anything is trained
         if name not in FORMATS:

@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lth.errors import InvalidExperiment, LthError
 from lth.seeds import format_seeds, parse_seeds
 from lth.store import READING, Store, unit_name_of
 from lth.store.unit import UNIT_KINDS, is_name
-from lth.store.verify import Finding
+from lth.store.verify import Finding, verify
 
 
 def print_status(source: str | None, store_url: str, settings: list[str]) -> None:
@@ -127,7 +128,7 @@ def print_verified(source: str | None, store_url: str, settings: list[str], set_
     errors = Console(stderr=True)
     with Progress(console=errors, transient=True, disable=not errors.is_terminal) as progress:
         task = progress.add_task("reading units", total=None)
-        found = store.verify(ids, lambda done, total: progress.update(task, completed=done, total=total))
+        found = verify(store, ids, lambda done, total: progress.update(task, completed=done, total=total))
     for each in found.findings:
         colour = "yellow" if each.trouble == "extra" else "red"
         console.print(f"[{colour}]{each.trouble}:[/] {escape(each.key)}: {escape(each.reason)}", soft_wrap=True)
@@ -281,7 +282,7 @@ def _entries(what: str, store_url: str) -> list[tuple[str, str]]:
     from lth.models import model_names
     from lth.pruning import criterion_names
 
-    names = {
+    names: dict[str, Callable[[], Mapping[str, str]]] = {
         "datasets": dataset_names,
         "models": model_names,
         "arms": arm_names,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
-from lth.data import load_dataset
 from lth.experiment import Experiment, format_seeds
 from lth.store import READING, Store
 from lth.sweep.cohort_size import choose_cohort_size
@@ -25,7 +24,7 @@ def print_plan(
 ) -> None:
     """Units, task runs, and estimates; the time is that of a few real training steps measured here."""
     console = Console(highlight=False)
-    data = load_dataset(experiment.dataset.name, path=experiment.dataset.path)
+    data = experiment.dataset.load()
     setup = resolve(experiment, DataFacts.of(data))
     store = Store(store_url, READING)
     found_tickets(store, experiment, seeds, DataFacts.of(data), exported)

@@ -23,12 +23,11 @@ T = TypeVar("T")
 
 def facts_before_start(experiment: Experiment) -> DataFacts | None:
     """What mistakes can be found with before Prefect and Ray are started; None where reading the data takes long."""
-    from lth.data import load_dataset
     from lth.sweep.setup import DataFacts
 
     if experiment.dataset.name == "parquet" or os.environ.get("RAY_ADDRESS", "local") != "local":
         return None
-    return DataFacts.of(load_dataset(experiment.dataset.name, path=experiment.dataset.path))
+    return DataFacts.of(experiment.dataset.load())
 
 
 def run_flow(start: Callable[[], T], experiment: Experiment, console: Console, kept: str) -> T:

@@ -31,7 +31,7 @@ class Process:
     started: int
 
     def alive(self) -> bool:
-        return _look(self.pid) == self
+        return _process_of(self.pid) == self
 
     def send(self, number: signal.Signals) -> None:
         """Signal it, if it is still there."""
@@ -43,7 +43,7 @@ class Process:
 
 
 def _status(pid: int) -> list[bytes] | None:
-    """The fields of /proc/PID/stat after the name; None where there is no such process, or only its ashes."""
+    """The fields of /proc/PID/stat after the name; None where there is no such process, or a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:
@@ -51,7 +51,7 @@ def _status(pid: int) -> list[bytes] | None:
     return None if fields[0] in (b"Z", b"X") else fields
 
 
-def _look(pid: int) -> Process | None:
+def _process_of(pid: int) -> Process | None:
     fields = _status(pid)
     return Process(pid, int(fields[19])) if fields else None
 
@@ -64,13 +64,13 @@ def _title(process: Process) -> str:
         return str(process.pid)
 
 
-def everything() -> dict[Process, int]:
+def all_processes() -> dict[Process, int]:
     """Every process of this machine with the id of its parent."""
-    found = {}
+    parents = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit() and (fields := _status(int(entry))):
-            found[Process(int(entry), int(fields[19]))] = int(fields[1])
-    return found
+            parents[Process(int(entry), int(fields[19]))] = int(fields[1])
+    return parents
 
 
 def belongs(process: Process, mark: str, sessions: Container[int], folders: Sequence[Path]) -> bool:
@@ -92,7 +92,7 @@ def belongs(process: Process, mark: str, sessions: Container[int], folders: Sequ
 
 def descendants(of: Iterable[Process]) -> list[Process]:
     """Children, their children and so on; parents come first."""
-    parents = everything()
+    parents = all_processes()
     found = [process for process in of if process in parents]
     for process in found:  # grows while it is read
         found += [child for child, parent in parents.items() if parent == process.pid and child not in found]
@@ -163,13 +163,13 @@ class Supervisor:
                 start_new_session=True,
                 cwd=directory or self.state,
             )
-        process = _look(child.pid)
+        process = _process_of(child.pid)
         self.begun.append(name)
         if process is None:
             raise ServiceError(f"{name} ended at once; see {self.log(name)}")
         self._record(name).write_text(json.dumps(asdict(process)))
-        with self._past.open("a") as past:
-            past.write(f"{process.pid}\n")
+        with self._sessions_file.open("a") as sessions:
+            sessions.write(f"{process.pid}\n")
         return process
 
     def wait(self, name: str, ready: Callable[[], bool], seconds: float) -> None:
@@ -194,7 +194,7 @@ class Supervisor:
         """End whatever else there is of this service: orphans of what was killed. Returns their titles."""
         found = [
             process
-            for process in everything()
+            for process in all_processes()
             if process.pid != os.getpid() and belongs(process, self.mark, self._sessions(), folders)
         ]
         titles = [_title(process) for process in found]
@@ -203,10 +203,10 @@ class Supervisor:
 
     def _sessions(self) -> list[int]:
         """Ids of all sessions that this state folder ever began."""
-        return [int(line) for line in self._past.read_text().split()] if self._past.exists() else []
+        return [int(line) for line in self._sessions_file.read_text().split()] if self._sessions_file.exists() else []
 
     @property
-    def _past(self) -> Path:
+    def _sessions_file(self) -> Path:
         return self.state / "run" / "sessions"
 
     def _record(self, name: str) -> Path:

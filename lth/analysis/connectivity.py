@@ -17,10 +17,11 @@ from torch import nn
 from torch.func import functional_call
 
 from lth.engine.evaluation import evaluate
-from lth.engine.feed import Feed, standardised
+from lth.engine.feed import Feed
 from lth.engine.network import Network
 from lth.engine.programs import Buffers, Program
 from lth.errors import LthError
+from lth.objectives import Objective
 from lth.store.analysis_schemas import CONNECTIVITY
 from lth.store.unit import Unit
 
@@ -75,6 +76,7 @@ def interpolate(a: Copy, b: Copy, alpha: float) -> Copy:
 def path_errors(
     network: Network,
     program: Program,
+    objective: Objective,
     feed: Feed,
     a: Copy,
     b: Copy,
@@ -99,7 +101,7 @@ def path_errors(
         weights, buffers = interpolate(a, b, alpha)
         if batch_norm == "recompute":
             buffers = recompute_batch_norm(network, feed, weights, buffers, batches)
-        loss, accuracy = evaluate(program, weights, buffers, feed, split)
+        loss, accuracy = evaluate(program, objective, weights, buffers, feed, split)
         errors.append(1.0 - accuracy)
         losses.append(loss)
     return torch.stack(errors).cpu(), torch.stack(losses).cpu()
@@ -132,7 +134,7 @@ def recompute_batch_norm(
             renewed[f"{norm}num_batches_tracked"].zero_()
         for batch in range(min(batches, feed.train.shape[1] // size)):
             chosen = feed.train[:, batch * size : (batch + 1) * size]
-            images = standardised(feed, feed.inputs[chosen])
+            images, _ = feed.batch(chosen)
             for row in range(len(feed.seeds)):
                 # Views of the seed's row: running statistics are updated in place.
                 functional_call(

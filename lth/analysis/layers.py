@@ -221,6 +221,9 @@ class _ZeroOrOne(torch.autograd.Function):
         return _positive(gradients[0]).to(gradients[0].dtype)
 
 
+_zero_or_one: Callable[[torch.Tensor], torch.Tensor] = _ZeroOrOne.apply
+
+
 class _PathsOnly(TorchFunctionMode):
     """Within it torch's operations say where a signal can go, not what becomes of it."""
 
@@ -230,8 +233,8 @@ class _PathsOnly(TorchFunctionMode):
         kwargs = kwargs or {}
         name = func.__name__.strip("_")  # relu_ and __matmul__, too
         if name in _SUMS:
-            found = func(*args, **kwargs)
-            return (_ZeroOrOne.apply(found[0]), *found[1:]) if isinstance(found, tuple) else _ZeroOrOne.apply(found)
+            result = func(*args, **kwargs)
+            return (_zero_or_one(result[0]), *result[1:]) if isinstance(result, tuple) else _zero_or_one(result)
         if name in _RECURRENT:
             raise PathsUnknown(f"live paths through a recurrent layer ({name}) are unknown: leave this analysis out")
         if name in _NORMS or name in _ACTIVATIONS:

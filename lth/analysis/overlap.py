@@ -107,16 +107,16 @@ def overlap_rows(overlap: Overlap, experiment_id: str, unit_a: Unit, unit_b: Uni
         "level_b": unit_b.level,
     }
     tables = []
-    for tensor, found in {**overlap.tensors, WHOLE_NETWORK: overlap.network}.items():
+    for tensor, agreement in {**overlap.tensors, WHOLE_NETWORK: overlap.network}.items():
         measured = {
             "seed_a": seeds_a[rows],
             "seed_b": seeds_b[columns],
-            "remaining_a": found.remaining_a[rows],
-            "remaining_b": found.remaining_b[columns],
-            "intersection": found.intersection[rows, columns],
-            "union": found.union[rows, columns],
-            "jaccard": found.jaccard[rows, columns],
-            "chance": found.chance[rows, columns],
+            "remaining_a": agreement.remaining_a[rows],
+            "remaining_b": agreement.remaining_b[columns],
+            "intersection": agreement.intersection[rows, columns],
+            "union": agreement.union[rows, columns],
+            "jaccard": agreement.jaccard[rows, columns],
+            "chance": agreement.chance[rows, columns],
         }
         arrays = {name: pa.repeat(value, count) for name, value in {**same, "tensor": tensor}.items()}
         # from_pandas: nan becomes null

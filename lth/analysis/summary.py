@@ -113,8 +113,8 @@ def single_experiment(table: pa.Table) -> str:
     require_columns(table, ["experiment_id"])
     identifiers = sorted(pc.unique(table["experiment_id"]).to_pylist())
     if len(identifiers) != 1:
-        found = f"{len(identifiers)} experiments ({', '.join(identifiers)})" if identifiers else "no rows"
-        raise LthError(f"the table holds {found}: filter it to the one experiment_id to look at")
+        content = f"{len(identifiers)} experiments ({', '.join(identifiers)})" if identifiers else "no rows"
+        raise LthError(f"the table holds {content}: filter it to the one experiment_id to look at")
     return str(identifiers[0])
 
 

@@ -9,22 +9,26 @@
 Whatever is wrong with a data set raises `lth.errors.DataError` with one line that says what to do.
 """
 
-from lth.data import digits, parquet, torchvision_sets  # noqa: F401  (importing a loader's module registers it)
+# importing a loader's module registers it
+from lth.data import digits, embedded_tables, parquet, parquet_tables, torchvision_sets  # noqa: F401
 from lth.data.augment import AugmentationDraw, augment, draw_augmentation
-from lth.data.images import ImageData, check
+from lth.data.images import ImageData
+from lth.data.kinds import restore
 from lth.data.registry import data_root, dataset_names, load_dataset, register_dataset
 from lth.data.splits import channel_statistics, split
+from lth.data.tables import TableData
 
 __all__ = [
     "AugmentationDraw",
     "ImageData",
+    "TableData",
     "augment",
     "channel_statistics",
-    "check",
     "data_root",
     "dataset_names",
     "draw_augmentation",
     "load_dataset",
     "register_dataset",
+    "restore",
     "split",
 ]

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import torch
 from torch import nn
 
+from lth.data.arrays import Arrays, Description
 from lth.objectives.registry import Target
 
 Tensors = Mapping[str, torch.Tensor]
@@ -94,5 +95,11 @@ class DataSet(Protocol):
     def fingerprint(self) -> str:
         """SHA-256 (64 hex digits) of the content."""
 
-    def transform(self, standardise: str, crop_padding: int, flip: bool) -> Transform:
+    def check(self) -> None:
+        """Raises DataError, one line, of a data set that could not be trained on."""
+
+    def to_arrays(self) -> tuple[Description, Arrays]:
+        """Plain data and arrays over the same memory; `lth.data.restore` is the reverse."""
+
+    def transform(self, standardise: str = "channel", crop_padding: int = 0, flip: bool = False) -> Transform:
         """The transform that an experiment asks for. Raises InvalidExperiment for one that these data cannot have."""

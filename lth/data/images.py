@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from lth.data.arrays import Arrays, Description, as_array, as_tensors, sha256_of, type_and_shape
 from lth.data.examples import TARGET, Examples, Schema
 from lth.data.image_transform import PIXELS, ImageTransform
 from lth.errors import DataError
@@ -65,82 +62,58 @@ class ImageData:
         """Crops, flips and standardisation."""
         return ImageTransform(self.input_shape[0], standardise, crop_padding, flip)
 
+    def check(self) -> None:
+        """Refuse a data set that could not be trained on.
+
+        Raises:
+            DataError: an empty split, a wrong dtype or rank, images and labels of different number, images of different
+                shape in the two splits, or a label outside 0..classes-1; the message names the split and the value.
+        """
+        for split_name in ("train", "test"):
+            inputs: Tensor = getattr(self, f"{split_name}_inputs")
+            labels: Tensor = getattr(self, f"{split_name}_labels")
+            where = f"the {split_name} split of data set {self.name!r}"
+            if inputs.dtype != torch.uint8 or inputs.ndim != 4:
+                found = type_and_shape(inputs)
+                raise DataError(f"{where} has inputs of {found}: they must be uint8 [N, channels, height, width]")
+            if labels.dtype != torch.int64 or labels.ndim != 1:
+                raise DataError(f"{where} has labels of {type_and_shape(labels)}: they must be int64 [N]")
+            if len(inputs) != len(labels):
+                counts = f"{len(inputs)} images but {len(labels)} labels"
+                raise DataError(f"{where} has {counts}: each image needs one label")
+            if inputs.numel() == 0:
+                raise DataError(f"{where} is empty (inputs {list(inputs.shape)}): it needs at least one image")
+            lowest, highest = (int(value) for value in torch.aminmax(labels))
+            if lowest < 0 or highest >= self.classes:
+                wrong = lowest if lowest < 0 else highest
+                allowed = f"with {self.classes} classes labels must be in 0..{self.classes - 1}"
+                raise DataError(f"{where} has the label {wrong}: {allowed}")
+        if self.train_inputs.shape[1:] != self.test_inputs.shape[1:]:
+            train, test = list(self.train_inputs.shape[1:]), list(self.test_inputs.shape[1:])
+            both = f"train images of {train}, test images of {test}"
+            raise DataError(f"data set {self.name!r} has {both}: they must agree")
+
     def fingerprint(self) -> str:
         """SHA-256 (64 hex digits) over the number of classes and every tensor's name, type, shape and bytes.
 
         Two runs used the same data exactly when their fingerprints agree. The data set's name does not count: MNIST
         read from another format is still MNIST.
         """
-        digest = hashlib.sha256(f"classes={self.classes};".encode())
-        for name, array in self.to_arrays().items():
-            # Explicitly little-endian, so that the digest does not depend on the machine's byte order.
-            little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-            digest.update(f"{name}:{array.dtype.name}:{array.shape};".encode())
-            digest.update(little.data)
-        return digest.hexdigest()
+        return sha256_of(f"classes={self.classes};", self.to_arrays()[1])
 
-    def to_arrays(self) -> dict[str, np.ndarray[Any, Any]]:
-        """The four tensors as numpy arrays that share their memory (copied only when they are on a GPU)."""
-        return {name: getattr(self, name).detach().cpu().numpy() for name in ARRAY_NAMES}
+    def to_arrays(self) -> tuple[Description, Arrays]:
+        """Name and classes, and the four tensors as arrays that share their memory (copied only from a GPU)."""
+        arrays = {name: as_array(getattr(self, name)) for name in ARRAY_NAMES}
+        return {"kind": "images", "name": self.name, "classes": self.classes}, arrays
 
     @classmethod
-    def from_arrays(cls, name: str, classes: int, arrays: Mapping[str, np.ndarray[Any, Any]]) -> ImageData:
+    def from_arrays(cls, description: Description, arrays: Arrays) -> ImageData:
         """The reverse of `to_arrays`, without a copy; read-only arrays are welcome.
 
         Raises:
             DataError: if an array is missing or the content does not pass `check`.
         """
-        missing = [key for key in ARRAY_NAMES if key not in arrays]
-        if missing:
-            raise DataError(f"data set {name!r} lacks the array {missing[0]!r}: it needs {', '.join(ARRAY_NAMES)}")
-        data = cls(name=name, classes=classes, **{key: _tensor(arrays[key]) for key in ARRAY_NAMES})
-        check(data)
+        name = description["name"]
+        data = cls(name=name, classes=description["classes"], **as_tensors(name, arrays, ARRAY_NAMES))
+        data.check()
         return data
-
-
-def check(data: ImageData) -> None:
-    """Refuse a data set that could not be trained on.
-
-    Raises:
-        DataError: an empty split, a wrong dtype or rank, images and labels of different number, images of different
-            shape in the two splits, or a label outside 0..classes-1; the message names the split and the value.
-    """
-    for split_name in ("train", "test"):
-        inputs: Tensor = getattr(data, f"{split_name}_inputs")
-        labels: Tensor = getattr(data, f"{split_name}_labels")
-        where = f"the {split_name} split of data set {data.name!r}"
-        if inputs.dtype != torch.uint8 or inputs.ndim != 4:
-            found = f"{_dtype(inputs)} {list(inputs.shape)}"
-            raise DataError(f"{where} has inputs of {found}: they must be uint8 [N, channels, height, width]")
-        if labels.dtype != torch.int64 or labels.ndim != 1:
-            raise DataError(f"{where} has labels of {_dtype(labels)} {list(labels.shape)}: they must be int64 [N]")
-        if len(inputs) != len(labels):
-            raise DataError(f"{where} has {len(inputs)} images but {len(labels)} labels: each image needs one label")
-        if inputs.numel() == 0:
-            raise DataError(f"{where} is empty (inputs {list(inputs.shape)}): it needs at least one image")
-        lowest, highest = (int(value) for value in torch.aminmax(labels))
-        if lowest < 0 or highest >= data.classes:
-            wrong = lowest if lowest < 0 else highest
-            allowed = f"0..{data.classes - 1}"
-            raise DataError(f"{where} has the label {wrong}: with {data.classes} classes labels must be in {allowed}")
-    if data.train_inputs.shape[1:] != data.test_inputs.shape[1:]:
-        train, test = list(data.train_inputs.shape[1:]), list(data.test_inputs.shape[1:])
-        raise DataError(f"data set {data.name!r} has train images of {train}, test images of {test}: they must agree")
-
-
-class _SharedMemory:
-    """Presents an array's memory as writeable and keeps the array alive for as long as anybody uses it."""
-
-    def __init__(self, array: np.ndarray[Any, Any]) -> None:
-        address, _ = array.__array_interface__["data"]
-        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
-        self.array = array
-
-
-def _tensor(array: np.ndarray[Any, Any]) -> Tensor:
-    """`torch.from_numpy` without its warning about read-only arrays: torch has no such tensors, and nobody writes."""
-    return torch.from_numpy(array if array.flags.writeable else np.asarray(_SharedMemory(array)))
-
-
-def _dtype(tensor: Tensor) -> str:
-    return str(tensor.dtype).removeprefix("torch.")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lth.data.images import ImageData
+from lth.data.parquet_files import naming, parquet_folder, parquet_shards
 from lth.data.registry import register_dataset
 from lth.errors import DataError
 
@@ -25,7 +23,6 @@ _ROWS_AT_ONCE = 1024
 """Rows read before they are decoded: bounds the memory that encoded images take."""
 _GREY_MODES = ("1", "L", "LA")
 _DEEP_MODES = ("I", "F")
-_NUMBERED = re.compile(r"-\d{5}-of-(\d{5})\.parquet$")
 
 
 class _Form(NamedTuple):
@@ -55,8 +52,8 @@ def load_parquet(root: Path, path: str) -> ImageData:
         DataError: the path leaves `root`, a file is missing, damaged or lacks a column, or an image or a label is
             unusable; the message names the file, and the row, counted from 0.
     """
-    folder = _folder(root, path)
-    train_files, test_files = _shards(folder, "train"), _shards(folder, "test")
+    folder = parquet_folder(root, path)
+    train_files, test_files = parquet_shards(folder, "train"), parquet_shards(folder, "test")
     train_inputs, train_labels, form = _read(train_files, None)
     test_inputs, test_labels, _ = _read(test_files, form)
 
@@ -67,38 +64,13 @@ def load_parquet(root: Path, path: str) -> ImageData:
     return ImageData(f"parquet:{path}", train_inputs, train_labels, test_inputs, test_labels, classes)
 
 
-def _folder(root: Path, path: str) -> Path:
-    """`root/path`, refusing to look elsewhere: an experiment comes from a file that somebody else may have written."""
-    folder = root / path
-    if ".." in Path(path).parts or not folder.absolute().is_relative_to(root.absolute()):
-        raise DataError(f"dataset.path {path!r} leads out of {root}: give a folder below it")
-    if not folder.is_dir():
-        raise DataError(f"{folder} is no folder: put train*.parquet and test*.parquet there, or set LTH_DATA_DIR")
-    return folder
-
-
-def _shards(folder: Path, split_name: str) -> list[Path]:
-    files = sorted(folder.glob(f"{split_name}*.parquet"))
-    if not files:
-        raise DataError(f"{folder} has no {split_name}*.parquet: both a train and a test split are needed")
-    numbered = [found for file in files if (found := _NUMBERED.search(file.name))]
-    if numbered:
-        total = int(numbered[0][1])
-        expected = {f"{split_name}-{index:05d}-of-{total:05d}.parquet" for index in range(total)}
-        odd = sorted(expected.symmetric_difference(file.name for file in files))
-        if odd:
-            problem = "is missing" if odd[0] in expected else f"does not belong to its {total} {split_name} shards"
-            raise DataError(f"{folder / odd[0]} {problem}: keep exactly one complete set of shards")
-    return files
-
-
 def _read(files: list[Path], form: _Form | None) -> tuple[Tensor, Tensor, _Form]:
     """Images uint8 [N, C, H, W] and labels int64 [N] of all files, in order, and the form of the images."""
     from pyarrow.parquet import ParquetFile
 
     total = 0
     for file in files:
-        with _naming(file), ParquetFile(file) as shard:
+        with naming(file), ParquetFile(file) as shard:
             total += shard.metadata.num_rows
     if total == 0:
         raise DataError(f"{files[0]} has no rows: each split needs at least one image")
@@ -108,7 +80,7 @@ def _read(files: list[Path], form: _Form | None) -> tuple[Tensor, Tensor, _Form]
     at = 0
     for file in files:
         row = 0
-        with _naming(file), ParquetFile(file, page_checksum_verification=True) as shard:
+        with naming(file), ParquetFile(file, page_checksum_verification=True) as shard:
             image, label = _columns(shard.schema_arrow, file)
             for batch in shard.iter_batches(_ROWS_AT_ONCE, columns=[f"{image}.bytes", label]):
                 stop = at + len(batch)
@@ -131,18 +103,6 @@ def _read(files: list[Path], form: _Form | None) -> tuple[Tensor, Tensor, _Form]
     return torch.from_numpy(inputs), torch.from_numpy(labels), form
 
 
-@contextlib.contextmanager
-def _naming(file: Path) -> Iterator[None]:
-    """Turn what Arrow raises about a damaged file into a DataError that names it."""
-    import pyarrow as pa
-
-    try:
-        yield
-    except (pa.ArrowException, OSError) as error:
-        what = " ".join(str(error).split()).rstrip(".")
-        raise DataError(f"{file} cannot be read as Parquet ({what}): fetch it again") from error
-
-
 def _columns(schema: pa.Schema, file: Path) -> tuple[str, str]:
     """Names of the image and the label column."""
     import pyarrow.types as types
@@ -163,7 +123,7 @@ def _columns(schema: pa.Schema, file: Path) -> tuple[str, str]:
 def _labels(column: pa.Array, file: Path, first_row: int) -> np.ndarray[Any, Any]:
     """Labels of one batch, int64; `first_row` is its place in the file."""
     # An unsigned number beyond int64 is no class either: unsafe casting wraps it around to a negative one.
-    values = column.cast("int64", safe=False).fill_null(-1).to_numpy(zero_copy_only=False)
+    values: np.ndarray[Any, Any] = column.cast("int64", safe=False).fill_null(-1).to_numpy(zero_copy_only=False)
     if (values < 0).any():
         row = int((values < 0).argmax())
         raise DataError(f"{file}, row {first_row + row}, has the label {column[row]}: labels are integers from 0")

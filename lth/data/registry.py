@@ -8,26 +8,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from lth.data.images import ImageData, check
+from lth.data.examples import DataSet
 from lth.errors import DataError
 
-Loader = TypeVar("Loader", bound=Callable[..., ImageData])
+Loader = TypeVar("Loader", bound=Callable[..., DataSet])
 
 
 class RegisteredDataset(NamedTuple):
     """How a data set is loaded, and what a person reads about it."""
 
-    load: Callable[..., ImageData]
-    """`load(root)`, or `load(root, path)` where `takes_path`."""
+    load: Callable[..., DataSet]
+    """`load(root)`, or `load(root, path)`, with the keywords `target` and `target_kind` where it takes a target."""
     description: str
     """One line."""
-    takes_path: bool
+    takes_path: bool = False
+    takes_target: bool = False
 
 
 DATASETS: dict[str, RegisteredDataset] = {}
 
 
-def register_dataset(name: str, description: str, *, takes_path: bool = False) -> Callable[[Loader], Loader]:
+def register_dataset(
+    name: str, description: str, *, takes_path: bool = False, takes_target: bool = False
+) -> Callable[[Loader], Loader]:
     """Add a data set to the registry, where the CLI, the form and the docs find it.
 
         @register_dataset("tiny", "Two grey images, for a demonstration")
@@ -37,6 +40,8 @@ def register_dataset(name: str, description: str, *, takes_path: bool = False) -
         name: what `dataset.name` in an experiment says.
         description: one line for a person who chooses.
         takes_path: the loader is called `load(root, path)` with the experiment's `dataset.path`.
+        takes_target: it is given the keywords `target`, the column to learn, and `target_kind`: class, number, or None
+            where what the column holds decides.
 
     Raises:
         DataError: another loader has that name already. (Running the same definition again, as notebooks do, is fine.)
@@ -46,7 +51,7 @@ def register_dataset(name: str, description: str, *, takes_path: bool = False) -
         known = DATASETS.get(name)
         if known is not None and _definition(known.load) != _definition(load):
             raise DataError(f"a data set named {name!r} is registered already: choose another name")
-        DATASETS[name] = RegisteredDataset(load, description, takes_path)
+        DATASETS[name] = RegisteredDataset(load, description, takes_path, takes_target)
         return load
 
     return add
@@ -64,32 +69,52 @@ def data_root(root: Path | None = None) -> Path:
     return Path(root).expanduser()
 
 
-def load_dataset(name: str, root: Path | None = None, path: str | None = None) -> ImageData:
+def needed_of(name: str, **given: str | None) -> str | None:
+    """What is wrong with the `path` and `target` given for a registered data set; None if nothing is."""
+    for field, value in given.items():
+        takers = sorted(key for key in DATASETS if getattr(DATASETS[key], f"takes_{field}"))
+        if (value is not None) != (name in takers):
+            what = {"path": "its folder below LTH_DATA_DIR", "target": "the column to learn"}.get(field, field)
+            belongs = " and ".join(f"`{key}`" for key in takers)
+            if value is None:
+                return f"data set {name!r} needs dataset.{field}, {what}, and got None; give it"
+            return f"dataset.{field} belongs to {belongs} only, and {name!r} takes none; leave {value!r} out"
+    return None
+
+
+def load_dataset(
+    name: str,
+    root: Path | None = None,
+    path: str | None = None,
+    target: str | None = None,
+    target_kind: str | None = None,
+) -> DataSet:
     """Load a registered data set and check it.
 
     Args:
         name: one of `dataset_names()`.
         root: folder of the data sets; see `data_root` for the default.
-        path: folder below `root`, for data sets that ask for one (`parquet`).
+        path: folder below `root`, for data sets that ask for one (`parquet`, `table`).
+        target: name of the column to learn, for data sets that ask for one (`table`).
+        target_kind: `class` or `number`, where what the column holds should not decide it.
 
     Raises:
-        DataError: unknown name, a path given where none is wanted or missing where one is, or data that are absent,
-            damaged or unusable.
+        DataError: unknown name, a path or target given where none is wanted or missing where one is, or data that are
+            absent, damaged or unusable.
     """
     dataset = DATASETS.get(name)
     if dataset is None:
         close = difflib.get_close_matches(name, DATASETS, n=1)
         suggestion = f"did you mean {close[0]!r}? " if close else ""
         raise DataError(f"unknown data set {name!r}: {suggestion}known are {', '.join(sorted(DATASETS))}")
-    if dataset.takes_path and not path:
-        raise DataError(f"data set {name!r} needs dataset.path, its folder below {data_root(root)}: give one")
-    if path and not dataset.takes_path:
-        readers = ", ".join(sorted(key for key in DATASETS if DATASETS[key].takes_path))
-        raise DataError(f"data set {name!r} takes no dataset.path, but got {path!r}: leave it out (only for {readers})")
-    data = dataset.load(data_root(root), path) if dataset.takes_path else dataset.load(data_root(root))
-    check(data)
+    wrong = needed_of(name, path=path, target=target)
+    if wrong:
+        raise DataError(wrong)
+    column = {"target": target, "target_kind": target_kind} if dataset.takes_target else {}
+    data = dataset.load(data_root(root), *([path] if dataset.takes_path else []), **column)
+    data.check()
     return data
 
 
-def _definition(load: Callable[..., ImageData]) -> tuple[str, str]:
+def _definition(load: Callable[..., DataSet]) -> tuple[str, str]:
     return load.__module__, load.__qualname__

@@ -9,14 +9,19 @@ from lth.engine.network import Network, describe, initial_buffers, initialise
 from lth.engine.optimizers import OPTIMIZERS, register_optimizer
 from lth.engine.programs import choose_program
 from lth.engine.recipe import Recipe, learning_rate
+from lth.engine.result import Curves, Snapshot, Trained, joined
 from lth.engine.schedules import SCHEDULES, register_schedule
-from lth.engine.training import CohortTraining, Curves, Start, Trained
+from lth.engine.state import CohortState, Start
+from lth.engine.training import CohortTraining
+from lth.engine.watchers import WATCHERS, Watcher, register_watcher
 
 __all__ = [
     "EVIDENCE",
     "OPTIMIZERS",
     "SCHEDULES",
+    "WATCHERS",
     "Batches",
+    "CohortState",
     "CohortTraining",
     "Curves",
     "Feed",
@@ -24,8 +29,10 @@ __all__ = [
     "Network",
     "Recipe",
     "Sample",
+    "Snapshot",
     "Start",
     "Trained",
+    "Watcher",
     "choose_device",
     "choose_program",
     "describe",
@@ -33,8 +40,10 @@ __all__ = [
     "exact_arithmetic",
     "initial_buffers",
     "initialise",
+    "joined",
     "learning_rate",
     "make_feed",
     "register_optimizer",
     "register_schedule",
+    "register_watcher",
 ]

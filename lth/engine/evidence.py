@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional
 
-from lth.engine.feed import Feed, standardised
+from lth.engine.feed import Feed
 from lth.engine.network import Network
 from lth.streams import stream, stream_seed
 
@@ -269,22 +269,20 @@ class _OneSeed:
         """Standardised images [n, C, H, W] and labels [n], from the stream ("scoring", round)."""
         if self.feed is None:
             raise ValueError("a criterion that needs data was given no feed")
-        train = self.feed.train[self.row]
+        alone = self.feed.of_seed(self.row)
+        train = alone.train[0]
         order = torch.randperm(len(train), generator=stream(self.seed, "scoring", self.round_)).to(train.device)
         shuffled = train[order]
-        labels = self.feed.labels[shuffled]
         if self.sample.per_class is None:
             chosen = shuffled[: self.sample.examples]
         else:
+            labels = alone.targets[shuffled]
             first = [
                 (labels == label).nonzero().flatten()[: self.sample.per_class] for label in range(self.network.classes)
             ]
             chosen = shuffled[torch.cat(first).sort().values]
-        pixels = self.feed.inputs[chosen].unsqueeze(0)
-        alone = replace(
-            self.feed, mean=self.feed.mean[self.row : self.row + 1], scale=self.feed.scale[self.row : self.row + 1]
-        )
-        return standardised(alone, pixels)[0], self.feed.labels[chosen]
+        inputs, targets = alone.batch(chosen.unsqueeze(0))
+        return inputs[0], targets[0]
 
 
 @contextmanager

@@ -1,15 +1,14 @@
-"""Batches for a cohort: the data set resident as one tensor, batches gathered by index, no per-example Python."""
+"""Batches for a cohort: the data set resident in memory, batches gathered by index, no per-example Python."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from lth.data.augment import AugmentationDraw, augment, draw_augmentation
-from lth.data.images import ImageData
-from lth.data.splits import channel_statistics, split
+from lth.data.examples import TARGET, DataSet, Schema, Tensors, Transform
+from lth.data.splits import split
 from lth.engine.layout import padded
 from lth.streams import stream
 
@@ -18,58 +17,75 @@ from lth.streams import stream
 class Feed:
     """The data of a cohort on its device.
 
-    `inputs` uint8 [examples, C, H, W] and `labels` int64 [examples] are shared by all seeds; the splits are per seed:
-    `train` [seeds, n] and `validation` [seeds, m] index into them. Pixels become (x - mean) * scale with `mean` and
-    `scale` [seeds, 1, C, 1, 1] measured on each seed's training split.
+    `examples` and `test_examples` are the raw tensors [examples, ...] of the data set, shared by all seeds; the splits
+    are per seed: `train` [seeds, n] and `validation` [seeds, m] index into `examples`. `fitted` is what the transform
+    has measured on each seed's training split, [seeds, ...].
     """
 
     seeds: tuple[int, ...]
-    inputs: torch.Tensor
-    labels: torch.Tensor
-    test_inputs: torch.Tensor
-    test_labels: torch.Tensor
+    schema: Schema
+    examples: Tensors
+    test_examples: Tensors
     train: torch.Tensor
     validation: torch.Tensor
-    mean: torch.Tensor
-    scale: torch.Tensor
+    transform: Transform
+    fitted: Tensors
 
     @property
     def device(self) -> torch.device:
-        return self.inputs.device
+        return self.train.device
+
+    @property
+    def targets(self) -> torch.Tensor:
+        """Raw targets of the examples that train and validate, [examples]."""
+        return self.examples[TARGET]
+
+    def of_seed(self, row: int) -> Feed:
+        """The feed of the one seed in that row of the cohort."""
+        return replace(
+            self,
+            seeds=self.seeds[row : row + 1],
+            train=self.train[row : row + 1],
+            validation=self.validation[row : row + 1],
+            fitted={name: tensor[row : row + 1] for name, tensor in self.fitted.items()},
+        )
+
+    def batch(
+        self,
+        chosen: torch.Tensor,
+        test: bool = False,
+        draws: tuple[torch.Tensor, ...] = (),
+        out: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs [seeds, batch, *input_shape] and targets [seeds, batch] of the examples `chosen` [seeds, batch]."""
+        raw, flat = self.test_examples if test else self.examples, chosen.reshape(-1)
+        some = {name: tensor.index_select(0, flat) for name, tensor in raw.items() if name != TARGET}
+        if out is None:
+            out = aligned_empty(*chosen.shape, *self.schema.input_shape, device=self.device)
+        targets = raw[TARGET].index_select(0, flat).view(chosen.shape)
+        return self.transform.inputs(some, self.fitted, draws, out), self.transform.targets(targets, self.fitted)
 
 
 def make_feed(
-    data: ImageData, seeds: Sequence[int], validation: int, standardise: str, device: torch.device | str = "cpu"
+    data: DataSet, seeds: Sequence[int], validation: int, transform: Transform, device: torch.device | str = "cpu"
 ) -> Feed:
-    """Put a data set on the device and draw every seed's split; statistics come from its training split only."""
-    total = len(data.train_labels)
-    splits = [split(total, validation, seed) for seed in seeds]
-    channels = data.input_shape[0]
-    inputs = data.train_inputs.to(device)
-    if standardise == "channel":  # on the device, exact on any
-        statistics = [channel_statistics(inputs, train.to(device)) for train, _ in splits]
-        mean = torch.stack([mean for mean, _ in statistics])
-        scale = 1.0 / torch.stack([deviation for _, deviation in statistics])
-    else:
-        mean = torch.zeros(len(seeds), channels)
-        scale = torch.full((len(seeds), channels), 1.0 / 255.0)
+    """Put a data set on the device and draw every seed's split; what is measured is of its training split only."""
+    examples = data.examples()
+    train, test = (
+        {name: tensor.to(device) for name, tensor in part.items()} for part in (examples.train, examples.test)
+    )
+    splits = [split(len(train[TARGET]), validation, seed) for seed in seeds]
+    fitted = [transform.fit(train, indices.to(device)) for indices, _ in splits]  # on the device, exact on any
     return Feed(
         seeds=tuple(seeds),
-        inputs=inputs,
-        labels=data.train_labels.to(device),
-        test_inputs=data.test_inputs.to(device),
-        test_labels=data.test_labels.to(device),
-        train=torch.stack([train for train, _ in splits]).to(device),
+        schema=examples.schema,
+        examples=train,
+        test_examples=test,
+        train=torch.stack([indices for indices, _ in splits]).to(device),
         validation=torch.stack([held for _, held in splits]).to(device),
-        mean=mean.view(-1, 1, channels, 1, 1).to(device),
-        scale=scale.view(-1, 1, channels, 1, 1).to(device),
+        transform=transform,
+        fitted={name: torch.stack([each[name] for each in fitted]) for name in fitted[0]},
     )
-
-
-def standardised(feed: Feed, pixels: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """Raw pixels [seeds, batch, C, H, W] as standardised floats."""
-    images = pixels.to(torch.float32) if out is None else out.copy_(pixels)
-    return images.sub_(feed.mean).mul_(feed.scale)
 
 
 def aligned_empty(count: int, *shape: int, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -93,19 +109,21 @@ class Batches:
     of its own: the same seed in another order (linear mode connectivity).
     """
 
-    def __init__(self, feed: Feed, batch_size: int, crop_padding: int = 0, flip: bool = False, copy: int = 0) -> None:
+    def __init__(self, feed: Feed, batch_size: int, copy: int = 0) -> None:
         self.feed = feed
         self.batch_size = batch_size
-        self.crop_padding = crop_padding
-        self.flip = flip
         self.stream = f"/copy {copy}" if copy else ""
         self.per_epoch = feed.train.shape[1] // batch_size
         self._epoch = -1
-        self._order = self._labels = torch.empty(0)
-        self._draws: AugmentationDraw | None = None
-        shape = tuple(feed.inputs.shape[1:])
-        self._images = aligned_empty(len(feed.seeds), batch_size, *shape, device=feed.device)
-        self._pixels = torch.empty(len(feed.seeds) * batch_size, *shape, dtype=torch.uint8, device=feed.device)
+        self._order = self._targets = torch.empty(0)
+        self._draws: tuple[torch.Tensor, ...] = ()
+        seeds = len(feed.seeds)
+        self._inputs = aligned_empty(seeds, batch_size, *feed.schema.input_shape, device=feed.device)
+        self._raw = {
+            name: torch.empty(seeds * batch_size, *tensor.shape[1:], dtype=tensor.dtype, device=feed.device)
+            for name, tensor in feed.examples.items()
+            if name != TARGET
+        }
 
     def _begin(self, epoch: int) -> None:
         feed, used = self.feed, self.per_epoch * self.batch_size
@@ -113,37 +131,37 @@ class Batches:
         for seed in feed.seeds:
             generator = stream(seed, "order" + self.stream, epoch)
             orders.append(torch.randperm(feed.train.shape[1], generator=generator)[:used])
-            if self.crop_padding or self.flip:
-                draws.append(
-                    draw_augmentation(
-                        used, self.crop_padding, self.flip, stream(seed, "augmentation" + self.stream, epoch)
-                    )
-                )
+            draws.append(feed.transform.draw(used, stream(seed, "augmentation" + self.stream, epoch)))
         order = _to_device(torch.stack(orders), feed.device)
         # [batches, seeds * batch size]: each step's indices lie together
         chosen = feed.train.gather(1, order).view(len(feed.seeds), self.per_epoch, self.batch_size)
         self._order = chosen.transpose(0, 1).reshape(self.per_epoch, -1)
-        self._labels = feed.labels[self._order].view(self.per_epoch, len(feed.seeds), self.batch_size)
-        if draws:
-            offsets = torch.stack([draw.offsets for draw in draws]).view(len(draws), self.per_epoch, -1, 2)
-            flips = torch.stack([draw.flips for draw in draws]).view(len(draws), self.per_epoch, -1)
-            self._draws = AugmentationDraw(
-                _to_device(offsets.transpose(0, 1).reshape(self.per_epoch, -1, 2), feed.device),
-                _to_device(flips.transpose(0, 1).reshape(self.per_epoch, -1), feed.device),
-            )
+        self._targets = feed.targets[self._order].view(self.per_epoch, len(feed.seeds), self.batch_size)
+        self._draws = tuple(
+            _by_batch(torch.stack(kind), self.per_epoch, feed.device) for kind in zip(*draws, strict=True)
+        )
         self._epoch = epoch
 
     def __call__(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images [seeds, batch, C, H, W] and labels [seeds, batch] of a step; valid until the next call."""
+        """Inputs [seeds, batch, *input_shape] and targets [seeds, batch] of a step; valid until the next call."""
         epoch, position = divmod(step, self.per_epoch)
         if epoch != self._epoch:
             self._begin(epoch)
-        pixels = torch.index_select(self.feed.inputs, 0, self._order[position], out=self._pixels)
-        if self._draws is not None:
-            draw = AugmentationDraw(self._draws.offsets[position], self._draws.flips[position])
-            pixels = augment(pixels, draw, self.crop_padding)
-        images = standardised(self.feed, pixels.view(self._images.shape), out=self._images)
-        return images, self._labels[position]
+        feed = self.feed
+        raw = {
+            name: torch.index_select(feed.examples[name], 0, self._order[position], out=space)
+            for name, space in self._raw.items()
+        }
+        draws = tuple(kind[position] for kind in self._draws)
+        inputs = feed.transform.inputs(raw, feed.fitted, draws, self._inputs)
+        return inputs, feed.transform.targets(self._targets[position], feed.fitted)
+
+
+def _by_batch(draws: torch.Tensor, per_epoch: int, device: torch.device) -> torch.Tensor:
+    """Draws [seeds, examples of the epoch, ...] as [batches, seeds * batch size, ...]."""
+    seeds, _, *shape = draws.shape
+    batched = draws.view(seeds, per_epoch, -1, *shape).transpose(0, 1)
+    return _to_device(batched.reshape(per_epoch, -1, *shape), device)
 
 
 def _to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -1,6 +1,7 @@
-"""How a cohort computes losses, gradients and logits: three programs with one interface.
+"""How a cohort computes losses, gradients and outputs: three programs with one interface.
 
-- `DenseProgram`: stacked matrix products with hand-written gradients, for plain multi-layer perceptrons.
+- `DenseProgram`: stacked matrix products with hand-written gradients, for plain multi-layer perceptrons and objectives
+  that know their gradient by hand.
 - `StackedProgram`: `vmap(grad(...))` over any module, all seeds at once; pays on a GPU.
 - `InTurnProgram`: any module, one seed after another; convolutions on a CPU are faster this way.
 
@@ -17,48 +18,49 @@ from typing import Protocol
 import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
-from torch.nn import functional
 
 from lth.engine.feed import aligned_empty
 from lth.engine.network import Network
 from lth.engine.recipe import Precision
+from lth.engine.state import CohortState
+from lth.objectives import HasOutputGradient, Objective, score_of
 from lth.streams import stream_seed
 
 Buffers = Mapping[str, torch.Tensor]
 
 
 class Program(Protocol):
-    """One seed per leading index: weights [seeds, width], images [seeds, batch, C, H, W], labels [seeds, batch]."""
+    """One seed per leading index: inputs [seeds, batch, *input_shape], targets [seeds, batch], rows [seeds, width]."""
 
     def gradients(
-        self,
-        weights: torch.Tensor,
-        buffers: Buffers,
-        images: torch.Tensor,
-        labels: torch.Tensor,
-        gradient: torch.Tensor,
-        step: int,
+        self, state: CohortState, inputs: torch.Tensor, targets: torch.Tensor, gradient: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the gradient of the mean cross-entropy into `gradient`.
+        """Write the gradient of the objective's mean loss at the state's weights into `gradient` [seeds, width].
 
-        Returns the batch's summed log-likelihood in nats (float64 [seeds]) and how many it had right (int64 [seeds]).
+        Returns the batch's summed loss, float64 [seeds], and the sums of the objective's score, float64 [sums, seeds].
+        What is written for weights outside the state's mask is theirs where a program computes it, and 0 where not.
         """
 
-    def logits(self, weights: torch.Tensor, buffers: Buffers, images: torch.Tensor) -> torch.Tensor:
-        """Logits [seeds, batch, classes] in evaluation mode."""
+    def outputs(self, weights: torch.Tensor, buffers: Buffers, inputs: torch.Tensor) -> torch.Tensor:
+        """Outputs [seeds, batch, outputs] in evaluation mode."""
 
 
 def choose_program(
-    network: Network, seeds: Sequence[int], device: torch.device, precision: Precision, stack: bool | None = None
+    network: Network,
+    objective: Objective,
+    seeds: Sequence[int],
+    device: torch.device,
+    precision: Precision,
+    stack: bool | None = None,
 ) -> Program:
     """The fastest program for a network on a device; `stack` forces stacking or taking turns (for tests)."""
     layers = dense_layers(network)
-    if layers and precision != "bf16" and stack is None:
-        return DenseProgram(network, layers)
+    if layers and precision != "bf16" and stack is None and isinstance(objective, HasOutputGradient):
+        return DenseProgram(network, objective, layers)
     stacked = device.type == "cuda" if stack is None else stack
     if stacked and network.stackable:
-        return StackedProgram(network, precision)
-    return InTurnProgram(network, seeds, precision)
+        return StackedProgram(network, objective, precision)
+    return InTurnProgram(network, objective, seeds, precision)
 
 
 def dense_layers(network: Network) -> list[tuple[str, str]]:
@@ -84,11 +86,12 @@ class DenseProgram:
     """A stack of multi-layer perceptrons as batched matrix products.
 
     Per layer h = relu(x W^T + b); backwards, with d the gradient at a layer's output, dW = d^T x, db = sum d and
-    dx = d W (Rumelhart, Hinton & Williams 1986). The gradient at the logits is (softmax - one-hot) / batch.
+    dx = d W (Rumelhart, Hinton & Williams 1986). The gradient at the outputs is the objective's.
     """
 
-    def __init__(self, network: Network, layers: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, network: Network, objective: HasOutputGradient, layers: Sequence[tuple[str, str]]) -> None:
         self.layout = network.layout
+        self.objective = objective
         self.layers = layers
         self._views: dict[int, tuple[torch.Tensor, list[tuple[torch.Tensor, torch.Tensor]]]] = {}
         self._space: dict[tuple[int, int, torch.device], list[torch.Tensor]] = {}
@@ -113,40 +116,27 @@ class DenseProgram:
             self._space[key] = [aligned_empty(seeds, batch, weight.shape[1], device=device) for weight, _ in parameters]
         return self._space[key]
 
-    def _forward(self, parameters: list[tuple[torch.Tensor, torch.Tensor]], images: torch.Tensor) -> list[torch.Tensor]:
-        outputs = self._activations(images.shape[0], images.shape[1], parameters, 0)
-        value = images.flatten(2)
+    def _forward(self, parameters: list[tuple[torch.Tensor, torch.Tensor]], inputs: torch.Tensor) -> list[torch.Tensor]:
+        outputs = self._activations(inputs.shape[0], inputs.shape[1], parameters, 0)
+        value = inputs.flatten(2)
         for position, ((weight, bias), output) in enumerate(zip(parameters, outputs, strict=True)):
             torch.bmm(value, weight.transpose(1, 2), out=output).add_(bias)
             value = output.relu_() if position + 1 < len(outputs) else output
         return outputs
 
-    def logits(self, weights: torch.Tensor, buffers: Buffers, images: torch.Tensor) -> torch.Tensor:
-        return self._forward(self._parameters(weights), images)[-1]
+    def outputs(self, weights: torch.Tensor, buffers: Buffers, inputs: torch.Tensor) -> torch.Tensor:
+        return self._forward(self._parameters(weights), inputs)[-1]
 
     def gradients(
-        self,
-        weights: torch.Tensor,
-        buffers: Buffers,
-        images: torch.Tensor,
-        labels: torch.Tensor,
-        gradient: torch.Tensor,
-        step: int,
+        self, state: CohortState, inputs: torch.Tensor, targets: torch.Tensor, gradient: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        parameters, gradients = self._parameters(weights), self._parameters(gradient)
-        outputs = self._forward(parameters, images)
-        deltas = self._activations(images.shape[0], images.shape[1], parameters, 1)
-        batch = images.shape[1]
-        target = labels.unsqueeze(2)
-        delta = torch.log_softmax(outputs[-1], 2)
-        picked = delta.gather(2, target)
-        likelihood = picked.sum((1, 2), dtype=torch.float64)
-        correct = (delta.argmax(2) == labels).sum(1)
-        torch.exp(delta, out=deltas[-1])
-        deltas[-1].scatter_add_(2, target, picked.fill_(-1.0)).mul_(1.0 / batch)
+        parameters, gradients = self._parameters(state.weights), self._parameters(gradient)
+        values = self._forward(parameters, inputs)
+        deltas = self._activations(inputs.shape[0], inputs.shape[1], parameters, 1)
+        loss, sums = self.objective.output_gradient(values[-1], targets, deltas[-1])
         for position in reversed(range(len(parameters))):
             delta = deltas[position]
-            below = outputs[position - 1] if position else images.flatten(2)
+            below = values[position - 1] if position else inputs.flatten(2)
             torch.bmm(delta.transpose(1, 2), below, out=gradients[position][0])
             torch.sum(delta, 1, keepdim=True, out=gradients[position][1])
             if position:
@@ -154,7 +144,7 @@ class DenseProgram:
                 torch.ops.aten.threshold_backward.grad_input(
                     deltas[position - 1], below, 0, grad_input=deltas[position - 1]
                 )
-        return likelihood, correct
+        return loss, sums
 
 
 def _autocast(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
@@ -164,94 +154,92 @@ def _autocast(precision: Precision, device: torch.device) -> AbstractContextMana
 class StackedProgram:
     """Any module, all seeds in one `vmap`; batch-norm buffers have their own row per seed."""
 
-    def __init__(self, network: Network, precision: Precision) -> None:
+    def __init__(self, network: Network, objective: Objective, precision: Precision) -> None:
         self.network = network
+        self.score = score_of(objective)
         self.precision = precision
 
         def loss(
             parameters: dict[str, torch.Tensor],
             buffers: dict[str, torch.Tensor],
-            images: torch.Tensor,
-            labels: torch.Tensor,
+            inputs: torch.Tensor,
+            targets: torch.Tensor,
         ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]]:
-            logits = functional_call(network.module, (parameters, buffers), (images,)).float()
-            value = functional.cross_entropy(logits, labels)
-            return value, (value.detach(), (logits.argmax(1) == labels).sum(), buffers)
+            outputs = functional_call(network.module, (parameters, buffers), (inputs,)).float()
+            value = objective.loss(outputs, targets)
+            return value, (value.detach(), outputs.detach(), buffers)
 
         self._gradients = vmap(grad(loss, has_aux=True))
-        self._logits = vmap(
-            lambda parameters, buffers, images: functional_call(network.module, (parameters, buffers), (images,))
+        self._outputs = vmap(
+            lambda parameters, buffers, inputs: functional_call(network.module, (parameters, buffers), (inputs,))
         )
 
-    def logits(self, weights: torch.Tensor, buffers: Buffers, images: torch.Tensor) -> torch.Tensor:
+    def outputs(self, weights: torch.Tensor, buffers: Buffers, inputs: torch.Tensor) -> torch.Tensor:
         self.network.module.eval()
         with torch.no_grad(), _autocast(self.precision, weights.device):
-            return self._logits(self.network.layout.views(weights), dict(buffers), images).float()
+            outputs: torch.Tensor = self._outputs(self.network.layout.views(weights), dict(buffers), inputs)
+        return outputs.float()
 
     def gradients(
-        self,
-        weights: torch.Tensor,
-        buffers: Buffers,
-        images: torch.Tensor,
-        labels: torch.Tensor,
-        gradient: torch.Tensor,
-        step: int,
+        self, state: CohortState, inputs: torch.Tensor, targets: torch.Tensor, gradient: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         self.network.module.train()
-        with _autocast(self.precision, weights.device):
-            fresh = {name: buffer.clone() for name, buffer in buffers.items()}
-            gradients, (loss, correct, updated) = self._gradients(
-                self.network.layout.views(weights), fresh, images, labels
+        with _autocast(self.precision, state.weights.device):
+            fresh = {name: buffer.clone() for name, buffer in state.buffers.items()}
+            gradients, (loss, outputs, updated) = self._gradients(
+                self.network.layout.views(state.weights), fresh, inputs, targets
             )
         for name, view in self.network.layout.views(gradient).items():
             view.copy_(gradients[name])
-        for name, buffer in buffers.items():
+        for name, buffer in state.buffers.items():
             buffer.copy_(updated[name])
-        return loss.double() * -labels.shape[1], correct
+        return loss.double() * targets.shape[1], self.score.sums_of(outputs, targets)
 
 
 class InTurnProgram:
     """Any module, one seed after another. Random layers draw from the seed's own stream ("dropout", step)."""
 
-    def __init__(self, network: Network, seeds: Sequence[int], precision: Precision) -> None:
+    def __init__(self, network: Network, objective: Objective, seeds: Sequence[int], precision: Precision) -> None:
         self.network = network
+        self.objective = objective
+        self.score = score_of(objective)
         self.seeds = tuple(seeds)
         self.precision = precision
 
-    def logits(self, weights: torch.Tensor, buffers: Buffers, images: torch.Tensor) -> torch.Tensor:
+    def outputs(self, weights: torch.Tensor, buffers: Buffers, inputs: torch.Tensor) -> torch.Tensor:
         self.network.module.eval()
         views = self.network.layout.views(weights)
         with torch.no_grad(), _autocast(self.precision, weights.device):
             return torch.stack(
                 [
-                    functional_call(self.network.module, (_row(views, row), _row(buffers, row)), (images[row],)).float()
+                    functional_call(self.network.module, (_row(views, row), _row(buffers, row)), (inputs[row],)).float()
                     for row in range(len(weights))
                 ]
             )
 
     def gradients(
-        self,
-        weights: torch.Tensor,
-        buffers: Buffers,
-        images: torch.Tensor,
-        labels: torch.Tensor,
-        gradient: torch.Tensor,
-        step: int,
+        self, state: CohortState, inputs: torch.Tensor, targets: torch.Tensor, gradient: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         self.network.module.train()
-        views, outputs = self.network.layout.views(weights), self.network.layout.views(gradient)
-        losses, corrects = [], []
+        device = state.weights.device
+        views, written = self.network.layout.views(state.weights), self.network.layout.views(gradient)
+        losses, answers = [], []
         for row, seed in enumerate(self.seeds):
             parameters = {name: view[row].detach().requires_grad_() for name, view in views.items()}
-            with _own_randomness(self.network, seed, step, weights.device), _autocast(self.precision, weights.device):
-                logits = functional_call(self.network.module, (parameters, _row(buffers, row)), (images[row],)).float()
-                loss = functional.cross_entropy(logits, labels[row])
+            with _own_randomness(self.network, seed, state.step, device), _autocast(self.precision, device):
+                outputs = functional_call(
+                    self.network.module, (parameters, _row(state.buffers, row)), (inputs[row],)
+                ).float()
+                loss = self.objective.loss(outputs, targets[row])
             found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for name, value in zip(parameters, found, strict=True):
-                outputs[name][row].copy_(torch.zeros(()) if value is None else value)  # None: unused in this step
+                written[name][row].copy_(torch.zeros(()) if value is None else value)  # None: unused in this step
             losses.append(loss.detach())
-            corrects.append((logits.detach().argmax(1) == labels[row]).sum())
-        return torch.stack(losses).double() * -labels.shape[1], torch.stack(corrects)
+            answers.append(outputs.detach())
+        return (
+            torch.stack(losses).double() * targets.shape[1],
+            self.score.sums_of(torch.stack(answers), targets),
+        )
 
 
 def _row(tensors: Mapping[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:

@@ -45,6 +45,11 @@ class Part(Section):
         return {name: value for name, value in self.model_dump(mode="json").items() if name != "kind"}
 
 
+def _unpickled(kind: str, part: type, description: str, settings: dict[str, Any]) -> Part:
+    """A section in another process: its class is made there, of the same part."""
+    return section_of(kind, part, description).model_validate(settings)
+
+
 @cache
 def section_of(kind: str, part: type, description: str) -> type[Part]:
     """The section of an experiment that holds the settings of a registered part.
@@ -81,7 +86,12 @@ def section_of(kind: str, part: type, description: str) -> type[Part]:
         __validators__={"check_together": model_validator(mode="after")(check)},  # type: ignore[dict-item]
         **fields,
     )
+
+    def reduce(self: Part) -> tuple[Any, ...]:
+        return _unpickled, (kind, part, description, self.model_dump(mode="json"))
+
     section.resolve = resolve  # type: ignore[method-assign]
+    section.__reduce__ = reduce  # type: ignore[method-assign,assignment]
     return section
 
 
@@ -108,12 +118,18 @@ def _as_said(default: Any, kind: Any) -> Any:
 class OneOf:
     """Marks a field as one of the kinds in a registry of parts; a part that does not say its kind is of the default."""
 
-    registry: Registry[type]
+    registry: Registry[Any]
     default: str
+    without: tuple[str, ...] = ()
+    """Kinds that nobody chooses: they are there by themselves."""
 
     def sections(self) -> dict[str, type[Part]]:
         """The section of each kind, by its name."""
-        return {kind: section_of(kind, self.registry[kind], self.registry.description(kind)) for kind in self.registry}
+        return {
+            kind: section_of(kind, self.registry[kind], self.registry.description(kind))
+            for kind in self.registry
+            if kind not in self.without
+        }
 
     def make(self, **settings: Any) -> Part:
         """The part of the default kind."""
@@ -121,7 +137,7 @@ class OneOf:
 
     def validate(self, value: object) -> Part:
         """A section from what an experiment says; pydantic's errors name the kind after the field."""
-        if isinstance(value, Part) and value.kind in self.registry and type(value) is self.sections()[value.kind]:
+        if isinstance(value, Part) and value.kind in self.sections() and type(value) is self.sections()[value.kind]:
             return value
         if not isinstance(value, Mapping):
             raise PydanticCustomError("model_type", "must be a group of fields")

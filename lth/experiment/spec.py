@@ -6,18 +6,23 @@ sentence that all three show.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from lth.errors import InvalidExperiment
 from lth.experiment.durations import comparable
 from lth.experiment.identity import digest
+from lth.experiment.one_of import OneOf, Part
 from lth.experiment.pruning import Pruning
 from lth.experiment.rewinding import FineTune, NoRewinding, Rewinding, RewindToInit, RewindToStep
 from lth.experiment.section import Section, default_kind, known
 from lth.experiment.training import Training
+from lth.objectives import OBJECTIVES
 from lth.registry import import_module
+
+if TYPE_CHECKING:
+    from lth.data.examples import DataSet
 
 
 class Dataset(Section):
@@ -25,15 +30,23 @@ class Dataset(Section):
 
     name: str = Field("digits", description="Data set: a registered name (`lth list datasets`).")
     path: str | None = Field(
-        None, description="For `parquet` only: the folder with train*.parquet and test*.parquet, below LTH_DATA_DIR."
+        None,
+        description="For `parquet` and `table` only: the folder with train*.parquet and test*.parquet, below "
+        "LTH_DATA_DIR.",
+    )
+    target: str | None = Field(None, description="For `table` only: the name of the column to learn.")
+    target_kind: Literal["class", "number"] | None = Field(
+        None,
+        description="For `table` only: learn the target's values as classes or as numbers; empty: text, booleans and "
+        "integers of at most 100 values are classes, everything else is a number.",
     )
     validation: int = Field(
         5000, ge=1, le=10_000_000, description="Examples held out of the training split for validation, drawn per seed."
     )
     standardise: Literal["channel", "none"] = Field(
         "channel",
-        description="`channel`: subtract the mean and divide by the deviation of each colour channel, both measured on "
-        "the seed's training split; `none`: only scale pixels to 0-1.",
+        description="`channel`: subtract the mean and divide by the deviation of each colour channel or column, both "
+        "measured on the seed's training split; `none`: only scale pixels to 0-1, and leave columns as they are.",
     )
     crop_padding: int = Field(
         0, ge=0, le=64, description="Augmentation: random crops after padding by this many pixels a side; 0 for none."
@@ -48,13 +61,28 @@ class Dataset(Section):
         return known("data set", name, list(dataset_names()))
 
     @model_validator(mode="after")
-    def _path(self) -> Dataset:
-        if (self.path is not None) != (self.name == "parquet"):
+    def _source(self) -> Dataset:
+        from lth.data.registry import needed_of
+
+        wrong = needed_of(self.name, path=self.path, target=self.target)
+        if wrong:
+            raise ValueError(wrong)
+        if self.target_kind is not None and self.target is None:
             raise ValueError(
-                "dataset.path belongs to the data set `parquet` and only to it; "
-                f"got name {self.name!r} with path {self.path!r}"
+                f"dataset.target_kind is {self.target_kind!r}, but there is no dataset.target; leave it out"
             )
         return self
+
+    def load(self) -> DataSet:
+        """Read the data set, from LTH_DATA_DIR where it is not embedded.
+
+        Raises DataError, or InvalidExperiment where it cannot be transformed as this section asks for.
+        """
+        from lth.data import load_dataset
+
+        data = load_dataset(self.name, path=self.path, target=self.target, target_kind=self.target_kind)
+        data.transform(self.standardise, self.crop_padding, self.flip)  # a table is neither cropped nor mirrored
+        return data
 
 
 class Model(Section):
@@ -141,6 +169,9 @@ class Transfer(Section):
         return self
 
 
+_OBJECTIVE = OneOf(OBJECTIVES, "classification")
+
+
 class Experiment(Section):
     """A sweep for lottery tickets: what decides each training, and what is compared."""
 
@@ -150,6 +181,9 @@ class Experiment(Section):
     )
     dataset: Dataset = Field(default_factory=Dataset, description="Data set, validation split, augmentation.")
     model: Model = Field(default_factory=Model, description="Network and initialisation.")
+    objective: Annotated[Part, _OBJECTIVE] = Field(
+        default_factory=_OBJECTIVE.make, description="What is learnt and how it is scored (`lth list objectives`)."
+    )
     training: Training = Field(default_factory=Training, description="Optimizer, schedule, batch, duration.")
     pruning: Pruning = Field(default_factory=Pruning, description="Criterion, scope, schedule, fractions, levels.")
     rewinding: Annotated[Rewinding, Field(discriminator="kind"), default_kind("init")] = Field(
@@ -262,8 +296,17 @@ class Experiment(Section):
         content = self.model_dump(
             mode="json", exclude={"name": True, "arms": True, "margin": True, "imports": True, "pruning": {"levels"}}
         )
-        if self.transfer is None:  # so that all others keep the ids that they had before there were transfers
+        # What came later and is not said is no part of an id, so that all others keep those that they had before.
+        if self.transfer is None:
             del content["transfer"]
+        if self.objective == _OBJECTIVE.make():
+            del content["objective"]
+        for name, unsaid in (("clip_norm", None), ("watchers", ())):
+            if getattr(self.training, name) == unsaid:
+                del content["training"][name]
+        for field in ("target", "target_kind"):  # nor were there tables
+            if content["dataset"][field] is None:
+                del content["dataset"][field]
         return dict(content)
 
     @property

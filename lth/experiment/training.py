@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lth.engine.optimizers import OPTIMIZERS
 from lth.engine.schedules import SCHEDULES
+from lth.engine.watchers import WATCHERS
 from lth.experiment.durations import Duration
 from lth.experiment.one_of import OneOf, Part
 from lth.experiment.section import Section, not_longer
 
 _OPTIMIZER = OneOf(OPTIMIZERS, "adam")
 _SCHEDULE = OneOf(SCHEDULES, "constant")
+_WATCHER = OneOf(WATCHERS, "", without=("early_stop", "rewind_point"))
 
 
 class Training(Section):
@@ -33,9 +35,37 @@ class Training(Section):
     )
     duration: Duration = Field("50000it", description="Length of every training, in steps (it) or epochs (ep).")
     evaluate_every: Duration = Field("100it", description="Interval between evaluations on the validation split.")
+    clip_norm: float | None = Field(
+        None,
+        gt=0,
+        le=1e6,
+        description="Most that the norm of a seed's gradient may be in a step: longer ones are shortened to it "
+        "(Pascanu et al. 2013); empty: never.",
+    )
+    watchers: tuple[Annotated[Part, _WATCHER], ...] = Field(
+        (),
+        description="What sees every training beside early stop, and may change its mask or end it (`lth list "
+        "watchers`): names, or `kind` with settings.",
+    )
     precision: Literal["float32", "tf32", "bf16"] = Field(
         "float32", description="Arithmetic of matrix products: float32; tf32 (CUDA only); bf16 (automatic mixed)."
     )
+
+    @field_validator("watchers", mode="before")
+    @classmethod
+    def _named(cls, value: object) -> object:
+        if not isinstance(value, list | tuple):
+            return value
+        return tuple({"kind": each} if isinstance(each, str) else each for each in value)
+
+    @field_validator("watchers")
+    @classmethod
+    def _own(cls, watchers: tuple[Part, ...]) -> tuple[Part, ...]:
+        kinds = [watcher.kind for watcher in watchers]
+        for kind in kinds:
+            if kinds.count(kind) > 1:
+                raise ValueError(f"watcher {kind!r} appears twice; name each once")
+        return watchers
 
     @model_validator(mode="after")
     def _lengths(self) -> Training:

@@ -9,7 +9,9 @@ from lth.errors import InvalidExperiment
 from lth.models.registry import register_model
 
 
-@register_model("lenet5", "LeNet-5 (Caffe): 20 and 50 filters of 5x5, 500 dense units (430,500 weights on MNIST)")
+@register_model(
+    "lenet5", "LeNet-5 (Caffe): 20 and 50 filters of 5x5, 500 dense units (430,500 weights on MNIST)", only_images=True
+)
 def lenet5(input_shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """conv 20@5x5, pool, conv 50@5x5, pool, dense 500, logits (the "LeNet-5-Caffe" of the pruning literature)."""
     features = nn.Sequential(
@@ -50,19 +52,29 @@ def _with_dense_layers(
     return nn.Sequential(*layers, nn.Linear(flat, classes))
 
 
-@register_model("conv2", "Conv-2: two 3x3 convolutions of 64 filters, then 256-256 dense (4.3M weights on CIFAR-10)")
+@register_model(
+    "conv2",
+    "Conv-2: two 3x3 convolutions of 64 filters, then 256-256 dense (4.3M weights on CIFAR-10)",
+    only_images=True,
+)
 def conv2(input_shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """64, 64, pool; 256, 256 dense."""
     return _conv("conv2", (64,), input_shape, classes)
 
 
-@register_model("conv4", "Conv-4: convolutions of 64, 64, 128, 128 filters, then 256-256 dense (2.4M weights)")
+@register_model(
+    "conv4", "Conv-4: convolutions of 64, 64, 128, 128 filters, then 256-256 dense (2.4M weights)", only_images=True
+)
 def conv4(input_shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """64, 64, pool, 128, 128, pool; 256, 256 dense."""
     return _conv("conv4", (64, 128), input_shape, classes)
 
 
-@register_model("conv6", "Conv-6: convolutions of 64, 64, 128, 128, 256, 256 filters, 256-256 dense (2.3M weights)")
+@register_model(
+    "conv6",
+    "Conv-6: convolutions of 64, 64, 128, 128, 256, 256 filters, 256-256 dense (2.3M weights)",
+    only_images=True,
+)
 def conv6(input_shape: tuple[int, int, int], classes: int) -> nn.Sequential:
     """64, 64, pool, 128, 128, pool, 256, 256, pool; 256, 256 dense."""
     return _conv("conv6", (64, 128, 256), input_shape, classes)

@@ -13,7 +13,7 @@ from lth.models.registry import register_model
 
 
 @register_model("mlp", "dense layers with ReLU; hidden: [300, 100] is LeNet-300-100")
-def mlp(input_shape: tuple[int, int, int], classes: int, hidden: Sequence[int] = (300, 100)) -> nn.Sequential:
+def mlp(input_shape: tuple[int, ...], classes: int, hidden: Sequence[int] = (300, 100)) -> nn.Sequential:
     """Flatten, then dense layers of `hidden` widths with ReLU between them, then `classes` logits."""
     if not isinstance(hidden, list | tuple) or not all(type(width) is int and width > 0 for width in hidden):
         raise InvalidExperiment(f"model.arguments.hidden is {hidden!r}; give widths above 0, e.g. [300, 100]")

@@ -1,6 +1,7 @@
 """Networks by name. A network is a factory `(input_shape, classes, **arguments) -> nn.Module`.
 
-`input_shape` is (channels, height, width); the module maps float images [batch, C, H, W] to logits [batch, classes].
+`input_shape` is (channels, height, width) of images, (features,) of tables; the module maps floats
+[batch, *input_shape] to logits [batch, classes], one number where the target is one.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from lth.registry import Registry, import_module
 
 Factory = Callable[..., nn.Module]
 MODELS: Registry[Factory] = Registry("model")
+_ONLY_IMAGES: set[str] = set()
 
 
-def register_model(name: str, description: str) -> Callable[[Factory], Factory]:
-    """Decorator: make a factory known by `name`."""
+def register_model(name: str, description: str, *, only_images: bool = False) -> Callable[[Factory], Factory]:
+    """Decorator: make a factory known by `name`. One that takes `only_images` is never given another `input_shape`."""
 
     def register(factory: Factory) -> Factory:
+        _ONLY_IMAGES.add(name) if only_images else _ONLY_IMAGES.discard(name)
         MODELS.add(name, factory, description, factory)
         return factory
 
@@ -38,7 +41,7 @@ def model_names() -> dict[str, str]:
 def _imported(path: str) -> Factory:
     module_name, _, attribute = path.partition(":")
     module = import_module(module_name, f"model.name {path!r}")
-    factory = getattr(module, attribute, None)
+    factory: Factory | None = getattr(module, attribute, None)
     if not callable(factory):
         raise InvalidExperiment(
             f"model.name {path!r}: {module_name!r} has no callable {attribute!r}; "
@@ -48,13 +51,18 @@ def _imported(path: str) -> Factory:
 
 
 def build_model(
-    name: str, input_shape: tuple[int, int, int], classes: int, arguments: dict[str, Any] | None = None
+    name: str, input_shape: tuple[int, ...], classes: int, arguments: dict[str, Any] | None = None
 ) -> nn.Module:
     """Build a network; its weights come from torch's global generator, which the caller owns.
 
     `name` is registered or `package.module:factory`. A user's factory is given `input_shape` and `classes` if it
-    takes them. Raises InvalidExperiment naming the model when it cannot be built or is no module.
+    takes them. Raises InvalidExperiment naming the model when it cannot be built, is no module, or takes images where
+    the data are a table.
     """
+    if name in _ONLY_IMAGES and len(input_shape) != 3:
+        raise InvalidExperiment(
+            f"model {name!r} takes images, but the data set is a table of {input_shape[0]} features; use mlp"
+        )
     factory = _imported(name) if ":" in name else MODELS[name]
     given: dict[str, Any] = {"input_shape": input_shape, "classes": classes}
     try:
@@ -91,7 +99,7 @@ def _give_shapes(name: str, module: nn.Module, input_shape: Sequence[int]) -> No
             module.eval()(torch.zeros(1, *input_shape))
     except Exception as error:
         raise InvalidExperiment(
-            f"model {name!r} does not run on images of shape {tuple(input_shape)}: "
+            f"model {name!r} does not run on inputs of shape {tuple(input_shape)}: "
             f"{in_one_line(error)}; mend the network"
         ) from None
     module.train(was_training)

@@ -46,7 +46,11 @@ class Block(nn.Module):
         return functional.relu(residual + self.shortcut(images))
 
 
-@register_model("resnet", "CIFAR ResNet of any depth 6n + 2 and width (channels of its first stage), e.g. depth: 110")
+@register_model(
+    "resnet",
+    "CIFAR ResNet of any depth 6n + 2 and width (channels of its first stage), e.g. depth: 110",
+    only_images=True,
+)
 def resnet(
     input_shape: tuple[int, int, int], classes: int, depth: int, width: int = 16, shortcut: str = "projection"
 ) -> nn.Sequential:
@@ -85,7 +89,9 @@ def resnet(
 
 
 @register_model(
-    "resnet20", "ResNet-20 for CIFAR (270,896 weights); width: 32 is twice as wide, shortcut: padding or projection"
+    "resnet20",
+    "ResNet-20 for CIFAR (270,896 weights); width: 32 is twice as wide, shortcut: padding or projection",
+    only_images=True,
 )
 def resnet20(
     input_shape: tuple[int, int, int], classes: int, width: int = 16, shortcut: str = "projection"
@@ -94,7 +100,7 @@ def resnet20(
     return resnet(input_shape, classes, 20, width, shortcut)
 
 
-@register_model("resnet32", "ResNet-32 for CIFAR (464,432 weights); width: 32 is twice as wide")
+@register_model("resnet32", "ResNet-32 for CIFAR (464,432 weights); width: 32 is twice as wide", only_images=True)
 def resnet32(
     input_shape: tuple[int, int, int], classes: int, width: int = 16, shortcut: str = "projection"
 ) -> nn.Module:
@@ -102,7 +108,7 @@ def resnet32(
     return resnet(input_shape, classes, 32, width, shortcut)
 
 
-@register_model("resnet56", "ResNet-56 for CIFAR (851,504 weights); width: 32 is twice as wide")
+@register_model("resnet56", "ResNet-56 for CIFAR (851,504 weights); width: 32 is twice as wide", only_images=True)
 def resnet56(
     input_shape: tuple[int, int, int], classes: int, width: int = 16, shortcut: str = "projection"
 ) -> nn.Module:

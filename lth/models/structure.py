@@ -47,7 +47,7 @@ def prunable_tensors(
 
     Weights of dense and convolutional layers; biases and norms are never pruned. The output layer is the last such
     layer to run. `prunable` and `output_layer` (parameter names) override what is found. Raises InvalidExperiment if
-    the network does not accept images of `input_shape`, or does not answer with [batch, classes] logits.
+    the network does not accept inputs of `input_shape`, or does not answer with [batch, classes] logits.
     """
     order: list[tuple[Any, int]] = []
 
@@ -66,7 +66,7 @@ def prunable_tensors(
             logits = module(torch.zeros(_EXAMPLES, *input_shape))
     except Exception as error:
         raise InvalidExperiment(
-            f"the model does not run on images of shape {tuple(input_shape)}: "
+            f"the model does not run on inputs of shape {tuple(input_shape)}: "
             f"{in_one_line(error)}; mend the network or model.arguments"
         ) from None
     finally:
@@ -76,7 +76,7 @@ def prunable_tensors(
     if not isinstance(logits, torch.Tensor) or tuple(logits.shape) != (_EXAMPLES, classes):
         shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise InvalidExperiment(
-            f"the model answers two images with {shape}, not with logits of shape (2, {classes}); "
+            f"the model answers two examples with {shape}, not with logits of shape (2, {classes}); "
             "end it in one logit per class"
         )
 

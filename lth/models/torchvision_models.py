@@ -14,7 +14,11 @@ from lth.torchvision_import import import_torchvision
 _WITH_AUXILIARY_OUTPUTS = ("googlenet", "inception_v3")
 
 
-@register_model("torchvision", "any classifier of torchvision, untrained: architecture: resnet18, mobilenet_v2, ...")
+@register_model(
+    "torchvision",
+    "any classifier of torchvision, untrained: architecture: resnet18, mobilenet_v2, ...",
+    only_images=True,
+)
 def torchvision_model(
     input_shape: tuple[int, int, int], classes: int, architecture: str, **arguments: Any
 ) -> nn.Module:

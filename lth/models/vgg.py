@@ -42,19 +42,31 @@ def _vgg(name: str, input_shape: tuple[int, int, int], classes: int, width: floa
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels[-1], classes))
 
 
-@register_model("vgg11", "VGG-11 for CIFAR, batch norm, one dense layer (9.2M weights); width: factor on its channels")
+@register_model(
+    "vgg11",
+    "VGG-11 for CIFAR, batch norm, one dense layer (9.2M weights); width: factor on its channels",
+    only_images=True,
+)
 def vgg11(input_shape: tuple[int, int, int], classes: int, width: float = 1.0) -> nn.Sequential:
     """64, 128, 2x256, 2x512, 2x512 channels, pools between; every number of channels times `width`."""
     return _vgg("vgg11", input_shape, classes, width)
 
 
-@register_model("vgg16", "VGG-16 for CIFAR, batch norm, one dense layer (14.7M weights); width: factor on its channels")
+@register_model(
+    "vgg16",
+    "VGG-16 for CIFAR, batch norm, one dense layer (14.7M weights); width: factor on its channels",
+    only_images=True,
+)
 def vgg16(input_shape: tuple[int, int, int], classes: int, width: float = 1.0) -> nn.Sequential:
     """2x64, 2x128, 3x256, 3x512, 3x512 channels, pools between; every number of channels times `width`."""
     return _vgg("vgg16", input_shape, classes, width)
 
 
-@register_model("vgg19", "VGG-19 for CIFAR, batch norm, one dense layer (20.0M weights); width: factor on its channels")
+@register_model(
+    "vgg19",
+    "VGG-19 for CIFAR, batch norm, one dense layer (20.0M weights); width: factor on its channels",
+    only_images=True,
+)
 def vgg19(input_shape: tuple[int, int, int], classes: int, width: float = 1.0) -> nn.Sequential:
     """2x64, 2x128, 4x256, 4x512, 4x512 channels, pools between; every number of channels times `width`."""
     return _vgg("vgg19", input_shape, classes, width)

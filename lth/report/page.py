@@ -124,7 +124,7 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
         "SELECT level, arm, avg(density) AS density, avg({0}) AS mean, stddev_samp({0}) AS sd, count(*) AS n "
         f"FROM levels WHERE {ours} AND status = 'ok' GROUP BY ALL ORDER BY ALL"
     )
-    found = [
+    pictures = [
         Picture(
             text.score.name,
             f"Test {text.label} at early stop against the weights that remain.",
@@ -176,12 +176,12 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
         ),
     ]
     if transferred:  # the trainings that found the tickets are elsewhere
-        found = [picture for picture in found if picture.name != "cost"]
+        pictures = [picture for picture in pictures if picture.name != "cost"]
     masked = levels.filter(pc.and_(pc.equal(levels["arm"], "ticket"), pc.is_valid(levels["mask_sha256"])))
     deepest = pc.max(masked["level"]).as_py()
     if deepest and not transferred:  # those began elsewhere
         whole = f"SELECT * FROM masks WHERE {ours} AND arm = 'ticket' AND level = {deepest} ORDER BY seed"
-        found.append(
+        pictures.append(
             Picture(
                 "initial-values",
                 "Where kept and pruned weights began (drawn again from the seeds).",
@@ -192,7 +192,7 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
     if layer is not None:
         tensor, shape = layer
         query = f"SELECT * FROM masks WHERE {ours} AND arm = 'ticket' AND tensor = '{tensor}'"
-        found.append(
+        pictures.append(
             Picture(
                 "pixels",
                 "Which input pixels the ticket looks at.",
@@ -200,7 +200,7 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
                 query,
             )
         )
-    return found
+    return pictures
 
 
 def _begins(results: Results, ours: str) -> dict[tuple[str, int], int]:
@@ -217,7 +217,6 @@ def _whole_budgets() -> set[str]:
 
 def _initial_values(masks: pa.Table, description: dict[str, Any], level: int) -> Figure:
     """The figure for the first five seeds; needs the data set, which says what the network's input is."""
-    from lth.data import load_dataset
     from lth.engine import initialise
     from lth.experiment.load import build_experiment
     from lth.store import unpack
@@ -225,7 +224,7 @@ def _initial_values(masks: pa.Table, description: dict[str, Any], level: int) ->
 
     seeds = sorted(set(masks["seed"].to_pylist()))[:5]
     experiment = build_experiment(description.get("experiment", {}))
-    data = load_dataset(experiment.dataset.name, path=experiment.dataset.path)
+    data = experiment.dataset.load()
     network = resolve(experiment, DataFacts.of(data)).network
     weights = network.layout.views(initialise(network, seeds))
     kept = unpack(masks, seeds)
@@ -307,7 +306,7 @@ def _run(levels: pa.Table, description: dict[str, Any]) -> str:
         for gpu, threads in zip(on_gpu, levels["threads"].to_pylist(), strict=True)
     ]
     energy = sum(w * (s or 0.0) for w, s in zip(watts, levels["train_seconds"].to_pylist(), strict=True)) / 3.6e6
-    told = [
+    facts = [
         ("trainings", f"{levels.num_rows:,}, of which {levels['status'].to_pylist().count('diverged')} diverged"),
         ("seeds", format_seeds(sorted(set(levels["seed"].to_pylist())))),
         *([("tickets of", transfer["experiment"] or f"file, SHA-256 {transfer['ticket']}")] if transfer else []),
@@ -321,7 +320,7 @@ def _run(levels: pa.Table, description: dict[str, Any]) -> str:
         ("training time", f"{seconds:,.0f} s, side by side or not ({seconds / 3600:.2f} h)"),
         ("energy, a guess", f"{energy:.3g} kWh at {WATTS_A_CORE:g} W a core and {WATTS_A_GPU:g} W a GPU; not measured"),
     ]
-    rows = [f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in told]
+    rows = [f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in facts]
     spec = yaml.safe_dump(description.get("experiment", {}), sort_keys=False)
     return (
         f'<table class="facts">{"".join(rows)}</table><details><summary>the experiment, every field</summary>'

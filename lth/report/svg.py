@@ -46,9 +46,9 @@ def to_svg(figure: Figure, prefix: str) -> str:
     ElementTree.register_namespace("xlink", XLINK)
     root = ElementTree.fromstring(buffer.getvalue())
     for group in root.iter(f"{{{SVG}}}g"):
-        told = titles.get(group.get("id", ""))
-        if told:
-            for mark, text in zip(list(group.iter(f"{{{SVG}}}use")), told, strict=False):
+        texts = titles.get(group.get("id", ""))
+        if texts:
+            for mark, text in zip(list(group.iter(f"{{{SVG}}}use")), texts, strict=False):
                 ElementTree.SubElement(mark, f"{{{SVG}}}title").text = text
     seen: set[str] = set()
     for element in root.iter():  # equal images, as the scales beside maps are, get equal ids
@@ -69,7 +69,7 @@ def to_svg(figure: Figure, prefix: str) -> str:
 
 def _titles(line: Line2D, label: str, ends: object) -> list[str]:
     """What each drawn point of a line says."""
-    told = []
+    texts = []
     xs, ys = (np.asarray(values, dtype=float) for values in line.get_data())
     for place, (x, y) in enumerate(zip(xs, ys, strict=True)):
         if not (np.isfinite(x) and np.isfinite(y)):
@@ -78,8 +78,8 @@ def _titles(line: Line2D, label: str, ends: object) -> list[str]:
         if isinstance(ends, list) and place < len(ends) and len(ends[place]):
             low, high = (float(end[1]) for end in (ends[place][0], ends[place][-1]))
             interval = f" [{low:.4g}, {high:.4g}]" if np.isfinite(low) and np.isfinite(high) else ""
-        told.append(f"{label} at {x:,.4g}: {y:,.4g}{interval}")
-    return told
+        texts.append(f"{label} at {x:,.4g}: {y:,.4g}{interval}")
+    return texts
 
 
 def _unique(text: str, prefix: str) -> str:

@@ -67,16 +67,16 @@ def caveats(table: pa.Table, arm: str = "ticket") -> list[str]:
     """What a reader of the claim must know besides, one sentence each."""
     _known(table, arm)
     rows, last = _of(table, arm), matches_down_to(table, arm)
-    found = []
+    sentences = []
     if not rows[0]["declared"]:
-        found.append(
+        sentences.append(
             f"The margin of {ScoreText.of(table).margin(rows[0]['margin'])} was chosen after the experiment first ran: "
             "these verdicts are post hoc."
         )
     diverged = [row for row in rows if row["diverged"] or row["diverged_against"]]
     if diverged:
         count = sum(row["diverged"] for row in rows)
-        found.append(
+        sentences.append(
             f"{count} trainings of the {arm} and {rows[0]['diverged_against']} of the dense network diverged; "
             "they are in no mean, so the comparison is of the seeds that survived."
         )
@@ -84,9 +84,9 @@ def caveats(table: pa.Table, arm: str = "ticket") -> list[str]:
     numbers = [row["level"] for row in rows]
     gap = next((level for level in range(1, numbers[-1]) if level not in numbers), None)
     if gap is not None:
-        found.append(f"Level {gap} is not committed: the claim cannot go past it.")
+        sentences.append(f"Level {gap} is not committed: the claim cannot go past it.")
     if after and after[0]["n"] == 0:
-        found.append(f"At level {after[0]['level']} no seed finished on both sides.")
+        sentences.append(f"At level {after[0]['level']} no seed finished on both sides.")
     elif after and after[0]["verdict"] == "undecided":
         row = after[0]
         more = (
@@ -96,12 +96,12 @@ def caveats(table: pa.Table, arm: str = "ticket") -> list[str]:
             if row["n"] < 2
             else f"about {row['more_seeds']:,} more seeds"
         )
-        found.append(f"Level {row['level']} is undecided with n = {row['n']}; it needs {more}.")
+        sentences.append(f"Level {row['level']} is undecided with n = {row['n']}; it needs {more}.")
     again = [row["level"] for row in after if row["verdict"] == "matching"]
     if again:
-        found.append(f"Level {_list(again)} would match, but a level above does not: the claim stops before it.")
+        sentences.append(f"Level {_list(again)} would match, but a level above does not: the claim stops before it.")
     if last is not None and last["n"] > 1 and last["low"] == last["high"]:
-        found.append(
+        sentences.append(
             f"At level {last['level']} all {last['n']} differences are equal: the test set is too small to "
             "tell them apart, and their spread says nothing."
         )
@@ -111,11 +111,11 @@ def caveats(table: pa.Table, arm: str = "ticket") -> list[str]:
         seeds = max(row["n"] for row in family)
         smallest = min(1, len(family) * 2 / 2**seeds)
         if seeds and smallest > ALPHA:
-            found.append(
+            sentences.append(
                 f"{seeds} seeds cannot show a difference to {arm_label(against)} over {len(family)} levels by "
                 f"the sign-flip test: its smallest p-value is {smallest:.2g} after Holm."
             )
-    return found
+    return sentences
 
 
 def verdict_table(table: pa.Table, arm: str = "ticket") -> Table:
@@ -174,8 +174,8 @@ def verdict_rows(table: pa.Table, arm: str, others: Sequence[str]) -> list[Row]:
             verdict += ", >10,000 more" if row["more_seeds"] is None else f", {row['more_seeds']:,} more"
         compared = []
         for other in others:
-            found = pairs.get((row["level"], other))
-            compared.append(Compared("", "") if found is None else Compared(_short(found, text), _p_value(found)))
+            pair = pairs.get((row["level"], other))
+            compared.append(Compared("", "") if pair is None else Compared(_short(pair, text), _p_value(pair)))
         speedup = "" if row["speedup"] is None else f"{row['speedup']:.2f}×"
         rows.append(
             Row(str(row["level"]), _percent(row["density"]), Compared(_short(row, text), verdict), speedup, compared)

@@ -30,7 +30,7 @@ class Retraining:
 
 def resolve_rewinding(rewinding: Rewinding, recipe: Recipe, per_epoch: int) -> Retraining:
     """The retraining that a way of rewinding stands for; `recipe` is that of the dense training."""
-    again = replace(recipe, rewind_step=None)
+    again = recipe.not_watched_by("rewind_point")
     if isinstance(rewinding, RewindToStep):
         return Retraining("step", to_steps(rewinding.step, per_epoch), again)
     if isinstance(rewinding, RewindLearningRate):

@@ -66,8 +66,8 @@ class Claims:
         self.owner = Owner(secrets.token_hex(8), platform.node(), os.getpid(), _machine())
         self.beat, self.lapse = beat, lapse
         self._objects = objects
-        self._hasty = copy.copy(objects)
-        self._hasty.retries = Retries(tries=1)
+        self._tried_once = copy.copy(objects)
+        self._tried_once.retries = Retries(tries=1)
         self._mark = json.dumps(vars(self.owner)).encode()
         self._refused: dict[str, Owner] = {}
         self._unreturned: set[str] = set()
@@ -92,7 +92,7 @@ class Claims:
         """
         refused = self._refused.get(unit_name)
         try:
-            owner = self._take(unit_name, self._objects if refused is None else self._hasty, refused is not None)
+            owner = self._take(unit_name, self._objects if refused is None else self._tried_once, refused is not None)
         except StoreError:
             with self._lock:
                 self._unreturned.add(unit_name)  # it may be ours, its reply lost
@@ -112,13 +112,13 @@ class Claims:
         for attempt in range(ATTEMPTS):
             if not (was_refused and attempt == 0) and objects.create(key, self._mark):
                 break
-            found = objects.read(key)
-            if found is None or found == self._mark:
+            claim = objects.read(key)
+            if claim is None or claim == self._mark:
                 continue  # just given back, or ours
-            owner = _owner_of(found)
+            owner = _owner_of(claim)
             if owner is not None and self._runs(owner, objects):
                 return owner
-            if objects.read(key) == found:  # two who find the same sweep gone may still both take its unit
+            if objects.read(key) == claim:  # two who find the same sweep gone may still both take its unit
                 objects.replace(key, self._mark)
                 break
         return None
@@ -127,8 +127,8 @@ class Claims:
         """Ends the claim of a unit that was taken, if another sweep has not taken it over; later, if need be."""
         key = claim_key(self.experiment_id, unit_name)
         try:
-            if self._hasty.read(key) == self._mark:
-                self._hasty.delete(key)
+            if self._tried_once.read(key) == self._mark:
+                self._tried_once.delete(key)
         except StoreError:
             with self._lock:
                 self._unreturned.add(unit_name)
@@ -141,7 +141,7 @@ class Claims:
             return False
         if owner.machine == self.owner.machine and not _is_process(owner.process):
             with suppress(StoreError):
-                self._hasty.delete(key)
+                self._tried_once.delete(key)
             return False
         now = time.monotonic()
         with self._lock:
@@ -161,11 +161,11 @@ class Claims:
             for unit_name in again:
                 self.give_back(unit_name)
         with suppress(StoreError):
-            self._hasty.delete(self._count_key(self.owner.sweep))
+            self._tried_once.delete(self._count_key(self.owner.sweep))
 
     def _count(self, number: int) -> None:
         try:
-            self._hasty.replace(self._count_key(self.owner.sweep), json.dumps({"count": number}).encode())
+            self._tried_once.replace(self._count_key(self.owner.sweep), json.dumps({"count": number}).encode())
         except StoreError as error:
             log.info("other sweeps cannot see that this one runs: %s", error)
 
@@ -176,8 +176,8 @@ class Claims:
 def _owner_of(content: bytes) -> Owner | None:
     """None: it is no claim, and nobody's."""
     try:
-        said = json.loads(content)
-        owner = Owner(str(said["sweep"]), str(said["host"]), int(said["process"]), str(said["machine"]))
+        claim = json.loads(content)
+        owner = Owner(str(claim["sweep"]), str(claim["host"]), int(claim["process"]), str(claim["machine"]))
     except (ValueError, TypeError, KeyError, OverflowError):
         return None
     return owner if is_name(owner.sweep) else None

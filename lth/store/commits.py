@@ -52,13 +52,13 @@ def commit(
     for kind in ("metrics", "masks"):
         content = content_hash(tables[kind], result_columns(kind, tables[kind]))
         data = parquet.encode(tables[kind], {"unit": unit.name, "content_sha256": content})
-        found = _place(objects, unit_key(kind, experiment_id, unit.name), data, kind, unit, content, _content_of(kind))
-        placed[kind] = record_of(unit_key(kind, experiment_id, unit.name), found, tables[kind].num_rows, content)
+        stored = _place(objects, unit_key(kind, experiment_id, unit.name), data, kind, unit, content, _content_of(kind))
+        placed[kind] = record_of(unit_key(kind, experiment_id, unit.name), stored, tables[kind].num_rows, content)
     if checkpoint is not None:
         key, data = checkpoint_key(experiment_id, unit.name), checkpoints.encode(checkpoint, unit.seeds)
         content = checkpoints.content_of(checkpoint)
-        found = _place(objects, key, data, "checkpoint", unit, content, _checkpoint_content)
-        placed["checkpoints"] = record_of(key, found, len(unit.seeds), content)
+        stored = _place(objects, key, data, "checkpoint", unit, content, _checkpoint_content)
+        placed["checkpoints"] = record_of(key, stored, len(unit.seeds), content)
     return _place_levels(objects, experiment_id, tables["levels"], UnitRecord(unit, placed))
 
 
@@ -67,9 +67,9 @@ def _checked(kind: str, table: pa.Table, experiment_id: str, unit: Unit) -> pa.T
     table = conform(table, kind)
     expected = {"experiment_id": experiment_id, "arm": unit.arm, "draw": unit.draw, "level": unit.level}
     for name, value in expected.items():
-        for found in pc.unique(table[name]).to_pylist():
-            if found != value:
-                raise StoreError(f"unit {unit.name}: its {kind} have {name} {found!r}; the unit's is {value!r}")
+        for other in pc.unique(table[name]).to_pylist():
+            if other != value:
+                raise StoreError(f"unit {unit.name}: its {kind} have {name} {other!r}; the unit's is {value!r}")
     foreign = set(pc.unique(table["seed"]).to_pylist()) - set(unit.seeds)
     if foreign:
         raise StoreError(f"unit {unit.name}: its {kind} have seed {min(foreign)}, which is not one of the unit's")
@@ -101,18 +101,18 @@ def _place(
     for _ in range(ATTEMPTS):
         if objects.create(key, data):
             return data
-        found = objects.read(key)
-        if found is None:
+        existing = objects.read(key)
+        if existing is None:
             continue
         try:
-            found_content = content_of(found)
+            existing_content = content_of(existing)
         except DamagedObject:
-            objects.quarantine(key, found)
+            objects.quarantine(key, existing)
             continue
-        if found_content != content:
+        if existing_content != content:
             raise _not_deterministic(objects, key, kind, unit)
-        return found
-    raise _restless(objects, key)
+        return existing
+    raise _vanishing_object(objects, key)
 
 
 def _place_levels(objects: Objects, experiment_id: str, levels: pa.Table, record: UnitRecord) -> bool:
@@ -121,13 +121,13 @@ def _place_levels(objects: Objects, experiment_id: str, levels: pa.Table, record
     for _ in range(ATTEMPTS):
         if objects.create(key, data):
             return True
-        found = objects.read(key)
-        if found is None:
+        existing = objects.read(key)
+        if existing is None:
             continue
         try:
-            earlier, earlier_record = decode_levels(found, unit.name)
+            earlier, earlier_record = decode_levels(existing, unit.name)
         except DamagedObject:
-            objects.quarantine(key, found)
+            objects.quarantine(key, existing)
             continue
         differing = [
             name
@@ -139,8 +139,8 @@ def _place_levels(objects: Objects, experiment_id: str, levels: pa.Table, record
         if all(earlier_record.objects[kind] == record.objects[kind] for kind in ("metrics", "masks")):
             return False
         # The unit lost its metrics or masks and has just been given them again: the old mark speaks of other bytes.
-        objects.quarantine(key, found)
-    raise _restless(objects, key)
+        objects.quarantine(key, existing)
+    raise _vanishing_object(objects, key)
 
 
 def quarantine_unit(objects: Objects, experiment_id: str, unit_name: str) -> list[str]:
@@ -157,7 +157,7 @@ def _not_deterministic(objects: Objects, key: str, kind: str, unit: Unit, where:
     )
 
 
-def _restless(objects: Objects, key: str) -> StoreError:
+def _vanishing_object(objects: Objects, key: str) -> StoreError:
     return StoreError(
         f"store {objects.location.url}: {key} can neither be created nor read back; see whether another "
         "program removes objects there"

@@ -94,7 +94,7 @@ def _ordered(values: np.ndarray, order: np.ndarray | None) -> np.ndarray:
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _text_codes(column: pa.Array) -> tuple[list[bytes], np.ndarray]:
@@ -129,7 +129,7 @@ def _numbers(column: pa.Array) -> np.ndarray:
         column = column.cast(pa.int64())
     if column.null_count:
         column = pc.fill_null(column, False if pa.types.is_boolean(column.type) else 0)
-    values = column.to_numpy(zero_copy_only=False)
+    values: np.ndarray = column.to_numpy(zero_copy_only=False)
     if pa.types.is_boolean(column.type):
         return values.astype("u1")
     if pa.types.is_floating(column.type):

@@ -29,17 +29,16 @@ from lth.store.reader import Committed, Place
 from lth.store.remote_files import CONNECT_TIMEOUT, READ_TIMEOUT
 from lth.store.schemas import ROW_KEYS, UNIT_SCHEMAS, result_columns
 from lth.store.score_columns import as_stored, with_scores
+from lth.store.store import Store
 from lth.store.unit import folder, unit_name_of
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
     from pyarrow.fs import S3FileSystem
 
-    from lth.store.store import Store
-
 UNITS_AT_ONCE = 500
 """Units of a batch: they bound the memory, and the number of files grows with landed rows, not with landed objects."""
-_ORPHANED_AFTER = datetime.timedelta(days=1)
+_ABANDONED_AFTER = datetime.timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -61,15 +60,15 @@ def compact(store: Store, units_at_once: int = UNITS_AT_ONCE) -> Compacted:
         raise StoreError(f"{store.url}: curated tables cannot lie in a folder with '%' in its name; rename it")
     added, damaged = dict.fromkeys(UNIT_SCHEMAS, 0), {}
     experiments = store.experiments()  # first: the store says in one line if it cannot be reached
-    with _one_line(store):
-        _forget_orphans(store)
+    with _delta_errors(store):
+        _delete_unpublished(store)
         for experiment_id in experiments:
             _withdraw(store, experiment_id)
-            found = store.committed(experiment_id, Curated(store).units(experiment_id))
+            committed = store.committed(experiment_id, Curated(store).units(experiment_id))
             while True:
                 # What is new, and what Delta holds our commit against: one version.
                 marks = delta_table(store, "levels")
-                part = _unpublished(found, _published(store, marks, experiment_id), units_at_once)
+                part = _unpublished(committed, _published(store, marks, experiment_id), units_at_once)
                 if not part.where:
                     break
                 tables, broken = _tables(store, part)
@@ -77,7 +76,7 @@ def compact(store: Store, units_at_once: int = UNITS_AT_ONCE) -> Compacted:
                     damaged.update(broken)
                     for unit in {unit_name_of(key) for key in broken}:
                         store.quarantine_unit(experiment_id, unit)
-                    found = store.committed(experiment_id, Curated(store).units(experiment_id))
+                    committed = store.committed(experiment_id, Curated(store).units(experiment_id))
                     continue
                 publish(store, tables, part.where, marks)
                 for kind, table in tables.items():
@@ -90,7 +89,7 @@ class Curated:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        with _one_line(store):
+        with _delta_errors(store):
             self._marks = delta_table(store, "levels")  # first: batches that are published later are not known to it
         self._datasets: dict[str, Dataset] = {}
 
@@ -98,7 +97,7 @@ class Curated:
         """The units whose rows are published."""
         if self._marks is None or "unit" not in self.dataset("levels").schema.names:
             return set()
-        with _one_line(self._store):
+        with _delta_errors(self._store):
             named = self.dataset("levels").to_table(
                 ["unit"], filter=pc.field("experiment_id") == experiment_id, use_threads=False
             )
@@ -107,17 +106,17 @@ class Curated:
     def dataset(self, kind: str) -> Dataset:
         """The published rows of `levels`, `metrics` or `masks`, to be scanned; `empty` must be False."""
         if kind not in self._datasets:
-            with _one_line(self._store):
+            with _delta_errors(self._store):
                 self._datasets[kind] = self._opened(kind)
         return self._datasets[kind]
 
     def landed(self, experiment_id: str) -> Committed:
         """What is committed of an experiment and not published: reads the `levels` objects of those units only."""
-        found = self._store.committed(experiment_id, self.units(experiment_id))
-        with _one_line(self._store):
-            published = _published(self._store, self._marks, experiment_id) if found.where else set()
-        part = _unpublished(found, published)
-        return Committed(part.rows, part.where, found.damaged, part.units)
+        committed = self._store.committed(experiment_id, self.units(experiment_id))
+        with _delta_errors(self._store):
+            published = _published(self._store, self._marks, experiment_id) if committed.where else set()
+        part = _unpublished(committed, published)
+        return Committed(part.rows, part.where, committed.damaged, part.units)
 
     @property
     def empty(self) -> bool:
@@ -132,7 +131,7 @@ class Curated:
             return schema.empty_table()
         dataset = self.dataset(kind)
         chosen = None if experiments is None else pc.field("experiment_id").isin(list(experiments))
-        with _one_line(self._store):
+        with _delta_errors(self._store):
             rows = dataset.to_table([name for name in schema.names if name in dataset.schema.names], filter=chosen)
         rows = with_scores(rows)
         columns = [
@@ -162,12 +161,6 @@ class Curated:
         return FileSystemDataset(kept, whole.schema, whole.format, whole.filesystem)
 
 
-def read_curated(store: Store, kind: str) -> pa.Table | None:
-    """The published rows of `levels`, `metrics` or `masks`, in the columns of its schema; None if there are none."""
-    curated = Curated(store)
-    return None if curated.empty else curated.read(kind)
-
-
 def _files_of_others(table: DeltaTable, known: set[str]) -> list[str]:
     """Files of batches that are not among `known`: a file belongs to one batch, which its statistics name."""
     files = pa.table(table.get_add_actions(flatten=True)).select(["path", "min.batch"]).to_pylist()
@@ -175,7 +168,7 @@ def _files_of_others(table: DeltaTable, known: set[str]) -> list[str]:
 
 
 @contextmanager
-def _one_line(store: Store) -> Iterator[None]:
+def _delta_errors(store: Store) -> Iterator[None]:
     """What delta-rs raises, as one line of ours."""
     from deltalake.exceptions import CommitFailedError, DeltaError
 
@@ -190,14 +183,14 @@ def _one_line(store: Store) -> Iterator[None]:
         raise StoreError(f"{store.url}: the curated tables cannot be used: {hint}") from None
 
 
-def _unpublished(found: Committed, published: set[tuple[object, ...]], most: int | None = None) -> Committed:
+def _unpublished(committed: Committed, published: set[tuple[object, ...]], most: int | None = None) -> Committed:
     """Of so many units that hold something new, or of all, what is new."""
-    new = {place: unit for place, unit in found.where.items() if place not in published}
+    new = {place: unit for place, unit in committed.where.items() if place not in published}
     chosen = set(sorted(set(new.values()))[:most])
     where = {place: unit for place, unit in new.items() if unit in chosen}
-    columns = (found.rows[name].to_pylist() for name in ("arm", "draw", "level", "seed"))
-    rows = found.rows.filter(pa.array([place in where for place in zip(*columns, strict=True)], pa.bool_()))
-    return Committed(rows, where, {}, {unit: found.units[unit] for unit in chosen})
+    columns = (committed.rows[name].to_pylist() for name in ("arm", "draw", "level", "seed"))
+    rows = committed.rows.filter(pa.array([place in where for place in zip(*columns, strict=True)], pa.bool_()))
+    return Committed(rows, where, {}, {unit: committed.units[unit] for unit in chosen})
 
 
 def _tables(store: Store, part: Committed) -> tuple[dict[str, pa.Table], dict[str, str]]:
@@ -254,11 +247,11 @@ def _published(store: Store, marks: DeltaTable | None, experiment_id: str) -> se
     return set(zip(*(column.to_pylist() for column in rows.columns), strict=True))
 
 
-def _forget_orphans(store: Store) -> None:
+def _delete_unpublished(store: Store) -> None:
     """Remove rows of batches that were begun more than a day ago and never published."""
     marks = delta_table(store, "levels")
     known = _batches_of(store, marks, "levels") if marks is not None else []
-    limit = f"{datetime.datetime.now(datetime.UTC) - _ORPHANED_AFTER:%Y%m%dT%H%M%S}"
+    limit = f"{datetime.datetime.now(datetime.UTC) - _ABANDONED_AFTER:%Y%m%dT%H%M%S}"
     for kind in ("metrics", "masks"):
         table = delta_table(store, kind)
         for batch in _batches_of(store, table, kind) if table is not None else ():

@@ -52,10 +52,6 @@ class LocalFiles:
         except FileNotFoundError:
             return None
 
-    def exists(self, key: str) -> bool:
-        """Whether there is such an object."""
-        return (self._root / key).is_file()
-
     def delete(self, key: str) -> None:
         """Removes the object; one that is missing is fine."""
         path = self._root / key

@@ -69,11 +69,6 @@ class Objects:
         check_key(key)
         return self._attempt(f"read {key}", lambda: self.files.read(key))
 
-    def exists(self, key: str) -> bool:
-        """Whether there is such an object; never from a cache."""
-        check_key(key)
-        return self._attempt(f"look for {key}", lambda: self.files.exists(key))
-
     def delete(self, key: str) -> None:
         """Removes the object; one that is missing is fine."""
         check_key(key)
@@ -109,9 +104,9 @@ class Objects:
         Also refuses a server that ignores `If-None-Match`: on it two writers would overwrite each other unseen. Tries
         at most three times, because somebody is waiting for the answer.
         """
-        hasty = copy.copy(self)
-        hasty.retries = replace(self.retries, tries=min(self.retries.tries, 3))
-        hasty._probe()
+        impatient = copy.copy(self)
+        impatient.retries = replace(self.retries, tries=min(self.retries.tries, 3))
+        impatient._probe()
 
     def _probe(self) -> None:
         key, content = f"probes/{secrets.token_hex(8)}", secrets.token_bytes(16)

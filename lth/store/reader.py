@@ -51,7 +51,7 @@ def committed(objects: Objects, experiment_id: str, without: Collection[str] = (
     listings = {kind: objects.sizes(folder(kind, experiment_id)) for kind in ("levels", "metrics", "masks")}
     listings["levels"] = {key: size for key, size in listings["levels"].items() if unit_name_of(key) not in without}
     damaged: dict[str, str] = {}
-    found: list[tuple[pa.Table, UnitRecord]] = []
+    decoded: list[tuple[pa.Table, UnitRecord]] = []
     with ThreadPoolExecutor(READERS) as pool:
         contents = pool.map(lambda key: _read_named(objects, experiment_id, key), listings["levels"])
         for key, content in zip(listings["levels"], contents, strict=True):
@@ -63,17 +63,17 @@ def committed(objects: Objects, experiment_id: str, without: Collection[str] = (
                 problems = _missing_or_resized(reading[1], listings)
                 damaged.update(problems)
                 if not problems:
-                    found.append(reading)
+                    decoded.append(reading)
     # Of two units that hold the same seed the earlier counts, so that units committed later never move a seed.
-    found.sort(key=lambda reading: (pc.min(reading[0]["finished_at"]).value, reading[1].unit.name))
+    decoded.sort(key=lambda reading: (pc.min(reading[0]["finished_at"]).value, reading[1].unit.name))
     where: dict[Place, str] = {}
     counted: list[bool] = []
-    for levels, record in found:
+    for levels, record in decoded:
         for place in zip(*(levels[name].to_pylist() for name in ROW_KEYS["levels"]), strict=True):
             counted.append(where.setdefault(place, record.unit.name) == record.unit.name)
-    rows = pa.concat_tables([LEVELS.empty_table(), *(levels for levels, _ in found)])
+    rows = pa.concat_tables([LEVELS.empty_table(), *(levels for levels, _ in decoded)])
     rows = rows.filter(pa.array(counted, pa.bool_())).sort_by([(name, "ascending") for name in ROW_KEYS["levels"]])
-    return Committed(rows, where, damaged, {record.unit.name: record for _, record in found})
+    return Committed(rows, where, damaged, {record.unit.name: record for _, record in decoded})
 
 
 def _read_named(objects: Objects, experiment_id: str, key: str) -> bytes | DamagedObject | None:
@@ -110,19 +110,19 @@ def _missing_or_resized(record: UnitRecord, listings: Mapping[str, Mapping[str, 
     return problems
 
 
-def read_table(objects: Objects, found: Committed, kind: str) -> tuple[pa.Table, dict[str, str]]:
+def read_table(objects: Objects, results: Committed, kind: str) -> tuple[pa.Table, dict[str, str]]:
     """The `metrics` or `masks` rows of committed units, each (arm, draw, level, seed) from the unit that counts for it,
     and of the objects that turn out damaged: key -> what is wrong. Their rows are left out."""
     seeds: dict[str, list[int]] = {}
-    for (_, _, _, seed), name in found.where.items():
+    for (_, _, _, seed), name in results.where.items():
         seeds.setdefault(name, []).append(seed)
 
     def rows_of(name: str) -> pa.Table | DamagedObject:
         try:
-            table = _read_recorded(objects, found.units[name], kind)
+            table = _read_recorded(objects, results.units[name], kind)
         except DamagedObject as error:
             return error
-        if len(seeds[name]) < len(found.units[name].seeds):
+        if len(seeds[name]) < len(results.units[name].seeds):
             table = table.filter(pc.is_in(table["seed"], pa.array(seeds[name], pa.int64())))
         return table
 
@@ -131,7 +131,7 @@ def read_table(objects: Objects, found: Committed, kind: str) -> tuple[pa.Table,
     with ThreadPoolExecutor(READERS) as pool:
         for name, reading in zip(names, pool.map(rows_of, names), strict=True):
             if isinstance(reading, DamagedObject):
-                damaged[found.units[name].objects[kind].key] = str(reading)
+                damaged[results.units[name].objects[kind].key] = str(reading)
             else:
                 tables.append(reading)
     return pa.concat_tables(tables), damaged

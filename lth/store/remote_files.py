@@ -93,12 +93,6 @@ class RemoteFiles:
                 raise
             return None
 
-    def exists(self, key: str) -> bool:
-        """Whether there is such an object."""
-        filesystem = self.filesystem
-        filesystem.invalidate_cache()
-        return bool(filesystem.exists(self._path(key)))
-
     def delete(self, key: str) -> None:
         """Removes the object; one that is missing is fine."""
         try:

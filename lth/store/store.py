@@ -6,7 +6,7 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,8 +38,6 @@ from lth.store.unit import (
 
 if TYPE_CHECKING:
     import torch
-
-    from lth.store.verify import Verified
 
 
 class Store:
@@ -125,10 +123,10 @@ class Store:
         such unit."""
         return reader.read_record(self.objects, experiment_id, unit_name).seeds
 
-    def read_table(self, found: Committed, kind: str) -> tuple[pa.Table, dict[str, str]]:
+    def read_table(self, results: Committed, kind: str) -> tuple[pa.Table, dict[str, str]]:
         """The rows of `metrics` or `masks` of the committed units, each (arm, draw, level, seed) from the unit that
         counts for it, and the damaged objects among them: key -> what is wrong."""
-        return reader.read_table(self.objects, found, kind)
+        return reader.read_table(self.objects, results, kind)
 
     def read_masks(self, experiment_id: str, where: Mapping[int, str]) -> dict[str, np.ndarray]:
         """The masks of seeds of one arm and level, as boolean arrays `[S, *shape]` by tensor, True = kept.
@@ -137,15 +135,6 @@ class Store:
         missing, or that does not match the unit's record or its own checksums.
         """
         return reader.read_masks(self.objects, experiment_id, where)
-
-    def verify(
-        self, experiments: Sequence[str] | None = None, progress: Callable[[int, int], None] = lambda *_: None
-    ) -> Verified:
-        """Reads every object of some experiments, or of all, and names what is damaged, missing, extra, or contradicts
-        another; `progress` is told the units done and in all."""
-        from lth.store.verify import verify
-
-        return verify(self, experiments, progress)
 
     # Analyses
 
@@ -165,10 +154,6 @@ class Store:
         match the checksum that it carries."""
         return reader.read_checkpoint(self.objects, experiment_id, unit_name)
 
-    def has_checkpoint(self, experiment_id: str, unit_name: str) -> bool:
-        """Whether a checkpoint lies there; reading it may still show it to be damaged."""
-        return self.objects.exists(checkpoint_key(experiment_id, unit_name))
-
     def delete_checkpoint(self, experiment_id: str, unit_name: str) -> None:
         """Removes the checkpoint; one that is missing is fine. The unit stays committed."""
         self.objects.delete(checkpoint_key(experiment_id, unit_name))
@@ -180,18 +165,20 @@ class Store:
     ) -> None:
         """Writes the state of the training of a part of a unit, over an earlier one; `origin` says what it began from
         and on what. It is tried once: a later one replaces it anyway."""
-        hasty = copy.copy(self.objects)
-        hasty.retries = Retries(tries=1)
-        hasty.replace(progress_key(experiment_id, unit.name, part.name), checkpoints.encode_progress(state, origin))
+        tried_once = copy.copy(self.objects)
+        tried_once.retries = Retries(tries=1)
+        tried_once.replace(
+            progress_key(experiment_id, unit.name, part.name), checkpoints.encode_progress(state, origin)
+        )
 
     def read_progress(self, experiment_id: str, unit: Unit, part: Unit, origin: str) -> dict[str, torch.Tensor] | None:
         """The state that was written last, on the CPU; None if there is none of that origin, or it is damaged."""
         data = self.objects.read(progress_key(experiment_id, unit.name, part.name))
         try:
-            state, found = ({}, None) if data is None else checkpoints.decode_progress(data)
+            state, stored_origin = ({}, None) if data is None else checkpoints.decode_progress(data)
         except DamagedObject:
             return None
-        return state if found == origin else None
+        return state if stored_origin == origin else None
 
     def units_in_progress(self, experiment_id: str) -> set[str]:
         """The names of units whose trainings were saved before they were committed."""
@@ -231,13 +218,13 @@ class Store:
         """Writes `experiment.yaml` unless it exists; returns the text that lies there, ours or the earlier one."""
         if self.objects.create(experiment_key(experiment_id), text.encode()):
             return text
-        found = self.get_experiment(experiment_id)
-        return text if found is None else found
+        earlier = self.get_experiment(experiment_id)
+        return text if earlier is None else earlier
 
     def get_experiment(self, experiment_id: str) -> str | None:
         """The text of `experiment.yaml`, or None if there is no such experiment."""
-        found = self.objects.read(experiment_key(experiment_id))
-        return None if found is None else self._text(found, experiment_key(experiment_id))
+        data = self.objects.read(experiment_key(experiment_id))
+        return None if data is None else self._text(data, experiment_key(experiment_id))
 
     def describe(self, experiment_id: str) -> dict[str, Any]:
         """The content of `experiment.yaml`: the experiment, its margin, its data's SHA-256 and where it first ran;

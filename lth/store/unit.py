@@ -104,14 +104,6 @@ def levels_key(experiment_id: str, unit_name: str) -> str:
     return unit_key("levels", experiment_id, unit_name)
 
 
-def metrics_key(experiment_id: str, unit_name: str) -> str:
-    return unit_key("metrics", experiment_id, unit_name)
-
-
-def masks_key(experiment_id: str, unit_name: str) -> str:
-    return unit_key("masks", experiment_id, unit_name)
-
-
 def checkpoint_key(experiment_id: str, unit_name: str) -> str:
     return unit_key("checkpoints", experiment_id, unit_name)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,10 +20,8 @@ from lth.store.masks import mask_sha256, unpack
 from lth.store.reader import READERS, Place
 from lth.store.records import UnitRecord, decode_levels
 from lth.store.schemas import ANALYSIS_SCHEMAS, ROW_KEYS, result_columns
+from lth.store.store import Store
 from lth.store.unit import UNIT_KINDS, experiment_key, folder, is_name, levels_key, unit_key, unit_name_of
-
-if TYPE_CHECKING:
-    from lth.store.store import Store
 
 AHEAD = 4 * READERS
 """Units that are read ahead: they bound the memory."""
@@ -100,7 +98,7 @@ def verify(
                 progress(done, total)
         findings += _extra(experiment_id, listing, set(names))
         for pair in sorted(twice):
-            findings += _compared(store, experiment_id, *pair)
+            findings += _differences(store, experiment_id, *pair)
         findings += _analyses(store, experiment_id)
         findings += _curated(store, experiment_id, places)
     return Verified(objects, size, tuple(findings))
@@ -148,11 +146,11 @@ def _read(store: Store, experiment_id: str, name: str) -> _Content:
                 tables[kind] = parquet.decode(found, kind)[0]
         except DamagedObject as error:
             findings.append(Finding("damaged", expected.key, str(error)))
-    findings += _agreeing(key, levels, tables)
+    findings += _contradictions(key, levels, tables)
     return _Content(record, levels, tables, size, tuple(findings))
 
 
-def _agreeing(key: str, levels: pa.Table, tables: Mapping[str, pa.Table]) -> Iterator[Finding]:
+def _contradictions(key: str, levels: pa.Table, tables: Mapping[str, pa.Table]) -> Iterator[Finding]:
     """Where the objects of a unit contradict each other."""
     rows = levels.select(
         ["seed", "mask_sha256", "weights_remaining", "early_stop_step", "score", "val_score_at_early_stop"]
@@ -208,7 +206,7 @@ def _extra(experiment_id: str, listing: Mapping[str, Mapping[str, int]], units: 
         yield Finding("extra", key, "of a sweep that runs, or was killed; nothing depends on it")
 
 
-def _compared(store: Store, experiment_id: str, first: str, second: str) -> Iterator[Finding]:
+def _differences(store: Store, experiment_id: str, first: str, second: str) -> Iterator[Finding]:
     """Two units that hold the same trainings must say the same of them."""
     one, other = (_read(store, experiment_id, name) for name in (first, second))
     if one.levels is None or other.levels is None:

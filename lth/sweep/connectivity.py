@@ -12,7 +12,7 @@ import torch
 
 from lth.analysis.connectivity import BatchNorm, Copy, connectivity_rows, path_errors
 from lth.arms import ARMS, Draw, Ticket, checked
-from lth.data import ImageData
+from lth.data.examples import DataSet
 from lth.engine import (
     CohortTraining,
     Start,
@@ -26,10 +26,11 @@ from lth.errors import InvalidExperiment, LthError
 from lth.experiment import to_steps
 from lth.experiment.durations import PATTERN
 from lth.store import Unit
-from lth.store.schemas import CONNECTIVITY
+from lth.store.analysis_schemas import CONNECTIVITY
 from lth.sweep.handover import Job
 from lth.sweep.planning import Done, Key, Work, done_of, trainings_behind
-from lth.sweep.stages.rewind import feed_of, masks_of
+from lth.sweep.stages.feed import feed_of
+from lth.sweep.stages.rewind import masks_of
 from lth.sweep.stages.train import blocks
 
 
@@ -147,7 +148,7 @@ def measured(known: pa.Table, measure: Measure) -> set[tuple[str, int, int, int,
     return {place for place, found in have.items() if wanted <= found}
 
 
-def connect(job: Job, connection: Connection, measure: Measure, data: ImageData) -> pa.Table:
+def connect(job: Job, connection: Connection, measure: Measure, data: DataSet) -> pa.Table:
     """The rows of CONNECTIVITY of one piece of work.
 
     The weights of step k of the dense training, made into what the arm trains at the level, are trained to the end
@@ -164,7 +165,7 @@ def connect(job: Job, connection: Connection, measure: Measure, data: ImageData)
 
 
 def _connected(
-    job: Job, unit: Unit, connection: Connection, measure: Measure, data: ImageData, device: torch.device
+    job: Job, unit: Unit, connection: Connection, measure: Measure, data: DataSet, device: torch.device
 ) -> list[pa.Table]:
     setup, network = job.setup, job.setup.network
     feed = feed_of(job, data, unit.seeds, device)
@@ -175,7 +176,7 @@ def _connected(
     )
     # As fresh weights are trained, whatever the rewinding: the recipe of level 0.
     recipe = setup.recipe_of(unit.arm, 0, trainings_behind(job.experiment, unit.level))
-    recipe = replace(recipe, evaluate_every=10**9, rewind_step=None, movement=False)
+    recipe = replace(recipe, evaluate_every=10**9, watchers=())
     weights, buffers = initialise(network, unit.seeds), initial_buffers(network, unit.seeds)
     if connection.step:
         whole = Start(weights, buffers, torch.ones_like(weights, dtype=torch.bool))
@@ -190,13 +191,14 @@ def _connected(
         branch = replace(recipe, copy=number)
         trained = CohortTraining(network, branch, feed, start).advance()
         copies[number], lost[number] = (trained.weights, trained.buffers), trained.result().diverged
-    program = choose_program(network, unit.seeds, device, recipe.precision)
+    program = choose_program(network, recipe.objective, unit.seeds, device, recipe.precision)
     tables = []
     for a, b in combinations(copies, 2):
         for split in measure.splits:
             errors, losses = path_errors(
                 network,
                 program,
+                recipe.objective,
                 feed,
                 copies[a],
                 copies[b],

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import torch
 
-from lth.data import ImageData
+from lth.data.examples import TARGET, DataSet
 from lth.engine import (
     CohortTraining,
     Start,
@@ -28,7 +28,7 @@ from lth.sweep.stages import blocks
 
 
 def time_a_step(
-    setup: Setup, experiment: Experiment, data: ImageData, seconds: float = 1.0
+    setup: Setup, experiment: Experiment, data: DataSet, seconds: float = 1.0
 ) -> tuple[float, float, float]:
     """Seconds per seed of one training step, of one validation, and of the last evaluation, on one core of this CPU.
 
@@ -38,10 +38,12 @@ def time_a_step(
     count = min(blocks(setup.network, 4, cpu)[0].stop, 4)
     seeds = tuple(range(count))
     with exact_arithmetic(1, "float32"):
-        feed = make_feed(data, seeds, experiment.dataset.validation, experiment.dataset.standardise)
+        dataset = experiment.dataset
+        transform = data.transform(dataset.standardise, dataset.crop_padding, dataset.flip)
+        feed = make_feed(data, seeds, dataset.validation, transform)
         weights = initialise(setup.network, seeds)
         start = Start(weights, initial_buffers(setup.network, seeds), torch.ones_like(weights, dtype=torch.bool))
-        recipe = replace(setup.recipe, evaluate_every=10**9, steps=10**9, rewind_step=None)
+        recipe = replace(setup.recipe, evaluate_every=10**9, steps=10**9).not_watched_by("rewind_point")
         begun = time.perf_counter()
         training = CohortTraining(setup.network, recipe, feed, start)
         evaluation = time.perf_counter() - begun
@@ -51,11 +53,12 @@ def time_a_step(
             training.advance(training.step + 2)
         step = (time.perf_counter() - begun) / max(training.step - 2, 1)
         del training
-        program = choose_program(setup.network, seeds, cpu, "float32")
+        program = choose_program(setup.network, recipe.objective, seeds, cpu, "float32")
         begun = time.perf_counter()
-        evaluate(program, weights, start.buffers, feed, "validation")
+        evaluate(program, recipe.objective, weights, start.buffers, feed, "validation")
         evaluation = min(evaluation, time.perf_counter() - begun)
-    whole = len(data.train_labels) - experiment.dataset.validation + 2 * len(data.test_labels)
+    examples = data.examples()
+    whole = len(examples.train[TARGET]) - experiment.dataset.validation + 2 * len(examples.test[TARGET])
     return step / count, evaluation / count, evaluation / count * whole / experiment.dataset.validation
 
 
@@ -84,5 +87,9 @@ def estimate_storage(setup: Setup, experiment: Experiment, trainings: int) -> fl
     kept_levels = sum(read_later(experiment, level) for level in range(experiment.pruning.levels + 1))
     if not keeps_weights(experiment):  # a level's weights go when the next is there
         kept_levels = min(kept_levels, 2)
-    kept = setup.network.layout.width * 4 * (kept_levels + (recipe.rewind_step is not None))
+    kept = (
+        setup.network.layout.width
+        * 4
+        * (kept_levels + any(watcher.name == "rewind_point" for watcher in recipe.watchers))
+    )
     return trainings * (curve + masks) + seeds * kept

@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
 
-import numpy as np
 import torch
 
-from lth.engine import Network
+from lth.engine import Trained
 from lth.experiment import Experiment
 from lth.store import Store
 from lth.sweep.planning import Work, keeps_weights
 from lth.sweep.setup import DataFacts, Setup, resolve
-
-Arrays = dict[str, np.ndarray]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -42,6 +37,13 @@ class Job:
     @property
     def store(self) -> Store:
         return _store(self.store_url)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """What the stage `prune` hands on: one mask bool [seeds, *shape] for each prunable tensor, by name."""
+
+    tensors: dict[str, torch.Tensor]
 
 
 @lru_cache(maxsize=4)
@@ -69,38 +71,29 @@ def gathered(store: Store, experiment_id: str, names: Mapping[int, str], prefix:
 
 
 def kept_for_later(
-    experiment: Experiment, network: Network, work: Work, trained: Arrays | None
+    experiment: Experiment, setup: Setup, work: Work, trained: Trained | None
 ) -> dict[str, torch.Tensor] | None:
-    """What later levels need: trained weights of a ticket, and at level 0 the rewind point. Lost seeds hold NaN."""
+    """What later levels need: trained weights of a ticket, evidence that its training gathered, and at level 0 the
+    rewind point. Lost seeds hold NaN."""
     if trained is None or work.unit.arm != "ticket" or not read_later(experiment, work.unit.level):
         return None
-    saved: dict[str, torch.Tensor] = {}
+    layout, saved = setup.network.layout, {}
+    for prefix, snapshot in (("trained/", trained.end), ("rewind/", trained.rewind_point)):
+        if snapshot is not None:
+            saved.update({prefix + name: view for name, view in layout.views(snapshot.weights).items()})
+            saved.update({f"{prefix}buffers/{name}": buffer for name, buffer in snapshot.buffers.items()})
+    for name in setup.gathered:
+        views = layout.views(trained.kept[name][name])
+        saved.update({f"{name}/{tensor.name}": views[tensor.name] for tensor in setup.network.prunable})
     position = {seed: row for row, seed in enumerate(work.seeds)}
 
     def every_seed(tensor: torch.Tensor) -> torch.Tensor:
         if not work.lost:
-            return tensor
+            return tensor.contiguous()
         blank = torch.full_like(tensor[0], torch.nan if tensor.is_floating_point() else 0)
         return torch.stack([tensor[position[seed]] if seed in position else blank for seed in work.unit.seeds])
 
-    for prefix, key in (("trained/", ""), ("rewind/", "rewind/")):
-        if f"{key}weights" in trained:
-            views = network.layout.views(torch.from_numpy(trained[f"{key}weights"].copy()))
-            saved.update({prefix + name: every_seed(view).contiguous() for name, view in views.items()})
-            saved.update(
-                {
-                    f"{prefix}buffers/{name}": every_seed(buffer)
-                    for name, buffer in named(
-                        {k: torch.from_numpy(v.copy()) for k, v in trained.items()}, f"{key}buffers/"
-                    ).items()
-                }
-            )
-    if "movement" in trained:
-        views = network.layout.views(torch.from_numpy(trained["movement"].copy()))
-        saved.update(
-            {f"movement/{tensor.name}": every_seed(views[tensor.name]).contiguous() for tensor in network.prunable}
-        )
-    return saved
+    return {name: every_seed(tensor) for name, tensor in saved.items()}
 
 
 def read_later(experiment: Experiment, level: int) -> bool:
@@ -121,8 +114,3 @@ def forget_parents(job: Job, work: Work) -> None:
     for name in set(work.trained_from.values()) if job.experiment.pruning.schedule == "iterative" else ():
         if set(job.store.seeds_of(job.experiment.id, name)) <= set(work.unit.seeds):
             job.store.delete_checkpoint(job.experiment.id, name)
-
-
-def named(tensors: Mapping[str, T], prefix: str) -> dict[str, T]:
-    """The entries whose names begin with `prefix`, without it."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lth.data import ImageData
+from lth.data.examples import DataSet
 from lth.experiment import Experiment
 from lth.store import Store, unit_name_of
 from lth.sweep import stages
@@ -19,7 +19,7 @@ def run_here(
     experiment: Experiment,
     seeds: Sequence[int],
     store: Store,
-    data: ImageData,
+    data: DataSet,
     *,
     device: str = "auto",
     cohort_size: int | None = None,
@@ -42,9 +42,9 @@ def run_here(
         ticket = trained = pruned = None
         if todo.seeds:
             if unit.arm == "ticket" and unit.level:
-                pruned = stages.prune_unit(job, todo, data).arrays
-            ticket = stages.rewind_unit(job, todo, data, pruned).arrays
-            trained = stages.train_unit(job, todo, ticket, data).arrays
+                pruned = stages.prune_unit(job, todo, data).result
+            ticket = stages.rewind_unit(job, todo, data, pruned).result
+            trained = stages.train_unit(job, todo, ticket, data).result
         finished = stages.evaluate_unit(job, todo, ticket, trained, data)
         done.update({(unit.arm, unit.draw, unit.level, seed): fact for seed, fact in finished.done.items()})
     return done

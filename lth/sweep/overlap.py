@@ -12,7 +12,7 @@ import torch
 from lth.analysis.overlap import overlap_rows, overlaps
 from lth.errors import LthError
 from lth.store import Store, Unit
-from lth.store.schemas import OVERLAP
+from lth.store.analysis_schemas import OVERLAP
 
 Between = Literal["seeds", "arms", "levels"]
 
@@ -63,8 +63,8 @@ def compare(
 def _pairs(places: list[Place], between: Between) -> list[tuple[Place, Place]]:
     if between == "seeds":
         return [(place, place) for place in places]
-    same = (lambda a, b: a[2] == b[2]) if between == "arms" else (lambda a, b: a[:2] == b[:2])
-    return [(a, b) for a, b in combinations(places, 2) if same(a, b)]
+    alike = slice(2, 3) if between == "arms" else slice(0, 2)  # of (arm, draw, level)
+    return [(a, b) for a, b in combinations(places, 2) if a[alike] == b[alike]]
 
 
 def _compared(

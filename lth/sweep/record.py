@@ -12,18 +12,18 @@ from pathlib import Path
 
 import yaml
 
-import lth
 from lth.errors import LthError
 from lth.experiment import Experiment, format_seeds
 from lth.store import Store
 from lth.sweep.setup import DataFacts
+from lth.version import __version__
 
 
 def code_version() -> str:
     """The package's version, and the commit when it runs from a checkout."""
-    root = Path(lth.__file__).parent.parent
+    root = Path(__file__).parents[2]
     if not (root / ".git").exists():
-        return lth.__version__
+        return __version__
     try:
         commit = subprocess.run(
             ["git", "-C", str(root), "describe", "--always", "--dirty"],
@@ -34,8 +34,8 @@ def code_version() -> str:
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
         )
     except (OSError, subprocess.SubprocessError):
-        return lth.__version__
-    return f"{lth.__version__}+{commit.stdout.strip()}"
+        return __version__
+    return f"{__version__}+{commit.stdout.strip()}"
 
 
 def record(

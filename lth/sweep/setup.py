@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from typing import Literal
 
 import torch
 
 from lth.arms import ARMS
-from lth.data import ImageData
+from lth.data.examples import TARGET, DataSet
 from lth.engine import Network, Recipe, Sample, describe
+from lth.engine.watchers import WATCHERS, RewindPoint, Watcher
 from lth.errors import InvalidExperiment
 from lth.experiment import Experiment, RewindToStep, to_steps
 from lth.models import PrunableTensor, build_model, prunable_tensors
+from lth.objectives import Target
 from lth.pruning import CRITERIA, Criterion, ladder, layer_fraction
 from lth.rewinding import Retraining, resolve_rewinding, stretched
 from lth.structured import UnitGroup, alive_units, unit_groups, unit_masks, unit_scores
@@ -23,13 +26,16 @@ from lth.structured import UnitGroup, alive_units, unit_groups, unit_masks, unit
 class DataFacts:
     """What an experiment needs to know of its data set before any of it is read."""
 
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     classes: int
     examples: int
+    target: Literal["class", "number"] = "class"
 
     @classmethod
-    def of(cls, data: ImageData) -> DataFacts:
-        return cls(data.input_shape, data.classes, len(data.train_labels))
+    def of(cls, data: DataSet) -> DataFacts:
+        examples = data.examples()
+        schema = examples.schema
+        return cls(schema.input_shape, schema.target.classes, len(examples.train[TARGET]), schema.target.kind)
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,8 @@ class Setup:
     what remains, by tensor or group: weights, or units where whole units are removed; where tickets are another
     experiment's, what there is at most. `rounds` and `sample` are how
     the criterion scores. `groups` are the network's units where whole units are removed, else there are none.
-    `elsewhere` are the weights of dense and convolutional layers that are never pruned.
+    `elsewhere` are the weights of dense and convolutional layers that are never pruned. `gathered` is the evidence that
+    trainings of tickets gather for the criterion.
     """
 
     network: Network
@@ -49,9 +56,10 @@ class Setup:
     counts: tuple[dict[str, int], ...]
     rounds: int
     sample: Sample
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     groups: tuple[UnitGroup, ...]
     elsewhere: tuple[PrunableTensor, ...]
+    gathered: tuple[str, ...] = ()
 
     @property
     def weights_total(self) -> int:
@@ -77,11 +85,8 @@ class Setup:
             recipe = stretched(self.recipe, self.recipe.steps + again) if how.whole_budget else self.recipe
         else:
             recipe = self.retraining.recipe
-        return replace(
-            recipe,
-            rewind_step=self.recipe.rewind_step if level == 0 else None,
-            movement=self.recipe.movement and arm == "ticket",
-        )
+        unwanted = [*(["rewind_point"] if level else []), *(self.gathered if arm != "ticket" else ())]
+        return recipe.watched_by(*self.recipe.watchers).not_watched_by(*unwanted)
 
 
 def resolve(experiment: Experiment, facts: DataFacts) -> Setup:
@@ -92,11 +97,12 @@ def resolve(experiment: Experiment, facts: DataFacts) -> Setup:
 @lru_cache(maxsize=8)
 def _setup(text: str, facts: DataFacts) -> Setup:
     experiment = Experiment.model_validate_json(text)
-    build = partial(build_model, experiment.model.name, facts.input_shape, facts.classes, experiment.model.arguments)
+    outputs = experiment.objective.resolve(1).outputs(Target(facts.target, facts.classes))
+    build = partial(build_model, experiment.model.name, facts.input_shape, outputs, experiment.model.arguments)
     tensors = prunable_tensors(
-        build(), facts.input_shape, facts.classes, experiment.model.prunable, experiment.model.output_layer
+        build(), facts.input_shape, outputs, experiment.model.prunable, experiment.model.output_layer
     )
-    network = describe(build, facts.input_shape, facts.classes, tensors, experiment.model.initialisation)
+    network = describe(build, facts.input_shape, outputs, tensors, experiment.model.initialisation)
     recipe = resolve_recipe(experiment, facts.examples)
     per_epoch = (facts.examples - experiment.dataset.validation) // experiment.training.batch_size
     retraining = resolve_rewinding(experiment.rewinding, recipe, per_epoch)
@@ -112,7 +118,7 @@ def _setup(text: str, facts: DataFacts) -> Setup:
         )
     elsewhere = tuple(
         tensor
-        for tensor in prunable_tensors(build(), facts.input_shape, facts.classes)
+        for tensor in prunable_tensors(build(), facts.input_shape, outputs)
         if tensor.name not in {chosen.name for chosen in tensors}
     )
     if pruning.remove == "units":
@@ -135,11 +141,12 @@ def _setup(text: str, facts: DataFacts) -> Setup:
         facts.input_shape,
         (),
         elsewhere,
+        gathered_by_watchers(experiment),
     )
 
 
 def _units(
-    experiment: Experiment, network: Network, input_shape: tuple[int, int, int]
+    experiment: Experiment, network: Network, input_shape: tuple[int, ...]
 ) -> tuple[tuple[UnitGroup, ...], list[dict[str, int]]]:
     """The groups of units that can be removed, and how many remain at each level."""
     pruning = experiment.pruning
@@ -219,10 +226,9 @@ def resolve_recipe(experiment: Experiment, examples: int) -> Recipe:
         steps=steps,
         evaluate_every=to_steps(training.evaluate_every, per_epoch),
         precision=training.precision,
-        crop_padding=dataset.crop_padding,
-        flip=dataset.flip,
-        rewind_step=rewind,
-        movement=experiment.pruning.remove == "weights" and "movement" in CRITERIA[experiment.pruning.criterion].needs,
+        objective=experiment.objective.resolve(per_epoch),
+        clip_norm=training.clip_norm,
+        watchers=_watchers(experiment, rewind, per_epoch),
     )
     _check_order("training.evaluate_every", recipe.evaluate_every, steps)
     _check_order("training.schedule.warmup", recipe.schedule.warmup, steps)
@@ -232,6 +238,25 @@ def resolve_recipe(experiment: Experiment, examples: int) -> Recipe:
     if rewind is not None:
         _check_order("rewinding.step", rewind, steps - 1)
     return recipe
+
+
+def gathered_by_watchers(experiment: Experiment) -> tuple[str, ...]:
+    """The evidence of the criterion that a training gathers: what it needs that is called as a watcher is."""
+    if experiment.pruning.remove != "weights":
+        return ()
+    return tuple(need for need in CRITERIA[experiment.pruning.criterion].needs if need in WATCHERS)
+
+
+def _watchers(experiment: Experiment, rewind: int | None, per_epoch: int) -> tuple[Watcher, ...]:
+    """The user's own, the evidence that the criterion needs, and the rewind point."""
+    found: dict[str, Watcher] = {}
+    for part in experiment.training.watchers:
+        found[part.kind] = part.resolve(per_epoch)
+    for name in gathered_by_watchers(experiment):
+        found.setdefault(name, WATCHERS[name]())
+    if rewind is not None:
+        found["rewind_point"] = RewindPoint(step=rewind)
+    return tuple(found.values())
 
 
 def _check_order(field: str, value: int, limit: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from lth.engine import Trained
 from lth.experiment import Experiment
 from lth.store import LEVELS, MASKS, METRICS, Unit, mask_sha256, pack
 from lth.store.score_columns import ACCURACY, NAME, SCORES_OF
@@ -42,7 +43,7 @@ def tables(
     setup: Setup,
     work: Work,
     masks: Mapping[str, np.ndarray],
-    trained: Mapping[str, np.ndarray] | None,
+    trained: Trained | None,
     figures: Figures | None,
     latency: np.ndarray | None = None,
     *,
@@ -139,49 +140,51 @@ def _sizes(setup: Setup, masks: Mapping[str, np.ndarray], seeds: Sequence[int]) 
     return {seed: (int(remaining[row]), int(parameters[row]), int(flops[row])) for row, seed in enumerate(seeds)}
 
 
-def _level_row(trained: Mapping[str, np.ndarray], figures: Figures, position: int, setup: Setup) -> dict[str, Any]:
-    steps = trained["steps"]
-    early = int(trained["early_stop/step"][position])
-    at_early = int(np.searchsorted(steps, early))
-    seconds = float(trained["seconds"][position])
-    done = int(steps[-1]) - int(steps[0])
-    if bool(trained["diverged"][position]):  # its curve is in `metrics`; a figure of it here would mislead
-        return {
-            "steps": int(steps[-1]),
-            "status": "diverged",
-            "train_seconds": seconds,
-            "examples_per_second": done * setup.recipe.batch_size / seconds if seconds else None,
-        }
-    return {
-        "steps": int(steps[-1]),
-        "early_stop_step": early,
-        "train_score": number(figures.train_accuracy[position]),
-        "train_loss": number(figures.train_loss[position]),
-        "val_score_at_early_stop": number(trained["curves/validation_accuracy"][position, at_early]),
-        "test_score_at_early_stop": number(figures.early_test_accuracy[position]),
-        "val_score": number(trained["curves/validation_accuracy"][position, -1]),
-        "test_score": number(figures.test_accuracy[position]),
-        "test_loss": number(figures.test_loss[position]),
-        "status": "ok",
+def _level_row(trained: Trained, figures: Figures, position: int, setup: Setup) -> dict[str, Any]:
+    curves = trained.curves
+    last, early = int(trained.last_step[position]), int(trained.early_stop_step[position])
+    at_last, at_early = (int(torch.searchsorted(curves.steps, step)) for step in (last, early))
+    seconds = None if trained.seconds is None else float(trained.seconds[position])
+    done = last - int(curves.steps[0])
+    spent = {
         "train_seconds": seconds,
         "examples_per_second": done * setup.recipe.batch_size / seconds if seconds else None,
     }
+    if bool(trained.diverged[position]):  # its curve is in `metrics`; a figure of it here would mislead
+        return {"steps": last, "status": "diverged", **spent}
+    return {
+        "steps": last,
+        "early_stop_step": early,
+        "train_score": number(figures.train_accuracy[position]),
+        "train_loss": number(figures.train_loss[position]),
+        "val_score_at_early_stop": number(curves.validation_score[position, at_early]),
+        "test_score_at_early_stop": number(figures.early_test_accuracy[position]),
+        "val_score": number(curves.validation_score[position, at_last]),
+        "test_score": number(figures.test_accuracy[position]),
+        "test_loss": number(figures.test_loss[position]),
+        "status": "ok",
+        **spent,
+    }
 
 
-def _metric_rows(trained: Mapping[str, np.ndarray], figures: Figures, position: int) -> list[dict[str, Any]]:
-    steps = [int(step) for step in trained["steps"]]
+def _metric_rows(trained: Trained, figures: Figures, position: int) -> list[dict[str, Any]]:
+    curves, last = trained.curves, int(trained.last_step[position])
+    steps = [step for step in curves.steps.tolist() if step <= last]  # further, if others of its cohort trained on
     found = []
-    for split, name in (("train", "train"), ("val", "validation")):
-        losses, accuracies = trained[f"curves/{name}_loss"][position], trained[f"curves/{name}_accuracy"][position]
+    for split, losses, scores in (
+        ("train", curves.train_loss, curves.train_score),
+        ("val", curves.validation_loss, curves.validation_score),
+    ):
         begin = 1 if split == "train" else 0  # before the first step there is no training batch
+        figures_of = zip(losses[position].tolist(), scores[position].tolist(), strict=True)
         found += [
-            {"step": step, "split": split, "loss": number(loss), "score_value": number(accuracy)}
-            for step, loss, accuracy in zip(steps[begin:], losses[begin:], accuracies[begin:], strict=True)
+            {"step": step, "split": split, "loss": number(loss), "score_value": number(score)}
+            for step, (loss, score) in list(zip(steps, figures_of, strict=False))[begin:]
         ]
-    early = int(trained["early_stop/step"][position])
+    early = int(trained.early_stop_step[position])
     tests = {
         early: (figures.early_test_loss, figures.early_test_accuracy),
-        steps[-1]: (figures.test_loss, figures.test_accuracy),
+        last: (figures.test_loss, figures.test_accuracy),
     }
     return found + [
         {"step": step, "split": "test", "loss": number(loss[position]), "score_value": number(accuracy[position])}

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -25,9 +25,7 @@ from lth.store import Store
 from lth.sweep.handover import Job, gathered
 from lth.sweep.planning import Found, Work, done_of
 from lth.sweep.setup import DataFacts, Setup, resolve
-
-if TYPE_CHECKING:
-    from lth.tickets import PortableTicket
+from lth.tickets import PortableTicket, read_file, read_ticket
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -89,8 +87,6 @@ def taking_over_experiment(store: Store, name: str) -> dict[str, Any]:
 def taking_over_file(path: Path) -> tuple[dict[str, Any], bytes]:
     """What an experiment says instead of its own, to train an exported ticket; and the ticket, which `Store.put_ticket`
     is to put where the experiment finds it."""
-    from lth.tickets import read_file, read_ticket
-
     data, file = read_file(path)
     ticket = read_ticket(data, file)
     card = ticket.card
@@ -224,8 +220,6 @@ def _known(store_url: str, transfer: Transfer) -> _OfExperiment | _OfFile:
 
 
 def _of_file(transfer: Transfer, data: bytes) -> _OfFile:
-    from lth.tickets import read_ticket
-
     name = f"ticket {str(transfer.ticket)[:12]}…"
     return _OfFile(name, read_ticket(data, name))
 

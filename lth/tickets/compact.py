@@ -60,10 +60,10 @@ def _once(network: nn.Module, groups: tuple[UnitGroup, ...], images: torch.Tenso
 
 def _inputs_of_readers(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
     """What each layer with a weight takes in, by the weight's name."""
-    found: dict[str, torch.Tensor] = {}
+    inputs: dict[str, torch.Tensor] = {}
 
     def note(name: str, _layer: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-        found[name] = arguments[0].detach()
+        inputs[name] = arguments[0].detach()
 
     hooks = [
         layer.register_forward_pre_hook(partial(note, f"{path}.weight".lstrip(".")))
@@ -74,12 +74,12 @@ def _inputs_of_readers(network: nn.Module, images: torch.Tensor) -> dict[str, to
         network(images)
     for hook in hooks:
         hook.remove()
-    return found
+    return inputs
 
 
 def _taken_over(network: nn.Module, group: UnitGroup, unit: int, inputs: dict[str, torch.Tensor]) -> bool:
     """Whether a unit of constant output can go; the biases of dense layers that read it have then taken it over."""
-    takers = []
+    absorbing = []
     for reader in group.readers:
         taken = inputs.get(reader.tensor)
         if taken is None:
@@ -94,8 +94,8 @@ def _taken_over(network: nn.Module, group: UnitGroup, unit: int, inputs: dict[st
         layer = network.get_submodule(reader.tensor.rpartition(".")[0])
         if not isinstance(layer, nn.Linear) or layer.bias is None:
             return False
-        takers.append((layer, columns, constant))
+        absorbing.append((layer, columns, constant))
     with torch.no_grad():
-        for layer, columns, constant in takers:
+        for layer, columns, constant in absorbing:
             layer.bias.add_(layer.weight[:, columns] @ constant)
     return True

@@ -131,9 +131,9 @@ def _pixels(ticket: PortableTicket) -> torch.Tensor:
     return torch.randint(0, 256, (3, *ticket.card.input_shape), generator=generator).float()
 
 
-def _agree(found: torch.Tensor, expected: torch.Tensor, what: str) -> None:
-    found, expected = found.detach(), expected.detach()
-    distance = float((found - expected).abs().max() / expected.abs().max().clamp_min(1.0))
+def _agree(actual: torch.Tensor, expected: torch.Tensor, what: str) -> None:
+    actual, expected = actual.detach(), expected.detach()
+    distance = float((actual - expected).abs().max() / expected.abs().max().clamp_min(1.0))
     if not distance <= TOLERANCE:
         raise LthError(f"{what} computes other logits than the network (off by {distance:.2g}); please report it")
 

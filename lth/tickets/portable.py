@@ -47,7 +47,7 @@ class Card:
     data_sha256: str
     model: str
     model_arguments: dict[str, Any]
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     classes: int
     criterion: str | None
     code_version: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,6 +38,7 @@ from lth.engine.programs import Program
 from lth.engine.schedules import Constant
 from lth.errors import LthError
 from lth.models import build_model, prunable_tensors
+from lth.objectives import Classification
 from lth.store import Unit
 from lth.store.analysis_schemas import CONNECTIVITY
 from lth.streams import stream
@@ -64,7 +64,7 @@ def with_batch_norm() -> nn.Module:
 
 
 def program_of(network: Network, feed: Feed) -> Program:
-    return choose_program(network, feed.seeds, torch.device("cpu"), "float32")
+    return choose_program(network, Classification(), feed.seeds, torch.device("cpu"), "float32")
 
 
 def random_copy(network: Network, seeds: int, name: str) -> Cohort:
@@ -91,7 +91,7 @@ Setting = tuple[Network, Feed, Cohort, Cohort]
 def convolutional(digits: ImageData) -> Setting:
     """Two random copies of two seeds of a small network with batch norm and dropout."""
     network = network_of(with_batch_norm, digits)
-    feed = make_feed(digits, (0, 1), 1137, "channel")  # 300 images train
+    feed = make_feed(digits, (0, 1), 1137, digits.transform("channel"))  # 300 images train
     return network, feed, random_copy(network, 2, "a"), random_copy(network, 2, "b")
 
 
@@ -135,7 +135,9 @@ def test_interpolation_is_exact_at_the_ends_and_between_equal_copies(convolution
 @pytest.mark.parametrize("batch_norm", ["recompute", "interpolate"])
 def test_a_copy_has_no_barrier_to_itself(convolutional: Setting, batch_norm: str) -> None:
     network, feed, a, _ = convolutional
-    errors, losses = path_errors(network, program_of(network, feed), feed, a, a, points=7, batch_norm=batch_norm)  # type: ignore[arg-type]
+    errors, losses = path_errors(
+        network, program_of(network, feed), Classification(), feed, a, a, points=7, batch_norm=batch_norm
+    )  # type: ignore[arg-type]
     assert errors.shape == losses.shape == (7, 2) and errors.dtype == losses.dtype == torch.float64
     assert barrier(errors).height.tolist() == [0.0, 0.0]
     assert barrier(losses).height.tolist() == [0.0, 0.0]
@@ -145,22 +147,26 @@ def test_a_copy_has_no_barrier_to_itself(convolutional: Setting, batch_norm: str
 def test_the_ends_of_a_path_are_the_copies(convolutional: Setting, split: str) -> None:
     network, feed, a, b = convolutional
     program = program_of(network, feed)
-    errors, losses = path_errors(network, program, feed, a, b, points=3, batch_norm="interpolate", split=split)
-    again, _ = path_errors(network, program, feed, a, b, points=3, batch_norm="recompute", split=split)
+    errors, losses = path_errors(
+        network, program, Classification(), feed, a, b, points=3, batch_norm="interpolate", split=split
+    )
+    again, _ = path_errors(
+        network, program, Classification(), feed, a, b, points=3, batch_norm="recompute", split=split
+    )
     assert not torch.equal(errors, again)
     for (weights, buffers), row in ((b, 0), (a, 2)):
-        loss, accuracy = evaluate(program, weights, buffers, feed, split)
+        loss, accuracy = evaluate(program, Classification(), weights, buffers, feed, split)
         assert torch.equal(errors[row], 1 - accuracy) and torch.equal(losses[row], loss)
         renewed = recompute_batch_norm(network, feed, weights, buffers)
-        assert torch.equal(again[row], 1 - evaluate(program, weights, renewed, feed, split)[1])
+        assert torch.equal(again[row], 1 - evaluate(program, Classification(), weights, renewed, feed, split)[1])
 
 
 @pytest.mark.parametrize("batch_norm", ["recompute", "interpolate"])
 def test_swapping_the_copies_mirrors_the_path(convolutional: Setting, batch_norm: str) -> None:
     network, feed, a, b = convolutional
     program = program_of(network, feed)
-    there, losses = path_errors(network, program, feed, a, b, points=6, batch_norm=batch_norm)  # type: ignore[arg-type]
-    back, mirrored = path_errors(network, program, feed, b, a, points=6, batch_norm=batch_norm)  # type: ignore[arg-type]
+    there, losses = path_errors(network, program, Classification(), feed, a, b, points=6, batch_norm=batch_norm)  # type: ignore[arg-type]
+    back, mirrored = path_errors(network, program, Classification(), feed, b, a, points=6, batch_norm=batch_norm)  # type: ignore[arg-type]
     torch.testing.assert_close(there, back.flip(0), rtol=0, atol=1e-12)
     torch.testing.assert_close(losses, mirrored.flip(0), rtol=1e-6, atol=0)
     torch.testing.assert_close(barrier(there).height, barrier(back).height, rtol=0, atol=1e-12)
@@ -176,8 +182,8 @@ def test_recomputed_statistics_are_those_of_numpy(convolutional: Setting) -> Non
         means, variances = [], []
         for batch in range(3):  # of 300 // 80; the last 60 images do not fill one
             chosen = feed.train[row, batch * 80 : (batch + 1) * 80]
-            mean, scale = float(feed.mean[row].item()), float(feed.scale[row].item())
-            images = (feed.inputs[chosen, 0].double().numpy() - mean) * scale
+            mean, scale = (float(feed.fitted[name][row]) for name in ("mean", "scale"))
+            images = (feed.examples["pixels"][chosen, 0].double().numpy() - mean) * scale
             windows = np.lib.stride_tricks.sliding_window_view(images, (3, 3), axis=(1, 2))
             maps = np.einsum("bhwij,cij->cbhw", windows, kernel).reshape(4, -1) + bias[:, None]
             means.append(maps.mean(1))
@@ -200,21 +206,8 @@ def test_recomputing_draws_nothing_and_leaves_everything_else_as_it_was(convolut
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(buffers[name], before[name]) for name in before)
     assert norm.momentum == 0.1 and all(layer.training for layer in network.module.modules())
-    alone = recompute_batch_norm(network, make_feed_of(feed, 1), weights[1:], {n: b[1:] for n, b in buffers.items()})
+    alone = recompute_batch_norm(network, feed.of_seed(1), weights[1:], {n: b[1:] for n, b in buffers.items()})
     assert all(torch.equal(alone[name][0], one[name][1]) for name in one)  # a seed's statistics are its own
-
-
-def make_feed_of(feed: Feed, row: int) -> Feed:
-    """The feed of one of its seeds."""
-    one = slice(row, row + 1)
-    return replace(
-        feed,
-        seeds=feed.seeds[one],
-        train=feed.train[one],
-        validation=feed.validation[one],
-        mean=feed.mean[one],
-        scale=feed.scale[one],
-    )
 
 
 def perceptron_training(network: Network, feed: Feed, steps: int, start: Start, copy: int = 0) -> CohortTraining:
@@ -224,26 +217,35 @@ def perceptron_training(network: Network, feed: Feed, steps: int, start: Start, 
 
 def test_inits_are_parted_by_a_barrier_and_copies_of_a_late_start_are_not(digits: ImageData) -> None:
     network = network_of(lambda: build_model("mlp", digits.input_shape, 10, {"hidden": [60, 40]}), digits)
-    feed = make_feed(digits, (0, 1), 100, "channel")
+    feed = make_feed(digits, (0, 1), 100, digits.transform("channel"))
     everything = torch.ones(2, network.layout.width, dtype=torch.bool)
     trained = perceptron_training(network, feed, 300, Start(initialise(network, (0, 1)), {}, everything)).weights
-    alone = make_feed_of(feed, 0)
+    alone = feed.of_seed(0)
     program = program_of(network, alone)
 
-    errors, losses = path_errors(network, program, alone, (trained[:1], {}), (trained[1:], {}), points=11)
+    errors, losses = path_errors(
+        network, program, Classification(), alone, (trained[:1], {}), (trained[1:], {}), points=11
+    )
     assert float(errors[[0, -1]].max()) < 0.06  # both have learnt
     assert float(barrier(errors).height) > 0.2
     assert float(barrier(losses).height) > 0.3
     assert 0.2 < float(barrier(errors).alpha) < 0.8
     same, _ = path_errors(
-        network, program, alone, (trained[:1], {}), (trained[1:], {}), points=11, batch_norm="interpolate"
+        network,
+        program,
+        Classification(),
+        alone,
+        (trained[:1], {}),
+        (trained[1:], {}),
+        points=11,
+        batch_norm="interpolate",
     )
     assert torch.equal(same, errors)  # no batch norm, nothing to choose
 
     start = Start(trained[:1], {}, everything[:1])
     one, two = (perceptron_training(network, alone, 100, start, copy).weights for copy in (0, 1))
     assert not torch.equal(one, two)
-    late, _ = path_errors(network, program, alone, (one, {}), (two, {}), points=11)
+    late, _ = path_errors(network, program, Classification(), alone, (one, {}), (two, {}), points=11)
     assert float(barrier(late).height) < 0.02  # stable, by the paper's threshold
 
 
@@ -285,7 +287,7 @@ def test_rows_of_two_seeds_by_hand() -> None:
 def test_mistakes_are_refused_in_one_line(convolutional: Setting) -> None:
     network, feed, a, b = convolutional
     with pytest.raises(LthError, match="unknown batch_norm 'keep'"):
-        path_errors(network, program_of(network, feed), feed, a, b, batch_norm="keep")  # type: ignore[arg-type]
+        path_errors(network, program_of(network, feed), Classification(), feed, a, b, batch_norm="keep")  # type: ignore[arg-type]
     with pytest.raises(LthError, match=r"errors \[3, 2\] .* for the 1 seeds"):
         connectivity_rows(
             torch.zeros(3, 2),

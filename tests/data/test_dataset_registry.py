@@ -25,22 +25,36 @@ def one_image(label: int = 0) -> ImageData:
 
 def test_every_data_set_has_a_one_line_description() -> None:
     names = dataset_names()
-    assert list(names) == ["cifar10", "cifar100", "digits", "fashion-mnist", "kmnist", "mnist", "parquet", "svhn"]
+    assert [name for name in names if name not in ("cifar10", "cifar100", "fashion-mnist", "kmnist", "svhn")] == [
+        "breast-cancer",
+        "diabetes",
+        "digits",
+        "mnist",
+        "parquet",
+        "table",
+    ]
     assert all(text and "\n" not in text for text in names.values())
 
 
 def test_unknown_name_suggests_the_nearest_and_lists_all() -> None:
     with pytest.raises(DataError, match=r"unknown data set 'fashion_mnist': did you mean 'fashion-mnist'.*cifar10, ci"):
         load_dataset("fashion_mnist")
-    with pytest.raises(DataError, match="unknown data set 'zzz': known are cifar10"):
+    with pytest.raises(DataError, match="unknown data set 'zzz': known are breast-cancer"):
         load_dataset("zzz")
 
 
 def test_a_path_is_for_parquet_and_parquet_needs_one(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"'digits' takes no dataset\.path, but got 'here'.*parquet"):
+    with pytest.raises(DataError, match=r"dataset\.path belongs to `parquet` and `table` only.*leave 'here' out"):
         load_dataset("digits", tmp_path, "here")
-    with pytest.raises(DataError, match=r"'parquet' needs dataset\.path"):
+    with pytest.raises(DataError, match=r"'parquet' needs dataset\.path, its folder"):
         load_dataset("parquet", tmp_path)
+
+
+def test_a_target_is_for_tables_and_tables_need_one(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"dataset\.target belongs to `table` only.*leave 'label' out"):
+        load_dataset("digits", tmp_path, target="label")
+    with pytest.raises(DataError, match=r"'table' needs dataset\.target, the column to learn"):
+        load_dataset("table", tmp_path, "here")
 
 
 def test_a_registered_data_set_loads_from_the_root(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from lth.data import ImageData, check
+from lth.data import ImageData, restore
 from lth.errors import DataError
 
 
@@ -29,7 +29,7 @@ def tiny(**changes: Any) -> ImageData:
 
 
 def test_shape_and_description() -> None:
-    check(tiny())
+    tiny().check()
     assert tiny().input_shape == (1, 2, 3)
     assert repr(tiny()) == "ImageData(tiny: 4 train + 2 test images of 1x2x3, 3 classes)"
 
@@ -54,7 +54,7 @@ def test_shape_and_description() -> None:
 )
 def test_check_names_what_is_wrong(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
-        check(tiny(**changes))
+        tiny(**changes).check()
 
 
 def test_fingerprint_sees_every_part_of_the_data() -> None:
@@ -95,14 +95,14 @@ def test_read_only_arrays_are_taken_without_a_copy_or_a_warning(monkeypatch: pyt
         # `frombuffer` of bytes is read-only, as are arrays in Ray's shared memory.
         arrays = {
             key: np.frombuffer(array.tobytes(), dtype=array.dtype).reshape(array.shape)
-            for key, array in tiny().to_arrays().items()
+            for key, array in tiny().to_arrays()[1].items()
         }
         assert not arrays["train_inputs"].flags.writeable
         with pytest.warns(UserWarning, match="not writable"):
             torch.from_numpy(arrays["train_inputs"])
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            data = ImageData.from_arrays("tiny", 3, arrays)
+            data = restore(tiny().to_arrays()[0], arrays)
     finally:
         torch.set_warn_always(False)
     assert data.train_inputs.data_ptr() == arrays["train_inputs"].ctypes.data
@@ -117,10 +117,10 @@ def test_tensors_keep_the_memory_of_their_arrays_alive() -> None:
         def __del__(self) -> None:
             freed.append(self.shape)
 
-    arrays = {key: array.copy().view(Watched) for key, array in tiny().to_arrays().items()}
+    arrays = {key: array.copy().view(Watched) for key, array in tiny().to_arrays()[1].items()}
     for array in arrays.values():
         array.flags.writeable = False
-    data = ImageData.from_arrays("tiny", 3, arrays)
+    data = restore(tiny().to_arrays()[0], arrays)
     arrays.clear()
     del array
     gc.collect()
@@ -133,15 +133,16 @@ def test_tensors_keep_the_memory_of_their_arrays_alive() -> None:
 
 def test_to_arrays_shares_memory() -> None:
     data = tiny()
-    arrays = data.to_arrays()
+    description, arrays = data.to_arrays()
+    assert description == {"kind": "images", "name": "tiny", "classes": 3}
     assert list(arrays) == ["train_inputs", "train_labels", "test_inputs", "test_labels"]
     assert arrays["train_labels"].ctypes.data == data.train_labels.data_ptr()
 
 
 def test_from_arrays_checks_what_it_is_given() -> None:
-    arrays = tiny().to_arrays()
+    description, arrays = tiny().to_arrays()
     with pytest.raises(DataError, match="train split of data set 'tiny' has the label 2"):
-        ImageData.from_arrays("tiny", 2, arrays)
+        restore({**description, "classes": 2}, arrays)
     del arrays["test_labels"]
     with pytest.raises(DataError, match="lacks the array 'test_labels'"):
-        ImageData.from_arrays("tiny", 3, arrays)
+        restore(description, arrays)

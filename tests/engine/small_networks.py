@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
@@ -12,6 +12,7 @@ from lth.data import ImageData
 from lth.engine import CohortTraining, Network, Recipe, Start, describe, initial_buffers, initialise, make_feed
 from lth.engine.optimizers import Adam, Optimizer
 from lth.engine.schedules import Constant
+from lth.engine.state import CohortState, begun
 from lth.models import build_model, prunable_tensors
 from lth.streams import stream
 
@@ -87,6 +88,14 @@ def training_of(
     plan: Recipe,
     density: float = 1.0,
     stack: bool | None = None,
+    crop_padding: int = 0,
 ) -> CohortTraining:
     start = Start(initialise(network, seeds), initial_buffers(network, seeds), exact_masks(network, seeds, density))
-    return CohortTraining(network, plan, make_feed(data, seeds, 100, "channel"), start, stack)
+    feed = make_feed(data, seeds, 100, data.transform("channel", crop_padding, crop_padding > 0))
+    return CohortTraining(network, plan, feed, start, stack)
+
+
+def state_of(weights: torch.Tensor, buffers: Mapping[str, torch.Tensor] | None = None) -> CohortState:
+    """The state of a dense cohort at step 0."""
+    start = Start(weights, buffers or {}, torch.ones_like(weights, dtype=torch.bool))
+    return begun(start, 1, weights.device)

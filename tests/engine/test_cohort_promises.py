@@ -9,8 +9,10 @@ import torch
 from small_networks import convolutional, exact_masks, images, perceptron, recipe, training_of
 
 from lth.engine import Trained, initialise
+from lth.engine.named_tensors import named_tensors
 from lth.engine.optimizers import SGD, Adam, Optimizer
 from lth.engine.updates import AllWeights, SurvivingWeights, make_updates
+from lth.engine.watchers import RewindPoint
 
 OPTIMIZERS = {
     "adam": Adam(learning_rate=0.01),
@@ -23,14 +25,7 @@ SEEDS = tuple(range(16))
 
 
 def of_seed(result: Trained, position: int) -> dict[str, torch.Tensor]:
-    found = {
-        name: getattr(result, name)[position]
-        for name in ("weights", "early_stop_step", "early_stop_weights", "diverged")
-    }
-    found.update({f"buffer {name}": buffer[position] for name, buffer in result.buffers.items()})
-    for name in ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy"):
-        found[name] = getattr(result.curves, name)[:, position]
-    return found
+    return {name: tensor[position] for name, tensor in named_tensors(result).items() if name != "curves/steps"}
 
 
 def assert_same_bits(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor], where: str) -> None:
@@ -71,9 +66,10 @@ def test_stepping_over_survivors_has_the_same_bits_as_stepping_over_all(make, op
         training = training_of(network, data, (0, 1, 2), plan)
         mask = exact_masks(network, (0, 1, 2), 0.25)
         training.weights.masked_fill_(~mask, 0.0)
+        training.state.mask = mask
         training.updates = way(optimizer, training.weights, training.gradient, mask)
         results.append(training.advance().result())
-        assert not results[-1].weights[~mask].any()
+        assert not results[-1].end.weights[~mask].any()
     for position in range(3):
         assert_same_bits(of_seed(results[0], position), of_seed(results[1], position), f"seed {position}")
 
@@ -114,17 +110,17 @@ def test_a_convolutional_network_with_batch_norm_has_the_same_bits(dropout: floa
 @pytest.mark.parametrize("make", [perceptron, convolutional], ids=["perceptron", "convolutional"])
 def test_a_restart_from_a_checkpoint_changes_no_bit(make, kind: str, stop: int) -> None:  # type: ignore[no-untyped-def]
     data = images()
-    network, plan = make(data), recipe(OPTIMIZERS[kind], rewind_step=5)
+    network, plan = make(data), recipe(OPTIMIZERS[kind], watchers=(RewindPoint(step=5),))
     through = training_of(network, data, (3, 4), plan, 0.5).advance().result()
     saved = training_of(network, data, (3, 4), plan, 0.5).advance(stop).checkpoint()
     again = training_of(network, data, (3, 4), plan, 0.5).restore(saved)
     assert again.step == stop
     resumed = again.advance().result()
-    assert resumed.curves.steps == through.curves.steps
+    assert torch.equal(resumed.curves.steps, through.curves.steps)
     for position in range(2):
         assert_same_bits(of_seed(resumed, position), of_seed(through, position), f"restart at {stop}")
-    assert through.rewind_weights is not None and resumed.rewind_weights is not None
-    assert torch.equal(through.rewind_weights, resumed.rewind_weights)
+    assert through.rewind_point is not None and resumed.rewind_point is not None
+    assert torch.equal(through.rewind_point.weights, resumed.rewind_point.weights)
 
 
 @pytest.mark.parametrize("make", [perceptron, convolutional], ids=["perceptron", "convolutional"])
@@ -142,7 +138,7 @@ def test_pruned_weights_are_exactly_zero_after_every_step(make, optimizer: Optim
     assert (~mask).sum() > 100
     assert (training.weights[mask] != alive_before).float().mean() > 0.4  # and the others do move
     result = training.result()
-    assert not result.weights[~mask].any() and not result.early_stop_weights[~mask].any()
+    assert not result.end.weights[~mask].any() and not result.early_stop.weights[~mask].any()
 
 
 @pytest.mark.parametrize("make", [perceptron, convolutional], ids=["perceptron", "convolutional"])
@@ -166,7 +162,7 @@ def test_a_seed_with_a_poisoned_batch_changes_no_other(make) -> None:  # type: i
     for seed in (0, 2):
         assert_same_bits(of_seed(result, seed), of_seed(clean, seed), f"seed {seed} beside a poisoned one")
     # What the poisoned seed did before is kept: its early stop is a step before the poison.
-    assert int(result.early_stop_step[1]) <= 9 and bool(torch.isfinite(result.early_stop_weights[1]).all())
+    assert int(result.early_stop_step[1]) <= 9 and bool(torch.isfinite(result.early_stop.weights[1]).all())
 
 
 def test_a_learning_rate_that_explodes_is_recorded_as_divergence() -> None:
@@ -179,7 +175,7 @@ def test_batch_norm_buffers_belong_to_their_seed() -> None:
     data = images()
     network = convolutional(data)
     result = training_of(network, data, (0, 1), recipe(steps=6)).advance().result()
-    mean = result.buffers["1.running_mean"]
+    mean = result.end.buffers["1.running_mean"]
     assert mean.shape == (2, 6)
     assert not torch.equal(mean[0], mean[1])
-    assert result.buffers["1.num_batches_tracked"].tolist() == [6, 6]
+    assert result.end.buffers["1.num_batches_tracked"].tolist() == [6, 6]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from small_networks import convolutional, images, perceptron, recipe, training_of
+from small_networks import convolutional, images, perceptron, recipe, state_of, training_of
 from torch.func import functional_call
 from torch.nn import functional
 
 from lth.engine import initial_buffers, initialise
 from lth.engine.optimizers import SGD
 from lth.engine.programs import DenseProgram, InTurnProgram, StackedProgram, choose_program, dense_layers
+from lth.objectives import Classification
 
 CPU = torch.device("cpu")
 
@@ -23,11 +24,15 @@ def batch(data, seeds: int, size: int = 20):  # type: ignore[no-untyped-def]
 
 def test_the_program_follows_from_the_network() -> None:
     data = images()
-    assert isinstance(choose_program(perceptron(data), (0,), CPU, "float32"), DenseProgram)
-    assert isinstance(choose_program(perceptron(data), (0,), CPU, "bf16"), InTurnProgram)
-    assert isinstance(choose_program(convolutional(data), (0,), CPU, "float32"), InTurnProgram)
-    assert isinstance(choose_program(convolutional(data), (0,), torch.device("cuda"), "float32"), StackedProgram)
-    assert isinstance(choose_program(convolutional(data, 0.5), (0,), torch.device("cuda"), "float32"), InTurnProgram)
+    assert isinstance(choose_program(perceptron(data), Classification(), (0,), CPU, "float32"), DenseProgram)
+    assert isinstance(choose_program(perceptron(data), Classification(), (0,), CPU, "bf16"), InTurnProgram)
+    assert isinstance(choose_program(convolutional(data), Classification(), (0,), CPU, "float32"), InTurnProgram)
+    assert isinstance(
+        choose_program(convolutional(data), Classification(), (0,), torch.device("cuda"), "float32"), StackedProgram
+    )
+    assert isinstance(
+        choose_program(convolutional(data, 0.5), Classification(), (0,), torch.device("cuda"), "float32"), InTurnProgram
+    )
 
 
 def test_dense_gradients_agree_with_autograd_in_double_precision() -> None:
@@ -36,8 +41,8 @@ def test_dense_gradients_agree_with_autograd_in_double_precision() -> None:
     weights, (pixels, labels) = initialise(network, (0, 1, 2)), batch(data, 3)
     gradient = torch.full_like(weights, 7.0)
     gradient_before = gradient.clone()
-    program = DenseProgram(network, dense_layers(network))
-    likelihood, correct = program.gradients(weights, {}, pixels, labels, gradient, 0)
+    program = DenseProgram(network, Classification(), dense_layers(network))
+    loss, correct = program.gradients(state_of(weights), pixels, labels, gradient)
     for seed in range(3):
         parameters = {
             slot.name: weights[seed, slot.offset : slot.offset + slot.size].view(slot.shape).double().requires_grad_()
@@ -46,8 +51,8 @@ def test_dense_gradients_agree_with_autograd_in_double_precision() -> None:
         logits = functional_call(network.module, parameters, (pixels[seed].double(),))
         expected = functional.cross_entropy(logits, labels[seed])
         expected.backward()
-        assert float(likelihood[seed]) / -20 == pytest.approx(expected.item(), rel=1e-6)
-        assert int(correct[seed]) == int((logits.argmax(1) == labels[seed]).sum())
+        assert float(loss[seed]) / 20 == pytest.approx(expected.item(), rel=1e-6)
+        assert int(correct[0, seed]) == int((logits.argmax(1) == labels[seed]).sum())
         for slot in network.layout.slots:
             found = gradient[seed, slot.offset : slot.offset + slot.size].view(slot.shape)
             torch.testing.assert_close(found.double(), parameters[slot.name].grad, rtol=2e-5, atol=1e-7)
@@ -63,7 +68,9 @@ def test_dense_gradients_agree_with_finite_differences() -> None:
     network = perceptron(data, (5,))
     weights, (pixels, labels) = initialise(network, (0,)), batch(data, 1)
     gradient = torch.zeros_like(weights)
-    DenseProgram(network, dense_layers(network)).gradients(weights, {}, pixels, labels, gradient, 0)
+    DenseProgram(network, Classification(), dense_layers(network)).gradients(
+        state_of(weights), pixels, labels, gradient
+    )
 
     def loss_at(row: torch.Tensor) -> float:
         parameters = {
@@ -105,10 +112,10 @@ def test_equal_logits_count_as_the_first_class_and_not_as_every_class() -> None:
     data = images()
     network = perceptron(data)
     weights, (pixels, labels) = torch.zeros_like(initialise(network, (0,))), batch(data, 1)
-    _, correct = DenseProgram(network, dense_layers(network)).gradients(
-        weights, {}, pixels, labels, torch.zeros_like(weights), 0
+    _, correct = DenseProgram(network, Classification(), dense_layers(network)).gradients(
+        state_of(weights), pixels, labels, torch.zeros_like(weights)
     )
-    assert int(correct[0]) == int((labels == 0).sum()) < 20
+    assert int(correct[0, 0]) == int((labels == 0).sum()) < 20
 
 
 @pytest.mark.parametrize("make", [perceptron, convolutional], ids=["perceptron", "convolutional"])
@@ -117,15 +124,19 @@ def test_stacking_and_taking_turns_compute_the_same(make) -> None:  # type: igno
     network = make(data)
     weights, (pixels, labels) = initialise(network, (0, 1, 2)), batch(data, 3)
     found = []
-    for program in (StackedProgram(network, "float32"), InTurnProgram(network, (0, 1, 2), "float32")):
-        buffers, gradient = initial_buffers(network, (0, 1, 2)), torch.zeros_like(weights)
-        loss, correct = program.gradients(weights, buffers, pixels, labels, gradient, 0)
+    for program in (
+        StackedProgram(network, Classification(), "float32"),
+        InTurnProgram(network, Classification(), (0, 1, 2), "float32"),
+    ):
+        state, gradient = state_of(weights, initial_buffers(network, (0, 1, 2))), torch.zeros_like(weights)
+        buffers = state.buffers
+        loss, correct = program.gradients(state, pixels, labels, gradient)
         found.append(
             {
                 "loss": loss,
                 "correct": correct,
                 "gradient": gradient,
-                "logits": program.logits(weights, buffers, pixels),
+                "outputs": program.outputs(weights, buffers, pixels),
                 **buffers,
             }
         )
@@ -142,7 +153,9 @@ def test_a_whole_stacked_training_agrees_with_taking_turns() -> None:
     stacked = training_of(network, data, (0, 1), plan, 0.5, stack=True).advance().result()
     turns = training_of(network, data, (0, 1), plan, 0.5, stack=False).advance().result()
     torch.testing.assert_close(stacked.curves.validation_loss, turns.curves.validation_loss, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(stacked.buffers["5.running_var"], turns.buffers["5.running_var"], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        stacked.end.buffers["5.running_var"], turns.end.buffers["5.running_var"], rtol=1e-3, atol=1e-4
+    )
 
 
 def test_a_module_that_vmap_cannot_run_takes_turns_even_on_a_gpu() -> None:
@@ -161,11 +174,12 @@ def test_a_module_that_vmap_cannot_run_takes_turns_even_on_a_gpu() -> None:
     data = images()
     network = network_of(Branching, data)
     assert not network.stackable and convolutional(data).stackable and perceptron(data).stackable
-    assert isinstance(choose_program(network, (0,), torch.device("cuda"), "float32"), InTurnProgram)
+    assert isinstance(choose_program(network, Classification(), (0,), torch.device("cuda"), "float32"), InTurnProgram)
     # and a layer that a step did not use gets no gradient of an earlier step
     gradient = torch.full((1, network.layout.width), 5.0)
     pixels, labels = batch(data, 1)
-    InTurnProgram(network, (0,), "float32").gradients(initialise(network, (0,)), {}, pixels, labels, gradient, 0)
+    program = InTurnProgram(network, Classification(), (0,), "float32")
+    program.gradients(state_of(initialise(network, (0,))), pixels, labels, gradient)
     views = network.layout.views(gradient)
     assert not views["spare.weight"].any() and views["layer.weight"].any()
 
@@ -175,6 +189,6 @@ def test_bf16_is_mixed_precision_and_close() -> None:
     network = perceptron(data)
     exact = training_of(network, data, (0,), recipe(steps=6)).advance().result()
     mixed = training_of(network, data, (0,), recipe(steps=6, precision="bf16")).advance().result()
-    assert not torch.equal(exact.weights, mixed.weights)
-    assert mixed.weights.dtype is torch.float32
+    assert not torch.equal(exact.end.weights, mixed.end.weights)
+    assert mixed.end.weights.dtype is torch.float32
     torch.testing.assert_close(mixed.curves.validation_loss, exact.curves.validation_loss, rtol=0.05, atol=0.05)

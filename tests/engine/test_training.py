@@ -16,7 +16,9 @@ from lth.engine.environment import choose_device, exact_arithmetic
 from lth.engine.layout import Layout
 from lth.engine.optimizers import SGD, Adam
 from lth.engine.schedules import SCHEDULES, Constant, Cosine, CosineRestarts, Linear, Schedule, StepDecay
+from lth.engine.watchers import RewindPoint
 from lth.errors import InvalidExperiment
+from lth.objectives import Classification
 
 
 def test_early_stop_is_the_first_minimum_of_the_validation_loss() -> None:
@@ -29,19 +31,19 @@ def test_early_stop_is_the_first_minimum_of_the_validation_loss() -> None:
     result = training.result()
     losses = result.curves.validation_loss
     for seed in range(3):
-        best = int(losses[:, seed].argmin())
-        expected = result.curves.steps[best]
+        best = int(losses[seed].argmin())
+        expected = int(result.curves.steps[best])
         assert int(result.early_stop_step[seed]) == expected
-        assert torch.equal(result.early_stop_weights[seed], seen[expected][seed])
+        assert torch.equal(result.early_stop.weights[seed], seen[expected][seed])
     assert len({int(step) for step in result.early_stop_step} - {200}) > 0  # it overfits, so it does stop early
 
 
 def test_evaluations_come_at_the_interval_at_the_start_and_at_the_end() -> None:
     data = images()
     result = training_of(perceptron(data), data, (0,), recipe(steps=26, evaluate_every=6)).advance().result()
-    assert result.curves.steps == (0, 6, 12, 18, 24, 26)
+    assert result.curves.steps.tolist() == [0, 6, 12, 18, 24, 26]
     assert math.isnan(float(result.curves.train_loss[0, 0]))
-    assert bool(torch.isfinite(result.curves.train_loss[1:]).all())
+    assert bool(torch.isfinite(result.curves.train_loss[0, 1:]).all())
 
 
 def test_training_figures_are_means_over_the_batches_since_the_last_evaluation() -> None:
@@ -51,16 +53,16 @@ def test_training_figures_are_means_over_the_batches_since_the_last_evaluation()
     expected = []
     for step in range(4):
         pixels, labels = training.batches(step)
-        logits = training.program.logits(training.weights, {}, pixels.clone())[0]
+        logits = training.program.outputs(training.weights, {}, pixels.clone())[0]
         expected.append(
             (float(functional.cross_entropy(logits, labels[0])), float((logits.argmax(1) == labels[0]).float().mean()))
         )
         training.advance(step + 1)
     curves = training.result().curves
-    assert curves.train_loss[1:, 0].tolist() == pytest.approx(
+    assert curves.train_loss[0, 1:].tolist() == pytest.approx(
         [(expected[0][0] + expected[1][0]) / 2, (expected[2][0] + expected[3][0]) / 2], rel=1e-5
     )
-    assert curves.train_accuracy[1:, 0].tolist() == pytest.approx(
+    assert curves.train_score[0, 1:].tolist() == pytest.approx(
         [(expected[0][1] + expected[1][1]) / 2, (expected[2][1] + expected[3][1]) / 2], rel=1e-5
     )
 
@@ -69,12 +71,12 @@ def test_training_figures_are_means_over_the_batches_since_the_last_evaluation()
 def test_the_rewind_point_is_the_weights_and_buffers_of_its_step(step: int) -> None:
     data = images()
     network = convolutional(data)
-    result = training_of(network, data, (0, 1), recipe(steps=10, rewind_step=step)).advance().result()
+    result = training_of(network, data, (0, 1), recipe(steps=10, watchers=(RewindPoint(step=step),))).advance().result()
     stopped = training_of(network, data, (0, 1), recipe(steps=10)).advance(step)
-    assert result.rewind_weights is not None and result.rewind_buffers is not None
-    assert torch.equal(result.rewind_weights, stopped.weights)
+    assert result.rewind_point is not None
+    assert torch.equal(result.rewind_point.weights, stopped.weights)
     for name, buffer in stopped.buffers.items():
-        assert torch.equal(result.rewind_buffers[name], buffer)
+        assert torch.equal(result.rewind_point.buffers[name], buffer)
 
 
 def test_evaluate_agrees_with_a_direct_computation_on_every_split() -> None:
@@ -87,7 +89,7 @@ def test_evaluate_agrees_with_a_direct_computation_on_every_split() -> None:
         ("validation", data.train_inputs, data.train_labels, feed.validation),
         ("test", data.test_inputs, data.test_labels, torch.arange(60).expand(2, -1)),
     ):
-        loss, accuracy = evaluate(training.program, training.weights, {}, feed, split)
+        loss, accuracy = evaluate(training.program, Classification(), training.weights, {}, feed, split)
         for row in range(2):
             train = data.train_inputs[feed.train[row]].double()
             pixels = (inputs[indices[row]].double() - train.mean()) / train.std(correction=0)
@@ -103,7 +105,7 @@ def test_evaluate_agrees_with_a_direct_computation_on_every_split() -> None:
 
 def test_the_splits_do_not_touch_and_the_test_set_takes_no_part_in_training() -> None:
     data = images()
-    feed = make_feed(data, (0, 1), 100, "channel")
+    feed = make_feed(data, (0, 1), 100, data.transform("channel"))
     for row in range(2):
         together = torch.cat([feed.train[row], feed.validation[row]]).sort().values
         assert torch.equal(together, torch.arange(400))
@@ -113,12 +115,12 @@ def test_the_splits_do_not_touch_and_the_test_set_takes_no_part_in_training() ->
     plan = recipe()
     one = training_of(perceptron(data), data, (0,), plan).advance().result()
     other = training_of(perceptron(data), changed, (0,), plan).advance().result()
-    assert torch.equal(one.weights, other.weights) and torch.equal(one.early_stop_step, other.early_stop_step)
+    assert torch.equal(one.end.weights, other.end.weights) and torch.equal(one.early_stop_step, other.early_stop_step)
 
 
 def test_an_epoch_visits_every_example_once_in_an_order_of_its_own() -> None:
     data = images()
-    feed = make_feed(data, (0, 1), 100, "none")
+    feed = make_feed(data, (0, 1), 100, data.transform("none"))
     batches = Batches(feed, 30)
     assert batches.per_epoch == 10
     epochs = []
@@ -139,8 +141,8 @@ def test_an_epoch_visits_every_example_once_in_an_order_of_its_own() -> None:
 
 def test_batches_can_begin_at_any_step() -> None:
     data = images()
-    feed = make_feed(data, (3,), 100, "channel")
-    through, jumped = Batches(feed, 30, 2, True), Batches(feed, 30, 2, True)
+    feed = make_feed(data, (3,), 100, data.transform("channel", 2, True))
+    through, jumped = Batches(feed, 30), Batches(feed, 30)
     for step in range(24):
         images_at, labels_at = (tensor.clone() for tensor in through(step))
     found, labels = jumped(23)
@@ -149,8 +151,8 @@ def test_batches_can_begin_at_any_step() -> None:
 
 def test_augmentation_moves_training_images_only() -> None:
     data = images()
-    feed = make_feed(data, (0,), 100, "none")
-    plain, moved = Batches(feed, 30)(0)[0].clone(), Batches(feed, 30, 2, True)(0)[0].clone()
+    transforms = (data.transform("none"), data.transform("none", 2, True))
+    plain, moved = (Batches(make_feed(data, (0,), 100, how), 30)(0)[0].clone() for how in transforms)
     assert plain.shape == moved.shape and not torch.equal(plain, moved)
     same = [bool((plain[0, row] == moved[0, row]).all()) for row in range(30)]
     assert 0 <= sum(same) < 10

@@ -23,6 +23,7 @@ SGD = "training.optimizer={kind: sgd, learning_rate: 0.1, momentum: 0.9}"
 STEP = "training.schedule={kind: step, milestones: [100it]}"
 LATE = "rewinding={kind: step, step: 10it}"
 PARQUET = "dataset={name: parquet, path: birds, validation: 240}"
+TABLE = "dataset={name: table, path: hearts, target: label, validation: 240}"
 DENSITIES = [
     "pruning.scope=global",
     "pruning.fraction=0.2",
@@ -37,6 +38,8 @@ FINE_TUNE = "rewinding={kind: fine_tune, duration: 10it}"
 DECIDING: dict[str, tuple[list[str], list[str]]] = {
     "dataset.name": ([], ["dataset.name=mnist"]),
     "dataset.path": ([PARQUET], [PARQUET.replace("birds", "trees")]),
+    "dataset.target": ([TABLE], [TABLE.replace("label", "age")]),
+    "dataset.target_kind": ([TABLE], [TABLE, "dataset.target_kind=number"]),
     "dataset.validation": ([], ["dataset.validation=241"]),
     "dataset.standardise": ([], ["dataset.standardise=none"]),
     "dataset.crop_padding": ([], ["dataset.crop_padding=1"]),
@@ -57,6 +60,10 @@ DECIDING: dict[str, tuple[list[str], list[str]]] = {
     "training.optimizer.decay": ([RMSPROP], [RMSPROP, "training.optimizer.decay=0.9"]),
     "training.schedule.period": ([RESTARTS], [RESTARTS, "training.schedule.period=101it"]),
     "training.schedule.end": ([LINEAR], [LINEAR, "training.schedule.end=0.1"]),
+    "objective.kind": ([], ["objective={kind: regression}"]),
+    "objective.score": ([], ["objective.score=auroc"]),
+    "training.clip_norm": ([], ["training.clip_norm=1"]),
+    "training.watchers": ([], ["training.watchers=[movement]"]),
     "training.schedule.kind": ([], ["training.schedule={kind: cosine}"]),
     "training.schedule.warmup": ([], ["training.schedule.warmup=5it"]),
     "training.schedule.milestones": ([STEP], [STEP, "training.schedule.milestones=[101it]"]),
@@ -159,6 +166,7 @@ def test_the_id_is_the_name_and_ten_hex_digits_of_the_deciding_content() -> None
 def test_presets_keep_their_ids() -> None:
     """A changed default orphans every result that lies in somebody's store: change an id here only on purpose."""
     assert {name: load_experiment(name).id for name in preset_names()} == {
+        "breast-cancer": "breast-cancer-e991e40631",
         "conv2-cifar10": "conv2-cifar10-38a3034a14",
         "conv4-cifar10": "conv4-cifar10-3b9d9cecbc",
         "conv6-cifar10": "conv6-cifar10-1bffd09698",

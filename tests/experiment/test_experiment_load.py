@@ -97,6 +97,7 @@ def test_published_presets_say_what_was_published(name: str) -> None:
 
 def test_the_presets_that_there_are() -> None:
     assert preset_names() == [
+        "breast-cancer",
         "conv2-cifar10",
         "conv4-cifar10",
         "conv6-cifar10",

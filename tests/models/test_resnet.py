@@ -165,7 +165,9 @@ def every_other(network: Network, seeds: int) -> torch.Tensor:
 def train(network: Network, seeds: tuple[int, ...], steps: int, stack: bool) -> CohortTraining:
     recipe = Recipe(SGD(learning_rate=0.05, momentum=0.9), Constant(), batch_size=20, steps=steps, evaluate_every=steps)
     start = Start(initialise(network, seeds), initial_buffers(network, seeds), every_other(network, len(seeds)))
-    return CohortTraining(network, recipe, make_feed(noise(), seeds, 40, "channel"), start, stack).advance()
+    return CohortTraining(
+        network, recipe, make_feed(noise(), seeds, 40, noise().transform("channel")), start, stack
+    ).advance()
 
 
 @pytest.mark.parametrize("shortcut", ["projection", "padding"])
@@ -195,8 +197,8 @@ def test_stacked_seeds_train_as_they_do_in_turn(shortcut: str) -> None:
     turns, stacked = (train(found, (0, 1), 3, stack).result() for stack in (False, True))
 
     torch.testing.assert_close(stacked.curves.validation_loss, turns.curves.validation_loss, rtol=1e-3, atol=1e-4)
-    for name, buffer in turns.buffers.items():
-        torch.testing.assert_close(stacked.buffers[name], buffer, rtol=1e-3, atol=1e-4)
+    for name, buffer in turns.end.buffers.items():
+        torch.testing.assert_close(stacked.end.buffers[name], buffer, rtol=1e-3, atol=1e-4)
 
 
 def test_its_channels_can_be_followed_and_removed() -> None:

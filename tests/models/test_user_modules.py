@@ -142,7 +142,7 @@ def test_a_module_that_fails_while_it_is_imported_is_refused(write: Write, text:
         ("def make():\n    assert False\n", "AssertionError; mend"),
         ("def make():\n    raise SystemExit\n", "SystemExit; mend"),
         ("def make(depth):\n    return nn.Flatten()\n", "missing 1 required positional argument: 'depth'"),
-        ("def make():\n    return nn.Sequential(nn.LazyLinear(3), nn.Linear(7, 3))\n", "does not run on images"),
+        ("def make():\n    return nn.Sequential(nn.LazyLinear(3), nn.Linear(7, 3))\n", "does not run on inputs"),
     ],
 )
 def test_a_factory_that_makes_no_module_is_refused(write: Write, text: str, wanted: str) -> None:

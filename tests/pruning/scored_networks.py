@@ -104,7 +104,7 @@ def cohort_of(network: Network, seeds: tuple[int, ...], data: ImageData) -> Scor
         trained_buffers(network, seeds),
         initialise(network, seeds),
         trained_rows(network, seeds) - initialise(network, seeds),
-        make_feed(data, seeds, 40, "channel"),
+        make_feed(data, seeds, 40, data.transform("channel")),
         data.input_shape,
     )
 

@@ -31,6 +31,7 @@ from lth.engine import CohortTraining, Recipe, Sample, Start, initialise, make_f
 from lth.engine.evidence import fisher_diagonal, flow, gather, gradient, hessian_gradient
 from lth.engine.optimizers import SGD, Adam
 from lth.engine.schedules import Constant, StepDecay
+from lth.engine.watchers import Movement
 from lth.streams import stream
 
 
@@ -206,7 +207,7 @@ def test_the_flow_through_biases_norms_and_pools_by_differences() -> None:
 
 def examples_of(data: ImageData, seed: int, held_out: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The documented draw of a seed's sample, standardised in float64."""
-    train = make_feed(data, (seed,), held_out, "none").train[0]
+    train = make_feed(data, (seed,), held_out, data.transform("none")).train[0]
     chosen = train[torch.randperm(len(train), generator=stream(seed, "scoring", 0))[:count]]
     pixels = data.train_inputs[train].double()
     mean, deviation = pixels.mean((0, 2, 3), keepdim=True), pixels.std((0, 2, 3), correction=0, keepdim=True)
@@ -264,15 +265,15 @@ def test_movement_is_minus_the_sum_over_steps_of_weight_times_gradient(
         24,
         7,
         7,
-        movement=True,
+        watchers=(Movement(),),
     )
     mask = network.masks(masks_of(network, seeds, density))
     buffers = cohort_of(network, seeds, data).buffers
     start = Start(initialise(network, seeds), buffers, mask)
-    training = CohortTraining(network, plan, make_feed(data, seeds, 40, "channel"), start)
-    batches = CohortTraining(network, plan, make_feed(data, seeds, 40, "channel"), start).batches
+    training = CohortTraining(network, plan, make_feed(data, seeds, 40, data.transform("channel")), start)
+    batches = CohortTraining(network, plan, make_feed(data, seeds, 40, data.transform("channel")), start).batches
     result = training.advance().result()
-    assert result.movement is not None
+    movement = result.kept["movement"]["movement"]
 
     alive = network.layout.views(mask)
     for row in range(2):
@@ -298,7 +299,7 @@ def test_movement_is_minus_the_sum_over_steps_of_weight_times_gradient(
                 velocity[name] = 0.9 * velocity[name] + parameter.grad + 1e-2 * parameter.detach()
                 parameter.data = (parameter.data - (0.05 if step < 4 else 0.025) * velocity[name]) * keep
         for tensor in network.prunable:
-            moved = network.layout.views(result.movement)[tensor.name][row]
+            moved = network.layout.views(movement)[tensor.name][row]
             value = expected[tensor.name].detach()
             torch.testing.assert_close(moved.double(), value, rtol=1e-3, atol=1e-4 * float(value.abs().max()))
             assert not moved[~alive[tensor.name][row]].any()  # pruned weights do not move
@@ -307,20 +308,19 @@ def test_movement_is_minus_the_sum_over_steps_of_weight_times_gradient(
 def test_movement_survives_a_restart_to_the_bit_and_changes_no_training() -> None:
     data, seeds = images(), (3, 7)
     network = network_of(perceptron)
-    feed = make_feed(data, seeds, 40, "channel")
+    feed = make_feed(data, seeds, 40, data.transform("channel"))
     mask = network.masks(masks_of(network, seeds))
-    plan = Recipe(Adam(learning_rate=0.01), Constant(), 24, 9, 3, movement=True)
+    plan = Recipe(Adam(learning_rate=0.01), Constant(), 24, 9, 3, watchers=(Movement(),))
 
     def training(movement: bool = True) -> CohortTraining:
-        recipe = Recipe(plan.optimizer, plan.schedule, 24, 9, 3, movement=movement)
+        recipe = Recipe(plan.optimizer, plan.schedule, 24, 9, 3, watchers=(Movement(),) if movement else ())
         return CohortTraining(network, recipe, feed, Start(initialise(network, seeds), {}, mask))
 
     through = training().advance().result()
     resumed = training().restore(training().advance(4).checkpoint()).advance().result()
-    assert through.movement is not None and resumed.movement is not None
-    assert torch.equal(through.movement, resumed.movement)
+    assert torch.equal(through.kept["movement"]["movement"], resumed.kept["movement"]["movement"])
     plain = training(False).advance().result()
-    assert plain.movement is None and torch.equal(plain.weights, through.weights)
+    assert not plain.kept and torch.equal(plain.end.weights, through.end.weights)
 
 
 @pytest.mark.parametrize("name", BUILDS)
@@ -353,8 +353,7 @@ def test_looking_at_a_network_changes_nothing(name: str) -> None:
         "initial": cohort.initial,
         "movement": cohort.movement,
         "mask": mask,
-        "inputs": cohort.feed.inputs,
-        "labels": cohort.feed.labels,
+        **cohort.feed.examples,
         **cohort.buffers,
         **dict(network.module.named_parameters()),
         **dict(network.module.named_buffers()),

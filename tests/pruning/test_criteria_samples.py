@@ -44,7 +44,7 @@ def seen(
         return {name: parameters[name] for name in names}
 
     monkeypatch.setattr(room, "gradient", watching)
-    feed = make_feed(data, seeds, 60, "none")
+    feed = make_feed(data, seeds, 60, data.transform("none"))
     rows = trained_rows(network, seeds)
     gather(
         {"gradient"},

@@ -25,7 +25,7 @@ def on(device: str, name: str) -> tuple[Scored, dict[str, torch.Tensor]]:
         {key: b.to(device) for key, b in cohort.buffers.items()},
         cohort.initial.to(device),
         cohort.movement.to(device),
-        make_feed(data, SEEDS, 40, "channel", device),
+        make_feed(data, SEEDS, 40, data.transform("channel"), device),
         cohort.input_shape,
     )
     return moved, {key: mask.to(device) for key, mask in masks_of(network, SEEDS).items()}

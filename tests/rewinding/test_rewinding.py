@@ -13,6 +13,7 @@ from lth.data import ImageData, load_dataset
 from lth.engine import CohortTraining, Recipe, Start, initialise, learning_rate, make_feed
 from lth.engine.optimizers import SGD
 from lth.engine.schedules import SCHEDULES, StepDecay
+from lth.engine.watchers import RewindPoint
 from lth.errors import DamagedObject
 from lth.experiment import (
     Experiment,
@@ -25,6 +26,7 @@ from lth.experiment import (
 )
 from lth.rewinding import Retraining, resolve_rewinding, stretched
 from lth.store import Store, Unit, unit_name_of
+from lth.store.unit import checkpoint_key
 from lth.sweep import stages
 from lth.sweep.here import run_here
 from lth.sweep.setup import DataFacts, Setup, resolve
@@ -104,7 +106,7 @@ def sweep(
         now.append((work.unit.arm, work.unit.draw, work.unit.level))
         trained = train(job, work, ticket, data)
         seen = watched[now.pop()]
-        seen.end, seen.steps = torch.from_numpy(trained.arrays["weights"]), tuple(trained.arrays["steps"].tolist())
+        seen.end, seen.steps = trained.result.end.weights, tuple(trained.result.curves.steps.tolist())
         return trained
 
     with monkeypatch.context() as patch:
@@ -151,7 +153,7 @@ def test_to_step_k(digits: ImageData, tmp_path: Path, monkeypatch: pytest.Monkey
     )
     dense = found.trainings["ticket", 0, 0]
     # The dense training to step 13, once more and by itself.
-    feed = make_feed(digits, SEEDS, 200, "channel")
+    feed = make_feed(digits, SEEDS, 200, digits.transform("channel"))
     again = CohortTraining(
         found.setup.network,
         found.setup.recipe,
@@ -256,7 +258,7 @@ def test_fine_tuning_for_another_while(
 
 def accuracy(found: Sweep, digits: ImageData, rows: torch.Tensor, position: int) -> float:
     """Of the test set, in NumPy: standardise, two matrices, ReLU between."""
-    train = make_feed(digits, SEEDS, 200, "none").train[position]
+    train = make_feed(digits, SEEDS, 200, digits.transform("none")).train[position]
     pixels = digits.train_inputs[train].double()
     inputs = ((digits.test_inputs.double() - pixels.mean()) / pixels.std(correction=0)).flatten(1).numpy()
     views = found.setup.network.layout.views(rows)
@@ -387,7 +389,7 @@ def test_trained_weights_that_are_gone_are_named_or_trained_again(
     found = sweep(digits, tmp_path / "store", monkeypatch, *settings, "pruning.levels=0")
     dense = Unit("ticket", 0, 0, SEEDS).name
     found.store.delete_checkpoint(found.experiment.id, dense)
-    assert not found.store.has_checkpoint(found.experiment.id, dense)
+    assert found.store.read(checkpoint_key(found.experiment.id, dense)) is None
     found = sweep(digits, tmp_path / "store", monkeypatch, *settings, "pruning.levels=1")
     expected = {key: row for key, row in whole.rows().items() if key[2] <= 1}
     assert found.rows() == expected
@@ -421,9 +423,7 @@ RECIPE = Recipe(
     32,
     100,
     20,
-    crop_padding=2,
-    flip=True,
-    rewind_step=7,
+    watchers=(RewindPoint(step=7),),
 )
 
 
@@ -434,8 +434,6 @@ def test_each_kind_made_concrete() -> None:
         32,
         100,
         20,
-        crop_padding=2,
-        flip=True,
     )
 
     assert resolve_rewinding(RewindToInit(), RECIPE, 30) == Retraining("initial", 0, plain)
@@ -447,7 +445,7 @@ def test_each_kind_made_concrete() -> None:
     assert [learning_rate(tuned.recipe, step) for step in (0, 1, 50, 89)] == pytest.approx([0.004] * 4)
     assert resolve_rewinding(FineTune(duration="9it"), RECIPE, 30).recipe.evaluate_every == 9  # else 20, never reached
     # Everything else of the training stays: momentum, augmentation, batch.
-    assert (tuned.recipe.batch_size, tuned.recipe.crop_padding, tuned.recipe.flip) == (32, 2, True)
+    assert (tuned.recipe.batch_size, tuned.recipe.precision) == (32, RECIPE.precision)
 
 
 @pytest.mark.parametrize("kind", sorted(SCHEDULES))

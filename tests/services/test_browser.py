@@ -20,7 +20,7 @@ from browser import picture
 
 from lth.experiment import load_experiment
 from lth.store import Store
-from lth.store.curated import read_curated
+from lth.store.curated import Curated
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[2]
@@ -239,9 +239,9 @@ def test_results_are_compacted_and_reported_by_deployments(served: Served) -> No
 
     compacted = run("compact", {})
     assert compacted["state_name"] == "Completed", compacted["state"]["message"]
-    curated = read_curated(store, "levels")
-    assert curated is not None
-    assert curated.num_rows == sum(store.committed(one).rows.num_rows for one in store.experiments())
+    assert Curated(store).read("levels").num_rows == sum(
+        store.committed(one).rows.num_rows for one in store.experiments()
+    )
     reported = run("report", {"experiment": experiment_id})
     assert reported["state"]["message"] == f"{store.committed(experiment_id).rows.num_rows} trainings reported"
     unknown = run("report", {"experiment": "digits-0123456789"})

@@ -157,10 +157,10 @@ def test_a_start_that_fails_half_way_ends_what_it_had_started(state: Path) -> No
     assert done.returncode == 1 and done.stderr.count("\n") == 1
     log = done.stderr.strip().rpartition("see ")[2]
     assert "ray-node-1" in done.stderr and Path(log).exists()
-    from infra.local.processes import belongs, everything
+    from infra.local.processes import all_processes, belongs
 
     mark = json.loads((state / "service.json").read_text())["mark"]
-    assert not [process for process in everything() if belongs(process, mark, [], [])]
+    assert not [process for process in all_processes() if belongs(process, mark, [], [])]
 
 
 def test_a_folder_without_a_service_is_named_and_left_alone(tmp_path: Path) -> None:

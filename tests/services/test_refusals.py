@@ -207,14 +207,14 @@ def test_the_command_line_says_that_ray_refused_the_token(service: LocalService,
 def processes_of(service: LocalService) -> list[psutil.Process]:
     """Everything that runs for the service, orphans included."""
     sys.path.insert(0, str(PROJECT))
-    from infra.local.processes import belongs, everything
+    from infra.local.processes import all_processes, belongs
     from infra.local.settings import open_service
 
     known = open_service(service.state)
     assert known
     sessions = [int(line) for line in (service.state / "run" / "sessions").read_text().split()]
     found = []
-    for process in everything():
+    for process in all_processes():
         if belongs(process, known.mark, sessions, [service.state, known.ray_folder]):
             found.append(psutil.Process(process.pid))
     return found

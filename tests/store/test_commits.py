@@ -13,7 +13,7 @@ import torch
 from lth.errors import DamagedObject, NotDeterministic, StoreError
 from lth.store import LEVELS, Store, Unit, content_hash, parquet, result_columns
 from lth.store.objects import Objects
-from lth.store.unit import checkpoint_key, levels_key, masks_key, metrics_key
+from lth.store.unit import checkpoint_key, levels_key, unit_key
 
 from .cohorts import EXPERIMENT, change, mask_of, masks_of, tables
 from .conftest import QUICK, SECRET
@@ -62,8 +62,8 @@ def test_the_commit_mark_records_the_other_objects(store: Store) -> None:
     assert json.loads(metadata["seeds"]) == [0, 1, 2, 3]
     objects = json.loads(metadata["objects"])
     keys = {
-        "metrics": metrics_key(EXPERIMENT, UNIT.name),
-        "masks": masks_key(EXPERIMENT, UNIT.name),
+        "metrics": unit_key("metrics", EXPERIMENT, UNIT.name),
+        "masks": unit_key("masks", EXPERIMENT, UNIT.name),
         "checkpoints": checkpoint_key(EXPERIMENT, UNIT.name),
     }
     assert {kind: found["key"] for kind, found in objects.items()} == keys
@@ -146,9 +146,9 @@ def test_leftovers_written_otherwise_are_recorded_as_they_lie(store: Store) -> N
     # Another version of pyarrow would write other bytes of the same content; so do other metadata and another order.
     _, metrics, _ = tables(UNIT)
     written = parquet.encode(metrics.take(list(reversed(range(metrics.num_rows)))), {"by": "another version"})
-    store.create(metrics_key(EXPERIMENT, UNIT.name), written)
+    store.create(unit_key("metrics", EXPERIMENT, UNIT.name), written)
     assert store.commit(EXPERIMENT, UNIT, *tables(UNIT))
-    assert store.read(metrics_key(EXPERIMENT, UNIT.name)) == written
+    assert store.read(unit_key("metrics", EXPERIMENT, UNIT.name)) == written
     found = store.committed(EXPERIMENT)
     assert found.damaged == {} and found.rows.num_rows == 4
     table, damaged = store.read_table(found, "metrics")
@@ -240,7 +240,7 @@ def test_quarantine_lets_a_unit_be_computed_anew(store: Store) -> None:
     moved = store.quarantine_unit(EXPERIMENT, UNIT.name)
     assert [key.split("/")[1] for key in moved] == ["levels", "metrics", "masks", "checkpoints"]
     assert sorted(moved) == sorted(store.objects.sizes("quarantine"))
-    assert store.committed(EXPERIMENT).where == {} and not store.has_checkpoint(EXPERIMENT, UNIT.name)
+    assert store.committed(EXPERIMENT).where == {} and store.read(checkpoint_key(EXPERIMENT, UNIT.name)) is None
     assert store.quarantine_unit(EXPERIMENT, UNIT.name) == []
     assert store.commit(EXPERIMENT, UNIT, *tables(UNIT, accuracy=0.1))
     assert store.committed(EXPERIMENT).rows.equals(tables(UNIT, accuracy=0.1)[0])
@@ -248,10 +248,10 @@ def test_quarantine_lets_a_unit_be_computed_anew(store: Store) -> None:
 
 def test_checkpoints_can_be_removed(store: Store) -> None:
     store.commit(EXPERIMENT, UNIT, *tables(UNIT), checkpoint_of(UNIT))
-    assert store.has_checkpoint(EXPERIMENT, UNIT.name)
+    assert store.read(checkpoint_key(EXPERIMENT, UNIT.name)) is not None
     store.delete_checkpoint(EXPERIMENT, UNIT.name)
     store.delete_checkpoint(EXPERIMENT, UNIT.name)
-    assert not store.has_checkpoint(EXPERIMENT, UNIT.name)
+    assert store.read(checkpoint_key(EXPERIMENT, UNIT.name)) is None
     assert store.committed(EXPERIMENT).rows.num_rows == 4, "the unit stays committed"
     with pytest.raises(DamagedObject, match="does not exist"):
         store.read_checkpoint(EXPERIMENT, UNIT.name)

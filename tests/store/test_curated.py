@@ -14,8 +14,9 @@ import pytest
 import lth.results
 from lth.errors import StoreError
 from lth.store import RESULT_COLUMNS, Store, Unit, content_hash
-from lth.store.curated import compact, read_curated
+from lth.store.curated import Curated, compact
 from lth.store.schemas import ROW_KEYS, SCHEMAS
+from lth.store.verify import verify
 
 from .cohorts import EXPERIMENT, tables
 from .conftest import QUICK
@@ -36,8 +37,8 @@ def assert_curated_is_committed(store: Store, *experiments: str) -> None:
         for experiment_id in experiments or (EXPERIMENT,):
             found = store.committed(experiment_id)
             landed.append(found.rows if kind == "levels" else store.read_table(found, kind)[0])
-        curated = read_curated(store, kind)
-        assert curated is not None and curated.schema.equals(SCHEMAS[kind])
+        curated = Curated(store).read(kind)
+        assert curated.schema.equals(SCHEMAS[kind])
         columns = RESULT_COLUMNS if kind == "levels" else SCHEMAS[kind].names
         assert curated.num_rows == sum(table.num_rows for table in landed)
         order = [(name, "ascending") for name in ("experiment_id", *ROW_KEYS[kind])]
@@ -91,8 +92,8 @@ def test_a_publication_that_is_killed_loses_and_repeats_nothing(
         compact(file_store)
     monkeypatch.undo()
     for kind in KINDS:  # what was begun is not read
-        curated = read_curated(file_store, kind)
-        assert curated is not None and set(curated["level"].to_pylist()) == {0}
+        curated = Curated(file_store).read(kind)
+        assert set(curated["level"].to_pylist()) == {0}
     assert compact(file_store).added["levels"] == 2
     assert_curated_is_committed(file_store)
 
@@ -112,7 +113,7 @@ def test_what_a_killed_publication_left_is_removed_after_a_day(
 
     from lth.store import curated
 
-    monkeypatch.setattr(curated, "_ORPHANED_AFTER", datetime.timedelta(seconds=-1))
+    monkeypatch.setattr(curated, "_ABANDONED_AFTER", datetime.timedelta(seconds=-1))
     compact(file_store)
     assert rows() == 24
     assert_curated_is_committed(file_store)
@@ -142,7 +143,7 @@ def test_writers_at_the_same_time_publish_nothing_twice(file_store: Store) -> No
 
 def test_a_store_without_results_has_no_curated_tables(file_store: Store) -> None:
     assert compact(file_store).added == dict.fromkeys(KINDS, 0)
-    assert read_curated(file_store, "levels") is None
+    assert Curated(file_store).empty
 
 
 def test_a_damaged_unit_is_set_aside_and_the_others_are_published(file_store: Store, tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_what_was_set_aside_after_it_was_published_is_withdrawn(store: Store) ->
         lth.results.open(store.url).query("SELECT count(*) AS n FROM metrics WHERE arm = 'ticket'")["n"][0].as_py()
         == 2 * 6
     )
-    assert not [found for found in store.verify().findings if found.trouble == "contradictory"]
+    assert not [found for found in verify(store).findings if found.trouble == "contradictory"]
     land(store, units[1])
     assert compact(store).added["levels"] == 1
     assert_curated_is_committed(store)
@@ -258,8 +259,8 @@ def test_a_column_that_is_new_is_null_in_what_was_published_before(
     monkeypatch.undo()
     land(file_store, Unit("ticket", 0, 0, (1,)))
     assert compact(file_store).added["levels"] == 1
-    curated = read_curated(file_store, "levels")
-    assert curated is not None and curated.num_rows == 2 and curated["flops"].null_count >= 1
+    curated = Curated(file_store).read("levels")
+    assert curated.num_rows == 2 and curated["flops"].null_count >= 1
 
 
 def test_a_store_that_does_not_answer_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +272,7 @@ def test_a_store_that_does_not_answer_is_said_in_one_line(monkeypatch: pytest.Mo
     }.items():
         monkeypatch.setenv(name, value)
     store = Store("s3://bucket/prefix", retries=QUICK)
-    for action in (lambda: compact(store), lambda: read_curated(store, "levels")):
+    for action in (lambda: compact(store), lambda: Curated(store).read("levels")):
         with pytest.raises(StoreError) as said:
             action()
         assert "\n" not in str(said.value) and "PLANTED" not in str(said.value)

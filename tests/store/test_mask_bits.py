@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lth.errors import DamagedObject
 from lth.store import Store, Unit, pack, parquet
 from lth.store.mask_bits import GAPS, PACKED, decode_bits, encode_bits
-from lth.store.unit import masks_key
+from lth.store.unit import unit_key
 
 from .cohorts import EXPERIMENT, tables
 
@@ -89,5 +89,5 @@ def test_rows_that_are_read_hold_plain_bits(file_store: Store) -> None:
     file_store.commit(EXPERIMENT, unit, *tables(unit))
     found = file_store.read_table(file_store.committed(EXPERIMENT), "masks")[0]
     assert found.equals(tables(unit)[2])
-    raw = pq.read_table(io.BytesIO(file_store.read(masks_key(EXPERIMENT, unit.name)) or b""))
+    raw = pq.read_table(io.BytesIO(file_store.read(unit_key("masks", EXPERIMENT, unit.name)) or b""))
     assert all(bits[:1] in (PACKED, GAPS) for bits in raw["bits"].to_pylist())

@@ -11,7 +11,7 @@ from lth.store import LEVELS, MASKS, METRICS, Committed, Store, Unit
 from lth.store.curated import compact
 from lth.store.objects import Objects
 from lth.store.schemas import ROW_KEYS, SCHEMAS
-from lth.store.unit import levels_key, masks_key, metrics_key
+from lth.store.unit import levels_key, unit_key
 
 from .cohorts import EXPERIMENT, tables
 
@@ -82,7 +82,7 @@ def test_objects_of_compacted_units_are_not_read_again(file_store: Store, monkey
     monkeypatch.setattr(Objects, "read", note)
     results = lth.results.open(file_store.url)
     assert (results.levels.num_rows, results.metrics.num_rows) == (9, 54)
-    assert read == [levels_key(EXPERIMENT, late.name), metrics_key(EXPERIMENT, late.name)]
+    assert read == [levels_key(EXPERIMENT, late.name), unit_key("metrics", EXPERIMENT, late.name)]
 
 
 def test_rows_of_a_publication_that_was_killed_do_not_count(file_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +148,7 @@ def test_only_tables_that_are_mentioned_are_read(filled: Store, monkeypatch: pyt
 
 
 def test_damaged_objects_are_left_out_and_named(filled: Store) -> None:
-    lost, broken = levels_key(EXPERIMENT, UNITS[1].name), metrics_key(EXPERIMENT, UNITS[0].name)
+    lost, broken = levels_key(EXPERIMENT, UNITS[1].name), unit_key("metrics", EXPERIMENT, UNITS[0].name)
     content = filled.read(broken)
     assert content is not None
     filled.objects.replace(lost, b"")
@@ -158,7 +158,7 @@ def test_damaged_objects_are_left_out_and_named(filled: Store) -> None:
     assert results.levels.num_rows == 3 + 3 + 2
     assert results.metrics.num_rows == 6 * (3 + 2)
     assert list(results.damaged) == [lost, broken]
-    assert results.masks.num_rows == 2 * 8 and masks_key(EXPERIMENT, UNITS[0].name) not in results.damaged
+    assert results.masks.num_rows == 2 * 8 and unit_key("masks", EXPERIMENT, UNITS[0].name) not in results.damaged
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_names_that_could_leave_the_store_are_refused(name: str) -> None:
     with pytest.raises(StoreError):
         keys.levels_key(name, "u")
     with pytest.raises(StoreError):
-        keys.masks_key("e", name)
+        keys.unit_key("masks", "e", name)
     with pytest.raises(StoreError):
         Unit(name, 0, 0, (0,))
 
@@ -53,8 +53,8 @@ def test_report_names_stay_in_the_experiments_folder(name: str) -> None:
 
 def test_keys() -> None:
     assert keys.levels_key("e-1", "u") == "levels/experiment=e-1/u.parquet"
-    assert keys.metrics_key("e-1", "u") == "metrics/experiment=e-1/u.parquet"
-    assert keys.masks_key("e-1", "u") == "masks/experiment=e-1/u.parquet"
+    assert keys.unit_key("metrics", "e-1", "u") == "metrics/experiment=e-1/u.parquet"
+    assert keys.unit_key("masks", "e-1", "u") == "masks/experiment=e-1/u.parquet"
     assert keys.checkpoint_key("e-1", "u") == "checkpoints/experiment=e-1/u.safetensors"
     assert keys.experiment_key("e-1") == "experiments/e-1/experiment.yaml"
     assert keys.sweep_key("e-1", "01234567") == "experiments/e-1/sweeps/01234567.json"

@@ -7,7 +7,8 @@ import pytest
 from lth.store import Store, Unit
 from lth.store.curated import compact
 from lth.store.records import decode_levels, encode_levels
-from lth.store.unit import checkpoint_key, levels_key, masks_key, metrics_key
+from lth.store.unit import UNIT_KINDS, checkpoint_key, levels_key, unit_key
+from lth.store.verify import verify
 
 from .cohorts import EXPERIMENT, change, tables
 from .test_commits import checkpoint_of
@@ -29,13 +30,13 @@ def sound(store: Store) -> Store:
 
 
 def found(store: Store) -> list[tuple[str, str]]:
-    return sorted((each.trouble, each.key) for each in store.verify().findings)
+    return sorted((each.trouble, each.key) for each in verify(store).findings)
 
 
 def test_a_sound_store_has_nothing(sound: Store) -> None:
     sound.commit(EXPERIMENT, OVERLAPPING, *tables(OVERLAPPING, minutes=5))
     told: list[tuple[int, int]] = []
-    result = sound.verify(progress=lambda *counts: told.append(counts))
+    result = verify(sound, progress=lambda *counts: told.append(counts))
     assert result.findings == () and result.objects == 3 * 3 + 2 and told[-1] == (3, 3)
     sizes = {
         key: size
@@ -44,14 +45,14 @@ def test_a_sound_store_has_nothing(sound: Store) -> None:
     }
     assert result.bytes == sum(sizes.values())
     compact(sound)
-    assert sound.verify().findings == ()
+    assert verify(sound).findings == ()
     sound.objects.delete(checkpoint_key(EXPERIMENT, FIRST.name))  # no longer needed: no finding
-    assert sound.verify([EXPERIMENT]).findings == ()
+    assert verify(sound, [EXPERIMENT]).findings == ()
 
 
-@pytest.mark.parametrize("key_of", [levels_key, metrics_key, masks_key, checkpoint_key])
-def test_a_flipped_bit_anywhere_is_named(sound: Store, key_of) -> None:  # type: ignore[no-untyped-def]
-    key = key_of(EXPERIMENT, SECOND.name)
+@pytest.mark.parametrize("kind", UNIT_KINDS)
+def test_a_flipped_bit_anywhere_is_named(sound: Store, kind: str) -> None:
+    key = unit_key(kind, EXPERIMENT, SECOND.name)
     content = bytearray(sound.read(key) or b"")
     content[len(content) // 2] ^= 1
     sound.objects.replace(key, bytes(content))
@@ -63,14 +64,14 @@ def test_a_flipped_bit_anywhere_is_named(sound: Store, key_of) -> None:  # type:
 
 
 def test_missing_and_extra_objects_are_named(sound: Store) -> None:
-    sound.objects.delete(metrics_key(EXPERIMENT, FIRST.name))
+    sound.objects.delete(unit_key("metrics", EXPERIMENT, FIRST.name))
     sound.objects.delete(levels_key(EXPERIMENT, SECOND.name))
     sound.objects.replace(f"levels/experiment={EXPERIMENT}/notes.txt", b"mine")
     assert found(sound) == sorted(
         [
-            ("missing", metrics_key(EXPERIMENT, FIRST.name)),
+            ("missing", unit_key("metrics", EXPERIMENT, FIRST.name)),
             ("extra", f"levels/experiment={EXPERIMENT}/notes.txt"),
-            *(("extra", key_of(EXPERIMENT, SECOND.name)) for key_of in (metrics_key, masks_key, checkpoint_key)),
+            *(("extra", unit_key(kind, EXPERIMENT, SECOND.name)) for kind in ("metrics", "masks", "checkpoints")),
         ]
     )
 
@@ -85,7 +86,7 @@ def test_an_experiment_that_nothing_describes_is_named(file_store: Store) -> Non
 
 def test_two_units_that_disagree_are_named(sound: Store) -> None:
     sound.commit(EXPERIMENT, OVERLAPPING, *tables(OVERLAPPING, minutes=5, accuracy=0.1))
-    findings = sound.verify().findings
+    findings = verify(sound).findings
     assert [(each.trouble, each.key) for each in findings] == [
         ("contradictory", levels_key(EXPERIMENT, OVERLAPPING.name))
     ]
@@ -104,7 +105,7 @@ def test_levels_that_speak_of_another_mask_are_named(sound: Store) -> None:
         ("val_accuracy_at_early_stop", 0.25, "0.25 in levels and 0.5 in metrics"),
     ):
         sound.objects.replace(key, encode_levels(change(levels, column, 1, value), record))
-        findings = sound.verify().findings
+        findings = verify(sound).findings
         assert [(each.trouble, each.key) for each in findings] == [("contradictory", key)]
         assert findings[0].reason.startswith("seed 1") and said in findings[0].reason
 

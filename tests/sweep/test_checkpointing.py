@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lth.arms import Ticket
 from lth.data import ImageData, load_dataset
-from lth.engine import CohortTraining
+from lth.engine import CohortTraining, Trained
 from lth.errors import StoreError
 from lth.experiment import Experiment, load_experiment
 from lth.store import Store, Unit
 from lth.sweep import checkpointing, stages
-from lth.sweep.handover import Arrays, Job
+from lth.sweep.arrays import to_arrays
+from lth.sweep.handover import Job, Masks
 from lth.sweep.planning import Work, work
 from lth.sweep.setup import DataFacts
 from lth.sweep.stages import train
@@ -79,20 +81,21 @@ def interrupted(
     data: ImageData,
     lose: Callable[[int, tuple[int, ...]], bool],
     work: Work = WORK,
-    pruned: Arrays | None = None,
-) -> Arrays:
+    pruned: Masks | None = None,
+) -> Ticket:
     """The ticket of a training that was lost after that step."""
-    ticket = stages.rewind_unit(job, work, data, pruned).arrays
+    ticket = stages.rewind_unit(job, work, data, pruned).result
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Lost):
         steps_trained(patch, lose)
         stages.train_unit(job, work, ticket, data)
     return ticket
 
 
-def same(one: Arrays, other: Arrays) -> None:
-    assert one.keys() == other.keys()
-    for name in one.keys() - {"seconds"}:
-        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+def same(one: Trained, other: Trained) -> None:
+    ours, theirs = to_arrays(one), to_arrays(other)
+    assert ours.keys() == theirs.keys()
+    for name in ours.keys() - {"seconds"}:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
 
 
 def test_a_lost_training_goes_on_where_it_was_saved_and_ends_the_same(
@@ -103,7 +106,7 @@ def test_a_lost_training_goes_on_where_it_was_saved_and_ends_the_same(
     again = stages.train_unit(job, WORK, ticket, digits, told.append)
     assert [step for step, _ in trained] == list(range(24, STEPS + 1))
     assert sum(told) == STEPS * len(SEEDS)  # what was saved counts as done
-    same(again.arrays, stages.train_unit(replace(job, save_every=None), WORK, ticket, digits).arrays)
+    same(again.result, stages.train_unit(replace(job, save_every=None), WORK, ticket, digits).result)
 
 
 def test_seconds_spent_before_count_for_the_training_and_not_for_this_run(
@@ -122,8 +125,8 @@ def test_seconds_spent_before_count_for_the_training_and_not_for_this_run(
 
     monkeypatch.setattr(Store, "read_progress", slow)
     stage = stages.train_unit(job, WORK, ticket, digits)
-    assert state["step"][0] == 23
-    assert stage.arrays["seconds"].sum() > 1000 > 60 > sum(stage.seconds.values())
+    assert state["state/step"] == 23
+    assert float(stage.result.seconds.sum()) > 1000 > 60 > sum(stage.seconds.values())
 
 
 def test_parts_that_were_finished_are_not_trained_again(
@@ -136,7 +139,7 @@ def test_parts_that_were_finished_are_not_trained_again(
     trained = steps_trained(monkeypatch)
     again = stages.train_unit(job, WORK, ticket, digits)
     assert trained == [(step, (2, 5)) for step in range(4, STEPS + 1)]
-    same(again.arrays, stages.train_unit(replace(job, save_every=None), WORK, ticket, digits).arrays)
+    same(again.result, stages.train_unit(replace(job, save_every=None), WORK, ticket, digits).result)
 
 
 @pytest.mark.parametrize(
@@ -146,19 +149,19 @@ def test_every_part_of_a_state_is_saved(settings: list[str], digits: ImageData, 
     job = job_of(load_experiment("smoke", settings), digits, tmp_path)
     ticket = interrupted(job, digits, lambda step, _: step == 31)
     again = stages.train_unit(job, WORK, ticket, digits)
-    same(again.arrays, stages.train_unit(replace(job, save_every=None), WORK, ticket, digits).arrays)
+    same(again.result, stages.train_unit(replace(job, save_every=None), WORK, ticket, digits).result)
 
 
 def test_networks_without_their_removed_units_go_on_too(digits: ImageData, tmp_path: Path) -> None:
     job = job_of(load_experiment("smoke", UNITS), digits, tmp_path)
-    first = stages.rewind_unit(job, WORK, digits).arrays
-    trained = stages.train_unit(job, WORK, first, digits).arrays
+    first = stages.rewind_unit(job, WORK, digits).result
+    trained = stages.train_unit(job, WORK, first, digits).result
     done = stages.evaluate_unit(job, WORK, first, trained, digits).done
     todo = work(job.experiment, Unit("ticket", 0, 1, SEEDS), {("ticket", 0, 0, seed): done[seed] for seed in SEEDS})
-    pruned = stages.prune_unit(job, todo, digits).arrays
+    pruned = stages.prune_unit(job, todo, digits).result
     ticket = interrupted(job, digits, lambda step, _: step == 12, todo, pruned)
     again = stages.train_unit(job, todo, ticket, digits)
-    same(again.arrays, stages.train_unit(replace(job, save_every=None), todo, ticket, digits).arrays)
+    same(again.result, stages.train_unit(replace(job, save_every=None), todo, ticket, digits).result)
 
 
 @pytest.mark.parametrize("other", [{"code_version": "1.1"}, {"threads": 2}])
@@ -188,10 +191,10 @@ def test_other_code_of_the_users_begins_anew(
 
 def test_another_mask_begins_anew(job: Job, digits: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
     ticket = interrupted(job, digits, lambda step, _: step == 23)
-    mask = ticket["masks/1.weight"].copy()
+    mask = ticket.masks["1.weight"].clone()
     mask[0, 0, 0] = False
     trained = steps_trained(monkeypatch)
-    stages.train_unit(job, WORK, {**ticket, "masks/1.weight": mask}, digits)
+    stages.train_unit(job, WORK, replace(ticket, masks={**ticket.masks, "1.weight": mask}), digits)
     assert trained[0][0] == 1
 
 
@@ -213,8 +216,8 @@ def test_a_store_that_refuses_a_save_does_not_stop_the_training(
         raise StoreError("no room")
 
     monkeypatch.setattr(Store, "put_progress", refuse)
-    ticket = stages.rewind_unit(job, WORK, digits).arrays
-    assert len(stages.train_unit(job, WORK, ticket, digits).arrays["seconds"]) == len(SEEDS)
+    ticket = stages.rewind_unit(job, WORK, digits).result
+    assert len(stages.train_unit(job, WORK, ticket, digits).result.seconds) == len(SEEDS)
     assert "a training in progress could not be saved: no room" in caplog.text
 
 
@@ -223,15 +226,15 @@ def test_a_commit_forgets_its_saves_and_no_others(job: Job, digits: ImageData) -
     for unit in (WORK.unit, *others):
         for seeds in (SEEDS, SEEDS[:2]):
             job.store.put_progress(job.experiment.id, unit, Unit(unit.arm, 0, unit.level, seeds), {}, "x")
-    ticket = stages.rewind_unit(job, WORK, digits).arrays
-    trained = stages.train_unit(job, WORK, ticket, digits).arrays
+    ticket = stages.rewind_unit(job, WORK, digits).result
+    trained = stages.train_unit(job, WORK, ticket, digits).result
     stages.evaluate_unit(job, WORK, ticket, trained, digits)
     assert job.store.units_in_progress(job.experiment.id) == {unit.name for unit in others}
     assert len(job.store.objects.sizes("progress")) == 6
 
 
 def test_nothing_is_saved_where_nothing_is_to_be(job: Job, digits: ImageData) -> None:
-    ticket = stages.rewind_unit(job, WORK, digits).arrays
+    ticket = stages.rewind_unit(job, WORK, digits).result
     stages.train_unit(replace(job, save_every=None), WORK, ticket, digits)
     stages.train_unit(replace(job, save_every=3600.0), WORK, ticket, digits)
     assert not job.store.objects.sizes("progress")
@@ -244,7 +247,7 @@ def saved_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     monkeypatch.setattr(checkpointing.time, "monotonic", lambda: now[0])
 
     def put(self: Store, name: str, unit: Unit, part: Unit, state: dict[str, Any], origin: str) -> None:
-        saved.append(int(state["step"][0]))
+        saved.append(int(state["state/step"]))
         now[0] += 3
 
     monkeypatch.setattr(Store, "put_progress", put)
@@ -266,7 +269,7 @@ def test_saving_takes_no_more_than_its_share_of_the_time(
 ) -> None:
     """At 10%, 30 s lie between the saves."""
     monkeypatch.setattr(checkpointing, "SHARE", 0.1)
-    ticket = stages.rewind_unit(job, WORK, digits).arrays
+    ticket = stages.rewind_unit(job, WORK, digits).result
     stages.train_unit(replace(job, save_every=5.0), WORK, ticket, digits)
     assert saved_at == [5, 35]
 
@@ -278,7 +281,7 @@ def test_a_short_unit_is_saved_in_parts_two_for_every_slot(
     slots: int, steps: list[int], job: Job, digits: ImageData, saved_at: list[int]
 ) -> None:
     """So that a flow that is killed costs half a unit, on up to eight slots; more than sixteen saves are too many."""
-    ticket = stages.rewind_unit(job, WORK, digits).arrays
+    ticket = stages.rewind_unit(job, WORK, digits).result
     stages.train_unit(replace(job, save_every=60.0, slots=slots), WORK, ticket, digits)
     assert saved_at == steps
 
@@ -287,6 +290,6 @@ def test_saves_of_short_units_lie_apart_too(
     job: Job, digits: ImageData, saved_at: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpointing, "SHORTEST", 12.0)
-    ticket = stages.rewind_unit(job, WORK, digits).arrays
+    ticket = stages.rewind_unit(job, WORK, digits).result
     stages.train_unit(replace(job, save_every=60.0, slots=100), WORK, ticket, digits)
     assert saved_at == [12, 24, 36]

@@ -14,9 +14,11 @@ from lth.engine import initialise
 from lth.errors import LthError
 from lth.experiment import Experiment, load_experiment
 from lth.store import RESULT_COLUMNS, Store, Unit, content_hash
+from lth.store.unit import checkpoint_key
 from lth.sweep.here import run_here
 from lth.sweep.setup import DataFacts, resolve
-from lth.sweep.stages import evaluate, prune, rewind, train
+from lth.sweep.stages import feed as feeds
+from lth.sweep.stages import prune
 
 SEEDS = (0, 1, 2)
 
@@ -205,18 +207,17 @@ def test_rewinding_to_step_zero_is_rewinding_to_init(digits: ImageData, tmp_path
 def test_a_diverged_seed_is_recorded_at_every_level_and_the_others_go_on(digits: ImageData, tmp_path: Path) -> None:
 
     experiment, store = smoke(), Store(tmp_path)
-    make_feed = train.make_feed
+    make_feed = feeds.make_feed
 
     def poisoned(*arguments, **options):  # type: ignore[no-untyped-def]
         feed = make_feed(*arguments, **options)
         for position, seed in enumerate(feed.seeds):
             if seed == 1:
-                feed.scale[position] = float("nan")
+                feed.fitted["scale"][position] = float("nan")
         return feed
 
     with pytest.MonkeyPatch.context() as patch:
-        for stage in (rewind, train):
-            patch.setattr(stage, "make_feed", poisoned)
+        patch.setattr(feeds, "make_feed", poisoned)
         run_here(experiment, SEEDS, store, digits)
     found, clean = rows(store, experiment), Store(tmp_path / "clean")
     run_here(experiment, SEEDS, clean, digits)
@@ -230,9 +231,13 @@ def test_a_diverged_seed_is_recorded_at_every_level_and_the_others_go_on(digits:
             assert row == expected[key]
 
 
+def has_checkpoint(store: Store, experiment: Experiment, level: int) -> bool:
+    return store.read(checkpoint_key(experiment.id, Unit("ticket", 0, level, SEEDS).name)) is not None
+
+
 def test_trained_weights_are_kept_only_as_long_as_a_level_may_need_them(swept: tuple[Experiment, Store]) -> None:
     experiment, store = swept
-    kept = [level for level in range(3) if store.has_checkpoint(experiment.id, Unit("ticket", 0, level, SEEDS).name)]
+    kept = [level for level in range(3) if has_checkpoint(store, experiment, level)]
     assert kept == [0, 2]  # dense networks and rewind points; the deepest level, so that it can be extended
 
 
@@ -249,9 +254,7 @@ def test_checkpoints_that_are_gone_are_trained_again_to_the_bit(
     before = rows(store, experiment)
     masks = masks_of(store, experiment, "ticket", 0, 3)
     # A unit in the middle of the ladder is damaged, long after the weights that it was pruned from were deleted.
-    assert not store.has_checkpoint(experiment.id, Unit("ticket", 0, 1, SEEDS).name) or settings[:1] == (
-        "pruning.schedule=one_shot",
-    )
+    assert not has_checkpoint(store, experiment, 1) or settings[:1] == ("pruning.schedule=one_shot",)
     for checkpoint in (tmp_path / "checkpoints").rglob("*.safetensors"):
         checkpoint.unlink()
     for level in (2, 3):
@@ -268,7 +271,7 @@ def test_a_block_that_a_device_has_no_memory_for_is_halved_until_it_has(
 ) -> None:
     experiment, store = swept
     seeds = sorted({key[3] for key in rows(store, experiment)})
-    sizes, real, scored = [], train.make_feed, prune.Scored
+    sizes, real, scored = [], feeds.make_feed, prune.Scored
 
     def scored_on_a_small_device(network, seeds, *rest):  # type: ignore[no-untyped-def]
         sizes.append(len(seeds))
@@ -282,14 +285,7 @@ def test_a_block_that_a_device_has_no_memory_for_is_halved_until_it_has(
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(data, seeds, *rest)
 
-    monkeypatch.setattr(train, "make_feed", small_device)
-    monkeypatch.setattr(
-        evaluate,
-        "feed_of",
-        lambda job, data, seeds, device: small_device(
-            data, seeds, job.experiment.dataset.validation, job.experiment.dataset.standardise, device
-        ),
-    )
+    monkeypatch.setattr(feeds, "make_feed", small_device)
     monkeypatch.setattr(prune, "Scored", scored_on_a_small_device)
     again = Store(tmp_path / "small-device")
     run_here(experiment, seeds, again, digits)
@@ -304,6 +300,6 @@ def test_a_seed_that_alone_has_no_memory_is_said_in_one_line(
     def tiny_device(*arguments):  # type: ignore[no-untyped-def]
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(train, "make_feed", tiny_device)
+    monkeypatch.setattr(feeds, "make_feed", tiny_device)
     with pytest.raises(LthError, match="seed 3 alone needs more memory .* raise gpu_share, or set a smaller"):
         run_here(smoke(), (3, 4), Store(tmp_path / "store"), digits)

@@ -11,14 +11,16 @@ import torch
 from torch.func import functional_call
 
 import lth.results
+from lth.arms import Ticket
 from lth.data import ImageData, load_dataset
 from lth.engine import CohortTraining, Start, choose_program, evaluate, initial_buffers, initialise, make_feed
+from lth.engine.named_tensors import mapped, named_tensors
 from lth.errors import InvalidExperiment
 from lth.experiment import Experiment, load_experiment
 from lth.store import Store, Unit
 from lth.structured import SmallCohort, alive_units, measure, unit_masks
 from lth.sweep import stages
-from lth.sweep.handover import Arrays, Job
+from lth.sweep.handover import Job
 from lth.sweep.here import run_here
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts, Setup, resolve
@@ -157,12 +159,8 @@ def by_hand(setup: Setup, counts: list[tuple[int, int]]) -> tuple[list[torch.Ten
     return alive, unit_masks(setup.groups, alive, shapes)
 
 
-def ticket_of(setup: Setup, seeds: tuple[int, ...], masks: Mapping[str, torch.Tensor]) -> Arrays:
-    arrays = {"weights": initialise(setup.network, seeds).numpy()}
-    arrays.update({f"masks/{name}": mask.numpy() for name, mask in masks.items()})
-    return arrays | {
-        f"buffers/{name}": buffer.numpy() for name, buffer in initial_buffers(setup.network, seeds).items()
-    }
+def ticket_of(setup: Setup, seeds: tuple[int, ...], masks: Mapping[str, torch.Tensor]) -> Ticket:
+    return Ticket(masks, initialise(setup.network, seeds), initial_buffers(setup.network, seeds))
 
 
 @pytest.mark.parametrize("settings", [(), (SGD,)], ids=["adam", "sgd"])
@@ -174,24 +172,24 @@ def test_training_without_units_is_training_with_their_weights_biases_and_moment
     alive, masks = by_hand(setup, [(22, 11)] * 3)
     small = stages.train_unit(job, Work(Unit("ticket", 0, 1, SEEDS), SEEDS, ()), ticket_of(setup, SEEDS, masks), digits)
 
-    feed = make_feed(digits, SEEDS, dataset.validation, dataset.standardise)
+    feed = make_feed(digits, SEEDS, dataset.validation, digits.transform(dataset.standardise))
     start = Start(initialise(setup.network, SEEDS), {}, setup.mask_rows(masks))
     whole = CohortTraining(setup.network, setup.retraining.recipe, feed, start).advance().result()
-    arrays = small.arrays
-    assert torch.from_numpy(arrays["early_stop/step"]).equal(whole.early_stop_step)
-    for ours, masked in ((arrays["weights"], whole.weights), (arrays["early_stop/weights"], whole.early_stop_weights)):
-        np.testing.assert_allclose(ours, masked.numpy(), rtol=0, atol=1e-5)
-    np.testing.assert_allclose(arrays["curves/validation_loss"].T, whole.curves.validation_loss.numpy(), atol=1e-5)
-    assert float((whole.weights - start.weights).abs().max()) > 0.05  # they did train
+    found = small.result
+    assert found.early_stop_step.equal(whole.early_stop_step)
+    for ours, masked in ((found.end, whole.end), (found.early_stop, whole.early_stop)):
+        np.testing.assert_allclose(ours.weights.numpy(), masked.weights.numpy(), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found.curves.validation_loss.numpy(), whole.curves.validation_loss.numpy(), atol=1e-5)
+    assert float((whole.end.weights - start.weights).abs().max()) > 0.05  # they did train
 
-    trained = setup.network.layout.views(torch.from_numpy(arrays["weights"]))
+    trained = setup.network.layout.views(found.end.weights)
     for name, group in (("1", 0), ("3", 1)):
         gone = ~alive[group]
         assert (trained[f"{name}.weight"][gone] == 0).all() and (trained[f"{name}.bias"][gone] == 0).all()
         assert (trained[f"{name}.bias"][alive[group]] != 0).all()
     assert (trained["5.weight"].transpose(1, 2)[~alive[1]] == 0).all()
     pruned = ~setup.mask_rows(masks)
-    assert (torch.from_numpy(arrays["weights"])[pruned] == 0).all()
+    assert (found.end.weights[pruned] == 0).all()
 
 
 def test_seeds_of_unlike_counts_come_back_in_their_own_order_and_to_the_bit(
@@ -201,20 +199,20 @@ def test_seeds_of_unlike_counts_come_back_in_their_own_order_and_to_the_bit(
     job = job_of(units(), digits)
     _, masks = by_hand(job.setup, counts)
     monkeypatch.setattr(train, "CPU_BLOCK_BYTES", 1)  # one seed a block, too
-    arrays = ticket_of(job.setup, seeds, masks)
+    ticket = ticket_of(job.setup, seeds, masks)
     progress: list[int] = []
-    together = stages.train_unit(
-        job, Work(Unit("ticket", 0, 1, seeds), seeds, ()), arrays, digits, progress.append
-    ).arrays
+    whole = Work(Unit("ticket", 0, 1, seeds), seeds, ())
+    together = named_tensors(stages.train_unit(job, whole, ticket, digits, progress.append).result)
     monkeypatch.undo()
-    again = stages.train_unit(job, Work(Unit("ticket", 0, 1, seeds), seeds, ()), arrays, digits).arrays
+    again = named_tensors(stages.train_unit(job, whole, ticket, digits).result)
     assert sum(progress) == 5 * 40
     for row, seed in enumerate(seeds):
-        own = {name: array[row : row + 1] for name, array in arrays.items()}
-        alone = stages.train_unit(job, Work(Unit("ticket", 0, 1, (seed,)), (seed,), ()), own, digits).arrays
-        for name in set(alone) - {"steps", "seconds"}:
-            assert np.array_equal(alone[name][0], together[name][row], equal_nan=True), (name, seed)
-            assert np.array_equal(alone[name][0], again[name][row], equal_nan=True), (name, seed)
+        own = mapped(ticket, lambda tensor, row=row: tensor[row : row + 1])
+        one = Work(Unit("ticket", 0, 1, (seed,)), (seed,), ())
+        alone = named_tensors(stages.train_unit(job, one, own, digits).result)
+        for name in set(alone) - {"curves/steps", "seconds"}:
+            torch.testing.assert_close(alone[name][0], together[name][row], rtol=0, atol=0, equal_nan=True, msg=name)
+            torch.testing.assert_close(alone[name][0], again[name][row], rtol=0, atol=0, equal_nan=True, msg=name)
 
 
 def test_in_global_scope_a_seed_keeps_units_of_its_own_layers_and_is_the_same_alone(
@@ -250,8 +248,10 @@ def test_units_are_removed_from_the_weights_that_the_ticket_is_rewound_to(
     saved = store.read_checkpoint(experiment.id, Unit("ticket", 0, 0, SEEDS).name)
     weights = setup.network.layout.rows({slot.name: saved[source + slot.name] for slot in setup.network.layout.slots})
     weights *= setup.mask_rows(masks_of(store, experiment, "ticket", 1))
-    feed = make_feed(digits, SEEDS, dataset.validation, dataset.standardise)
-    loss, _ = evaluate(choose_program(setup.network, SEEDS, feed.device, "float32"), weights, {}, feed, "validation")
+    feed = make_feed(digits, SEEDS, dataset.validation, digits.transform(dataset.standardise))
+    objective = setup.recipe.objective
+    program = choose_program(setup.network, objective, SEEDS, feed.device, "float32")
+    loss, _ = evaluate(program, objective, weights, {}, feed, "validation")
     curve = lth.results.open(store.url).query(
         "SELECT step, loss FROM metrics WHERE level = 1 AND arm = 'ticket' AND split = 'val' ORDER BY step, seed"
     )
@@ -299,8 +299,9 @@ def test_a_convolutional_ticket_is_the_smaller_network_that_it_says_it_is(
     weights = setup.network.layout.rows(
         {slot.name: trained[f"trained/{slot.name}"] for slot in setup.network.layout.slots}
     )
-    feed = make_feed(images, seeds, 40, "channel")
-    standard = (images.test_inputs.float() - feed.mean) * feed.scale
+    feed = make_feed(images, seeds, 40, images.transform("channel"))
+    mean, scale = (feed.fitted[name].view(-1, 1, 1, 1, 1) for name in ("mean", "scale"))
+    standard = (images.test_inputs.float() - mean) * scale
     alive = alive_units(setup.groups, masks)
     for row, seed in enumerate(seeds):
         small = SmallCohort(setup.network, setup.groups, [part[row : row + 1] for part in alive])

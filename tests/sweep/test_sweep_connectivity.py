@@ -39,7 +39,8 @@ def job_of(experiment: Experiment, data: ImageData, store: str = "unused") -> Jo
 
 
 def feed_of(job: Job, data: ImageData, seeds: tuple[int, ...]) -> Feed:
-    return make_feed(data, seeds, job.experiment.dataset.validation, job.experiment.dataset.standardise)
+    dataset = job.experiment.dataset
+    return make_feed(data, seeds, dataset.validation, data.transform(dataset.standardise))
 
 
 def dense(seeds: tuple[int, ...] = SEEDS, step: int = 0) -> Connection:
@@ -53,7 +54,7 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> dict[str, Copy]:
     measured = connectivity.path_errors
 
     def watched(*arguments: Any, **options: Any) -> Any:
-        seen.update(zip("ab", arguments[3:5], strict=True))
+        seen.update(zip("ab", arguments[4:6], strict=True))
         return measured(*arguments, **options)
 
     monkeypatch.setattr(connectivity, "path_errors", watched)
@@ -258,7 +259,9 @@ def test_the_ends_of_a_path_are_the_errors_of_the_copies(digits: ImageData, copi
     job = job_of(load_experiment("smoke"), digits)
     rows = connect(job, dense(), Measure(2, 3, splits=("test",)), digits).to_pylist()
     network, feed = job.setup.network, feed_of(job, digits, SEEDS)
-    images = (digits.test_inputs.float() - feed.mean) * feed.scale
+    images = (digits.test_inputs.float() - feed.fitted["mean"].view(-1, 1, 1, 1, 1)) * feed.fitted["scale"].view(
+        -1, 1, 1, 1, 1
+    )
     for end, copy in copies.items():
         views = network.layout.views(copy[0])
         for number, row in enumerate(rows):

@@ -18,15 +18,17 @@ from lth.engine import initialise
 from lth.errors import DamagedObject, InvalidExperiment, LthError
 from lth.experiment import Experiment, load_experiment
 from lth.experiment.load import build_experiment
+from lth.experiment.spec import Dataset
 from lth.store import Store, Unit
 from lth.sweep import stages
-from lth.sweep.handover import Arrays, Job
+from lth.sweep.extraction import collect
+from lth.sweep.handover import Job
 from lth.sweep.here import run_here
 from lth.sweep.planning import done_of, work
 from lth.sweep.record import code_version
 from lth.sweep.setup import DataFacts, resolve
 from lth.sweep.transfer import found_tickets, taking_over_experiment, taking_over_file
-from lth.tickets import collect, save
+from lth.tickets import save
 
 SEEDS = (0, 1, 2)
 LEVELS = 2
@@ -77,8 +79,8 @@ def starts(store: Store, experiment: Experiment, data: ImageData, arm: str, leve
     job = Job(experiment, DataFacts.of(data), store.url, "cpu", 1, code_version())
     done = done_of(experiment, SEEDS, store.committed(experiment.id))
     todo = work(experiment, Unit(arm, 0, level, SEEDS), done, found_tickets(store, experiment, SEEDS, job.facts))
-    pruned: Arrays | None = stages.prune_unit(job, todo, data).arrays if arm == "ticket" else None
-    rows = torch.from_numpy(stages.rewind_unit(job, todo, data, pruned).arrays["weights"])
+    pruned = stages.prune_unit(job, todo, data).result if arm == "ticket" else None
+    rows = stages.rewind_unit(job, todo, data, pruned).result.weights
     return job.setup.network.layout.views(rows)
 
 
@@ -154,10 +156,9 @@ def test_seeds_one_by_one_give_the_same(swept: Callable[..., Swept], thirds: Ima
 def test_a_taken_ticket_can_be_taken_away(
     swept: Callable[..., Swept], thirds: ImageData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lth.tickets import extraction
 
     _, taken, store = swept()
-    monkeypatch.setattr(extraction, "load_dataset", lambda *_, **__: thirds)
+    monkeypatch.setattr(Dataset, "load", lambda _: thirds)
     found = collect(store, taken.id, 1, 2)
     assert found.card.criterion == "transfer" and found.card.weights_remaining == 502 + 48
 

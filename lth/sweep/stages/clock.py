@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
-from lth.sweep.handover import Arrays
+T = TypeVar("T")
 
 
 @dataclass
@@ -29,8 +30,8 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """What a stage hands on: arrays for the next stage, and its seconds by purpose."""
+class Stage(Generic[T]):
+    """What a stage hands on, masks, a ticket or a finished training, and its seconds by purpose."""
 
-    arrays: Arrays
+    result: T
     seconds: dict[str, float]

@@ -6,24 +6,25 @@ from collections.abc import Mapping
 
 import torch
 
-from lth.data import ImageData
+from lth.data.examples import DataSet
 from lth.engine import choose_device, exact_arithmetic, initial_buffers, initialise
 from lth.errors import LthError
 from lth.experiment import format_seeds
 from lth.pruning import CRITERIA, PruningFailed, Scored
 from lth.pruning import prune as cut
 from lth.structured import alive_units, keep_units, unit_masks, unit_scores
-from lth.sweep.handover import Job
+from lth.sweep.handover import Job, Masks
 from lth.sweep.planning import Work
 from lth.sweep.stages.clock import Clock, Stage
+from lth.sweep.stages.feed import feed_of
 from lth.sweep.stages.gpu_memory import in_memory
-from lth.sweep.stages.rewind import feed_of, masks_of, trained_before
+from lth.sweep.stages.rewind import masks_of, trained_before
 from lth.sweep.transfer import taken_masks
 
-Masks = dict[str, torch.Tensor]
+Tensors = dict[str, torch.Tensor]
 
 
-def prune_unit(job: Job, work: Work, data: ImageData) -> Stage:
+def prune_unit(job: Job, work: Work, data: DataSet) -> Stage[Masks]:
     """The masks of a ticket unit: weights or units scored, the lowest removed, round after round.
 
     Where another experiment found the tickets, its masks are taken over.
@@ -33,9 +34,7 @@ def prune_unit(job: Job, work: Work, data: ImageData) -> Stage:
     clock = Clock()
     if job.experiment.transfer is not None:
         with clock.time("storage"):
-            return Stage(
-                {f"masks/{name}": mask.numpy() for name, mask in taken_masks(job, work).items()}, clock.seconds
-            )
+            return Stage(Masks(taken_masks(job, work)), clock.seconds)
     with clock.time("storage"):
         masks = masks_of(job, work, work.masks_from)
     with exact_arithmetic(job.threads, "float32"):
@@ -47,20 +46,22 @@ def prune_unit(job: Job, work: Work, data: ImageData) -> Stage:
             raise LthError(
                 f"level {work.unit.level}, seed{'s' * (len(seeds) > 1)} {format_seeds(seeds)}: {error}"
             ) from None
-    return Stage({f"masks/{name}": mask.cpu().numpy() for name, mask in masks.items()}, clock.seconds)
+    return Stage(Masks({name: mask.cpu() for name, mask in masks.items()}), clock.seconds)
 
 
-def _weights_cut(job: Job, work: Work, data: ImageData, masks: Mapping[str, torch.Tensor], clock: Clock) -> Masks:
+def _weights_cut(job: Job, work: Work, data: DataSet, masks: Mapping[str, torch.Tensor], clock: Clock) -> Tensors:
     setup, pruning, seeds = job.setup, job.experiment.pruning, work.seeds
     network, criterion = setup.network, CRITERIA[pruning.criterion]
-    initial, movement = initialise(network, seeds), None
+    initial = initialise(network, seeds)
+    movement: torch.Tensor | None = None
     if pruning.when == "after_training":
-        weights, buffers, movement = trained_before(job, work, data, clock)
+        trained, evidence = trained_before(job, work, data, clock)
+        weights, buffers, movement = trained.weights, trained.buffers, evidence.get("movement")
     else:
         weights, buffers = initial, initial_buffers(network, seeds)
     device = choose_device(job.device, "float32")
 
-    def scored_and_cut(rows: list[int]) -> Masks:
+    def scored_and_cut(rows: list[int]) -> Tensors:
         some = tuple(seeds[row] for row in rows)
         cohort = Scored(
             network,
@@ -91,16 +92,16 @@ def _weights_cut(job: Job, work: Work, data: ImageData, masks: Mapping[str, torc
         return {name: torch.cat([part[name] for part in parts]) for name in masks}
 
 
-def _units_cut(job: Job, work: Work, data: ImageData, masks: Mapping[str, torch.Tensor], clock: Clock) -> Masks:
+def _units_cut(job: Job, work: Work, data: DataSet, masks: Mapping[str, torch.Tensor], clock: Clock) -> Tensors:
     """Whole units: every prunable weight that a removed unit writes or reads goes with it."""
     setup = job.setup
-    weights, _, _ = trained_before(job, work, data, clock)
+    trained, _ = trained_before(job, work, data, clock)
     with clock.time("pruning"):
         alive = alive_units(setup.groups, masks)
         scores = unit_scores(
             setup.groups,
             alive,
-            setup.network.layout.views(weights),
+            setup.network.layout.views(trained.weights),
             job.experiment.pruning.criterion,  # type: ignore[arg-type]
         )
         kept = keep_units(setup.groups, scores, alive, setup.counts[work.unit.level])

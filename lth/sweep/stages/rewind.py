@@ -8,20 +8,18 @@ from dataclasses import replace
 import torch
 
 from lth.arms import ARMS, Draw, Ticket, checked
-from lth.data import ImageData
-from lth.engine import Feed, exact_arithmetic, initial_buffers, initialise, make_feed
+from lth.data.examples import DataSet
+from lth.engine import Network, Snapshot, Trained, exact_arithmetic, initial_buffers, initialise
 from lth.errors import DamagedObject
 from lth.store import Unit
-from lth.sweep.handover import Arrays, Job, gathered
+from lth.sweep.handover import Job, Masks, gathered
 from lth.sweep.planning import Work, keeps_weights, parent_level
 from lth.sweep.stages.clock import Clock, Stage
 from lth.sweep.stages.train import train_unit
 from lth.sweep.transfer import taken_weights
 
-Buffers = dict[str, torch.Tensor]
 
-
-def rewind_unit(job: Job, work: Work, data: ImageData, pruned: Arrays | None = None) -> Stage:
+def rewind_unit(job: Job, work: Work, data: DataSet, pruned: Masks | None = None) -> Stage[Ticket]:
     """The ticket of the unit's arm: masks, and the weights that training starts from.
 
     A rewind point that is no longer in the store is trained again: on a CPU to the bit.
@@ -30,7 +28,7 @@ def rewind_unit(job: Job, work: Work, data: ImageData, pruned: Arrays | None = N
     setup, network, seeds, unit = job.setup, job.setup.network, work.seeds, work.unit
     with exact_arithmetic(job.threads, "float32"):
         if pruned is not None:
-            masks = {name.removeprefix("masks/"): torch.from_numpy(mask.copy()) for name, mask in pruned.items()}
+            masks = dict(pruned.tensors)
         else:
             with clock.time("storage"):
                 masks = masks_of(job, work, work.masks_from if unit.level else {})
@@ -41,16 +39,15 @@ def rewind_unit(job: Job, work: Work, data: ImageData, pruned: Arrays | None = N
         elif ARMS[unit.arm].fresh or source == "initial":
             weights, buffers = initialise(network, seeds), initial_buffers(network, seeds)
         elif source == "step":
-            weights, buffers = _rewind_point(job, work, data, clock)
+            late = _rewind_point(job, work, data, clock)
+            weights, buffers = late.weights, late.buffers
         else:
-            weights, buffers, _ = trained_before(job, work, data, clock)
+            trained, _ = trained_before(job, work, data, clock)
+            weights, buffers = trained.weights, trained.buffers
         with clock.time("pruning"):
             draw = Draw(network, seeds, unit.level, unit.draw, setup.groups)
             ticket = checked(unit.arm, ARMS[unit.arm].make(Ticket(masks, weights, buffers), draw), draw)
-    arrays = {"weights": ticket.weights.numpy()}
-    arrays.update({f"buffers/{name}": buffer.numpy() for name, buffer in ticket.buffers.items()})
-    arrays.update({f"masks/{name}": mask.numpy() for name, mask in ticket.masks.items()})
-    return Stage(arrays, clock.seconds)
+    return Stage(ticket, clock.seconds)
 
 
 def masks_of(job: Job, work: Work, masks_from: Mapping[int, str]) -> dict[str, torch.Tensor]:
@@ -62,63 +59,58 @@ def masks_of(job: Job, work: Work, masks_from: Mapping[int, str]) -> dict[str, t
     return {tensor.name: torch.from_numpy(read[tensor.name]) for tensor in tensors}
 
 
-def trained_before(
-    job: Job, work: Work, data: ImageData, clock: Clock
-) -> tuple[torch.Tensor, Buffers, torch.Tensor | None]:
-    """Rows of weights, buffers and rows of movement (where the training gathered it) at the end of the parent level.
+def trained_before(job: Job, work: Work, data: DataSet, clock: Clock) -> tuple[Snapshot, dict[str, torch.Tensor]]:
+    """Weights and buffers at the end of the parent level, and by name the evidence that its training has gathered, rows
+    [seeds, width] each.
 
     Raises DamagedObject where they are gone and could only be had by repeating every level before.
     """
-    network, moving = job.setup.network, job.setup.recipe.movement
+    network, names = job.setup.network, job.setup.gathered
     parent = parent_level(job.experiment, work.unit.level) or 0
     try:
         with clock.time("storage"):
-            kept = gathered(job.store, job.experiment.id, work.trained_from, "trained/")
-            movement = gathered(job.store, job.experiment.id, work.trained_from, "movement/") if moving else None
-        return (
-            network.layout.rows({slot.name: kept[slot.name] for slot in network.layout.slots}),
-            {name: kept[f"buffers/{name}"] for name in network.buffers},
-            None if movement is None else network.layout.rows(movement),
-        )
+            trained = _snapshot(network, gathered(job.store, job.experiment.id, work.trained_from, "trained/"))
+            evidence = {
+                name: network.layout.rows(gathered(job.store, job.experiment.id, work.trained_from, f"{name}/"))
+                for name in names
+            }
+        return trained, evidence
     except DamagedObject:
         if parent and keeps_weights(job.experiment):
             raise
-    again = {name: torch.from_numpy(array) for name, array in _train_again(job, work, parent, data, clock).items()}
-    return again["weights"], {name: again[f"buffers/{name}"] for name in network.buffers}, again.get("movement")
+    again = _train_again(job, work, parent, data, clock)
+    return again.end, {name: again.kept[name][name] for name in names}
 
 
-def feed_of(job: Job, data: ImageData, seeds: tuple[int, ...], device: torch.device) -> Feed:
-    """The data of a cohort, split and standardised as the experiment says."""
-    return make_feed(data, seeds, job.experiment.dataset.validation, job.experiment.dataset.standardise, device)
+def _snapshot(network: Network, tensors: Mapping[str, torch.Tensor]) -> Snapshot:
+    """Weights as rows and buffers, from a checkpoint's tensors by name."""
+    return Snapshot(
+        network.layout.rows({slot.name: tensors[slot.name] for slot in network.layout.slots}),
+        {name: tensors[f"buffers/{name}"] for name in network.buffers},
+    )
 
 
-def _rewind_point(job: Job, work: Work, data: ImageData, clock: Clock) -> tuple[torch.Tensor, Buffers]:
-    """Rows of weights and the buffers of step k of the dense training."""
-    network = job.setup.network
+def _rewind_point(job: Job, work: Work, data: DataSet, clock: Clock) -> Snapshot:
+    """Weights and buffers of step k of the dense training."""
     try:
         with clock.time("storage"):
             late = gathered(job.store, job.experiment.id, work.rewind_from, "rewind/")
     except DamagedObject:
-        again = _train_again(job, work, 0, data, clock)
-        return (
-            torch.from_numpy(again["rewind/weights"]),
-            {name: torch.from_numpy(again[f"rewind/buffers/{name}"]) for name in network.buffers},
-        )
-    return (
-        network.layout.rows({slot.name: late[slot.name] for slot in network.layout.slots}),
-        {name: late[f"buffers/{name}"] for name in network.buffers},
-    )
+        again = _train_again(job, work, 0, data, clock).rewind_point
+        assert again is not None
+        return again
+    return _snapshot(job.setup.network, late)
 
 
-def _train_again(job: Job, work: Work, level: int, data: ImageData, clock: Clock) -> Arrays:
+def _train_again(job: Job, work: Work, level: int, data: DataSet, clock: Clock) -> Trained:
     """The training of the ticket of `level` for the seeds of `work`, once more; nothing of it is committed."""
     masks_from = work.masks_from if level == parent_level(job.experiment, work.unit.level) else {}
     past = Work(
         Unit("ticket", 0, level, work.seeds), work.seeds, (), masks_from, rewind_from=work.rewind_from if level else {}
     )
     ticket = rewind_unit(job, past, data)
-    trained = train_unit(replace(job, save_every=None), past, ticket.arrays, data)
-    for stage in (ticket, trained):
-        for purpose, spent in stage.seconds.items():
+    trained = train_unit(replace(job, save_every=None), past, ticket.result, data)
+    for seconds in (ticket.seconds, trained.seconds):
+        for purpose, spent in seconds.items():
             clock.add(purpose, spent)
-    return trained.arrays
+    return trained.result

@@ -18,8 +18,9 @@ from lth.data import load_dataset
 from lth.errors import LthError
 from lth.experiment import Experiment, load_experiment
 from lth.store import Store
+from lth.sweep.extraction import collect
 from lth.sweep.here import run_here
-from lth.tickets import FORMATS, PortableTicket, collect, save
+from lth.tickets import FORMATS, PortableTicket, save
 
 LEVEL, SEED = 4, 1
 

@@ -6,22 +6,25 @@ can be had. What the repeated training scores is held against what the store say
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
 
-from lth.data import ImageData, load_dataset
-from lth.engine import choose_device, choose_program, evaluate, exact_arithmetic
+from lth.data.examples import TARGET, DataSet
+from lth.engine import Feed, Network, Snapshot, choose_device, choose_program, evaluate, exact_arithmetic
+from lth.engine.named_tensors import mapped
 from lth.errors import LthError
 from lth.experiment import Arm, Experiment
 from lth.experiment.load import build_experiment
 from lth.store import Store, Unit
 from lth.sweep import stages
-from lth.sweep.handover import Arrays, Job, named
+from lth.sweep.handover import Job, Masks
 from lth.sweep.planning import done_of, ready, work
 from lth.sweep.record import code_version
 from lth.sweep.setup import DataFacts
-from lth.sweep.stages.rewind import feed_of
+from lth.sweep.stages.evaluate import masks_of_rows
+from lth.sweep.stages.feed import feed_of
 from lth.sweep.transfer import found_tickets
 from lth.tickets.portable import Card, PortableTicket
 
@@ -65,7 +68,7 @@ def collect(
             "another seed or level"
         )
     experiment = _experiment(described["experiment"], rows, experiment_id)
-    data = load_dataset(experiment.dataset.name, path=experiment.dataset.path)
+    data = experiment.dataset.load()
     if data.fingerprint() != described["data_sha256"]:
         raise LthError(
             f"the data set {experiment.dataset.name!r} here is not the one that {experiment_id} began with; "
@@ -81,24 +84,25 @@ def collect(
         )
     todo = work(experiment, unit, done, found_tickets(store, experiment, [seed], job.facts))
     masks = store.read_masks(experiment_id, {seed: committed.where[row["arm"], row["draw"], level, seed]})
-    own = {f"masks/{name}": mask for name, mask in masks.items()} if row["arm"] == "ticket" and level else None
-    start = stages.rewind_unit(job, todo, data, own).arrays
-    if any((start[f"masks/{name}"] != mask).any() for name, mask in masks.items()):
+    kept = {name: torch.from_numpy(mask) for name, mask in masks.items()}
+    own = Masks(kept) if row["arm"] == "ticket" and level else None
+    start = stages.rewind_unit(job, todo, data, own).result
+    if any(not torch.equal(start.masks[name], mask) for name, mask in kept.items()):
         raise LthError(
             f"the {arm} of seed {seed} at level {level} cannot be repeated: this version draws another mask "
             f"than {row['code_version']} did; use that version"
         )
-    trained = stages.train_unit(job, todo, start, data).arrays
-    prefix = "early_stop/" if weights == "early_stop" else ""
+    trained = stages.train_unit(job, todo, start, data).result
+    snapshot = trained.early_stop if weights == "early_stop" else trained.end
     ending = "_at_early_stop" if weights == "early_stop" else ""
-    accuracy, mean, scale = _measured(job, trained, prefix, data, seed)
+    accuracy, feed = _measured(job, snapshot, data, seed)
     if abs(accuracy - row[f"test_accuracy{ending}"]) > TOLERANCE:
         raise LthError(
             f"trained again, the {arm} of seed {seed} at level {level} scores {accuracy:.4f}, not the "
             f"{row[f'test_accuracy{ending}']:.4f} of the store ({row['device']}, {row['threads']} threads, "
             f"code {row['code_version']}); use the machine and version that trained it"
         )
-    dense = rows.get(("ticket", 0, 0, seed))
+    dense, examples = rows.get(("ticket", 0, 0, seed)), data.examples()
     card = Card(
         experiment_id,
         row["arm"],
@@ -112,14 +116,14 @@ def collect(
         int(row["early_stop_step"] if weights == "early_stop" else row["steps"]),
         row[f"test_accuracy{ending}"],
         accuracy,
-        len(data.test_labels),
+        len(examples.test[TARGET]),
         dense[f"test_accuracy{ending}"] if dense and dense["status"] == "ok" else None,
         experiment.dataset.name,
         described["data_sha256"],
         experiment.model.name,
         dict(experiment.model.arguments),
-        data.input_shape,
-        data.classes,
+        examples.schema.input_shape,
+        job.setup.network.classes,
         row["criterion"] if level else None,
         row["code_version"],
         row["device"],
@@ -129,8 +133,15 @@ def collect(
         experiment.model.output_layer,
         experiment.imports,
     )
-    kept = {name: torch.from_numpy(mask[0].copy()) for name, mask in masks.items()}
-    return PortableTicket(card, kept, _state(job, start, ""), _state(job, trained, prefix), mean, scale)
+    network = job.setup.network
+    return PortableTicket(
+        card,
+        {name: mask[0].clone() for name, mask in masks_of_rows(network, trained.mask).items()},
+        _state(network, start.weights, start.buffers),
+        _state(network, snapshot.weights, snapshot.buffers),
+        feed.fitted["mean"].flatten().cpu(),
+        feed.fitted["scale"].flatten().cpu(),
+    )
 
 
 def _experiment(content: dict[str, Any], rows: Any, experiment_id: str) -> Experiment:
@@ -162,30 +173,19 @@ def _present(rows: Any, arm: str) -> str:
     return f"seeds {min(seeds)} to {max(seeds)} and levels {min(levels)} to {max(levels)} of it{several}"
 
 
-def _state(job: Job, arrays: Arrays, prefix: str) -> dict[str, torch.Tensor]:
+def _state(network: Network, weights: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The state dict of the only seed: parameters and buffers."""
-    network = job.setup.network
-    rows = torch.from_numpy(arrays[f"{prefix}weights"].copy())
-    state = {name: view[0].clone() for name, view in network.layout.views(rows).items()}
-    state.update(
-        {name: torch.from_numpy(buffer[0].copy()) for name, buffer in named(arrays, f"{prefix}buffers/").items()}
-    )
-    return state
+    state = {name: view[0].clone() for name, view in network.layout.views(weights).items()}
+    return {**state, **{name: buffer[0].clone() for name, buffer in buffers.items()}}
 
 
-def _measured(
-    job: Job, trained: Arrays, prefix: str, data: ImageData, seed: int
-) -> tuple[float, torch.Tensor, torch.Tensor]:
-    """Test accuracy of the weights, and the standardisation of the seed: mean and scale [channels]."""
-    precision = job.setup.recipe.precision
-    device = choose_device(job.device, precision)
-    with exact_arithmetic(job.threads, precision):
+def _measured(job: Job, snapshot: Snapshot, data: DataSet, seed: int) -> tuple[float, Feed]:
+    """Test score of the weights, and the feed of the seed, which holds what its transform has measured."""
+    recipe = job.setup.recipe
+    device = choose_device(job.device, recipe.precision)
+    with exact_arithmetic(job.threads, recipe.precision):
         feed = feed_of(job, data, (seed,), device)
-        weights = torch.from_numpy(trained[f"{prefix}weights"].copy()).to(device)
-        buffers = {
-            name: torch.from_numpy(buffer.copy()).to(device)
-            for name, buffer in named(trained, f"{prefix}buffers/").items()
-        }
-        program = choose_program(job.setup.network, (seed,), device, precision)
-        _, accuracy = evaluate(program, weights, buffers, feed, "test")
-    return float(accuracy[0]), feed.mean.flatten().cpu(), feed.scale.flatten().cpu()
+        here = mapped(snapshot, lambda tensor: tensor.to(device))
+        program = choose_program(job.setup.network, recipe.objective, (seed,), device, recipe.precision)
+        _, score = evaluate(program, recipe.objective, here.weights, here.buffers, feed, "test")
+    return float(score[0]), feed
