@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from sklearn.metrics import roc_auc_score
 from stored_tables import tables_of
 
 import lth.results
 from lth.data import load_dataset
 from lth.experiment import load_experiment
+from lth.objectives import SCORES
 from lth.report import claim
 from lth.store import Store
 from lth.store.verify import verify
@@ -49,3 +52,19 @@ def test_a_sweep_lands_its_score(
         assert row["score"] == score and row["accuracies"] == 0
         assert row["held"] == (row["n"] if per_batch or row["split"] != "train" else 0)
     assert unit in claim(results.verdicts)
+
+
+def test_auroc_of_a_seed_is_that_of_any_cohort() -> None:
+    """To the bit; classes that the split does not hold are left out."""
+    generator = torch.Generator().manual_seed(0)
+    outputs, targets = torch.randn(7, 60, 10, generator=generator), torch.randint(0, 9, (7, 60), generator=generator)
+    auroc = SCORES["auroc"].of_split
+    assert auroc is not None
+    together = auroc(outputs, targets)
+    for seed in range(7):
+        assert together[seed] == auroc(outputs[seed : seed + 1], targets[seed : seed + 1])[0]
+    held = [label for label in range(10) if (targets[0] == label).any()]
+    ranked = torch.softmax(outputs[0].double(), 1)
+    areas = [roc_auc_score(targets[0] == label, ranked[:, label]) for label in held]
+    assert len(held) == 9 and float(together[0]) == pytest.approx(sum(areas) / 9)
+    assert auroc(outputs[:1], torch.zeros(1, 60, dtype=torch.int64)).isnan().all(), "one class only"
