@@ -34,6 +34,7 @@ def export_ticket(
     execution: Execution,
 ) -> None:
     """Train the ticket once more, write it, and say what was written."""
+    from lth.report.score_texts import ScoreText
     from lth.sweep.extraction import collect
     from lth.tickets import FORMATS, save
 
@@ -51,11 +52,11 @@ def export_ticket(
     errors = Console(stderr=True)
     with errors.status(f"training {name} once more: its weights are not kept"):
         ticket = collect(store, identifier, seed, level, arm, draw, weights, execution.threads, execution.device)
-    card = ticket.card
+    card, text = ticket.card, ScoreText.named(ticket.card.score)
     console.print(
         f"[bold]{name}[/]: {card.weights_remaining:,} of {card.weights_total:,} weights "
-        f"({100 * card.density:.3g}%), test accuracy {100 * card.test_accuracy:.2f}% "
-        f"({100 * card.test_accuracy_here:.2f}% measured here)",
+        f"({100 * card.density:.3g}%), test {text.label} {text.in_full(card.test_score)} "
+        f"({text.in_full(card.test_score_here)} measured here)",
         soft_wrap=True,
     )
     for file in save(ticket, folder, formats):

@@ -95,11 +95,11 @@ def collect(
     trained = stages.train_unit(job, todo, start, data).result
     snapshot = trained.early_stop if weights == "early_stop" else trained.end
     ending = "_at_early_stop" if weights == "early_stop" else ""
-    accuracy, feed = _measured(job, snapshot, data, seed)
-    if abs(accuracy - row[f"test_accuracy{ending}"]) > TOLERANCE:
+    score, feed = _measured(job, snapshot, data, seed)
+    if abs(score - row[f"test_score{ending}"]) > TOLERANCE:
         raise LthError(
-            f"trained again, the {arm} of seed {seed} at level {level} scores {accuracy:.4f}, not the "
-            f"{row[f'test_accuracy{ending}']:.4f} of the store ({row['device']}, {row['threads']} threads, "
+            f"trained again, the {arm} of seed {seed} at level {level} scores {score:.4f}, not the "
+            f"{row[f'test_score{ending}']:.4f} of the store ({row['device']}, {row['threads']} threads, "
             f"code {row['code_version']}); use the machine and version that trained it"
         )
     dense, examples = rows.get(("ticket", 0, 0, seed)), data.examples()
@@ -114,10 +114,10 @@ def collect(
         row["weights_total"],
         weights,
         int(row["early_stop_step"] if weights == "early_stop" else row["steps"]),
-        row[f"test_accuracy{ending}"],
-        accuracy,
+        row[f"test_score{ending}"],
+        score,
         len(examples.test[TARGET]),
-        dense[f"test_accuracy{ending}"] if dense and dense["status"] == "ok" else None,
+        dense[f"test_score{ending}"] if dense and dense["status"] == "ok" else None,
         experiment.dataset.name,
         described["data_sha256"],
         experiment.model.name,
@@ -132,6 +132,11 @@ def collect(
         experiment.rewinding.kind,
         experiment.model.output_layer,
         experiment.imports,
+        row["score"],
+        examples.schema.kind,
+        examples.schema.columns,
+        getattr(feed.transform, "indicators", ()),
+        examples.schema.target.kind,
     )
     network = job.setup.network
     return PortableTicket(
@@ -139,8 +144,7 @@ def collect(
         {name: mask[0].clone() for name, mask in masks_of_rows(network, trained.mask).items()},
         _state(network, start.weights, start.buffers),
         _state(network, snapshot.weights, snapshot.buffers),
-        feed.fitted["mean"].flatten().cpu(),
-        feed.fitted["scale"].flatten().cpu(),
+        {name: tensor[0].cpu() for name, tensor in feed.fitted.items()},
     )
 
 

@@ -23,14 +23,14 @@ from lth.sweep.setup import Setup
 
 @dataclass(frozen=True)
 class Figures:
-    """What the final evaluation of a cohort found; arrays [seeds], losses in nats, accuracies as fractions."""
+    """What the final evaluation of a cohort found; arrays [seeds], losses and scores of the objective."""
 
     train_loss: np.ndarray
-    train_accuracy: np.ndarray
+    train_score: np.ndarray
     test_loss: np.ndarray
-    test_accuracy: np.ndarray
+    test_score: np.ndarray
     early_test_loss: np.ndarray
-    early_test_accuracy: np.ndarray
+    early_test_score: np.ndarray
 
     @classmethod
     def joined(cls, parts: Sequence[Figures]) -> Figures:
@@ -155,12 +155,12 @@ def _level_row(trained: Trained, figures: Figures, position: int, setup: Setup) 
     return {
         "steps": last,
         "early_stop_step": early,
-        "train_score": number(figures.train_accuracy[position]),
+        "train_score": number(figures.train_score[position]),
         "train_loss": number(figures.train_loss[position]),
         "val_score_at_early_stop": number(curves.validation_score[position, at_early]),
-        "test_score_at_early_stop": number(figures.early_test_accuracy[position]),
+        "test_score_at_early_stop": number(figures.early_test_score[position]),
         "val_score": number(curves.validation_score[position, at_last]),
-        "test_score": number(figures.test_accuracy[position]),
+        "test_score": number(figures.test_score[position]),
         "test_loss": number(figures.test_loss[position]),
         "status": "ok",
         **spent,
@@ -183,12 +183,12 @@ def _metric_rows(trained: Trained, figures: Figures, position: int) -> list[dict
         ]
     early = int(trained.early_stop_step[position])
     tests = {
-        early: (figures.early_test_loss, figures.early_test_accuracy),
-        last: (figures.test_loss, figures.test_accuracy),
+        early: (figures.early_test_loss, figures.early_test_score),
+        last: (figures.test_loss, figures.test_score),
     }
     return found + [
-        {"step": step, "split": "test", "loss": number(loss[position]), "score_value": number(accuracy[position])}
-        for step, (loss, accuracy) in tests.items()
+        {"step": step, "split": "test", "loss": number(loss[position]), "score_value": number(score[position])}
+        for step, (loss, score) in tests.items()
     ]
 
 

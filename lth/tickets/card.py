@@ -4,34 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lth.report.score_texts import ScoreText
 from lth.tickets.portable import Card
 
 
 def model_card(card: Card, files: Mapping[str, str]) -> str:
     """Markdown. `files`: what lies beside it, with a word on each."""
-    shape = ", ".join(map(str, card.input_shape))
+    text = ScoreText.named(card.score)
     what = "dense network" if card.level == 0 and card.arm == "ticket" else f"{card.arm} of level {card.level}"
     when = "early stop" if card.weights == "early_stop" else "the end of its training"
     dense = (
         ""
-        if card.dense_test_accuracy is None or card.level == 0
-        else (f" The dense network of the same seed: {100 * card.dense_test_accuracy:.2f}%.")
+        if card.dense_test_score is None or card.level == 0
+        else (f" The dense network of the same seed: {text.in_full(card.dense_test_score)}.")
     )
+    examples = "images" if card.data_kind == "images" else "rows"
     lines = [
         f"# {card.experiment_id}: {what}, seed {card.seed}",
         "",
         f"A `{card.model}` for `{card.dataset}` with {card.weights_remaining:,} of {card.weights_total:,} prunable "
         f"weights ({100 * card.density:.3g}%){f', chosen by `{card.criterion}`' if card.criterion else ''}.",
         "",
-        f"Test accuracy at {when} (step {card.step:,}): **{100 * card.test_accuracy:.2f}%** of {card.test_examples:,} "
-        f"images; measured again when it was taken out: {100 * card.test_accuracy_here:.2f}%.{dense}",
+        f"Test {text.label} at {when} (step {card.step:,}): **{text.in_full(card.test_score)}** of "
+        f"{card.test_examples:,} {examples}; measured again when it was taken out: "
+        f"{text.in_full(card.test_score_here)}.{dense}",
         "",
         "| file | what it is |",
         "|---|---|",
         *(f"| `{name}` | {about} |" for name, about in files.items()),
         "",
-        f"Networks take raw pixels, float32 [batch, {shape}] from 0 to 255, and give the logits of {card.classes} "
-        "classes.",
+        f"{_takes(card)}, and {_gives(card)}.",
+        *_columns(card),
         "",
         "## Where it came from",
         "",
@@ -48,3 +51,34 @@ def model_card(card: Card, files: Mapping[str, str]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _takes(card: Card) -> str:
+    shape = ", ".join(map(str, card.raw_shape))
+    if card.data_kind == "images":
+        return f"Networks take raw pixels, float32 [batch, {shape}] from 0 to 255"
+    return (
+        f"Networks take raw rows, float32 [batch, {shape}]: the columns below in this order, NaN where a value is "
+        "missing, -1 for a category that is not listed"
+    )
+
+
+def _gives(card: Card) -> str:
+    if card.target_kind == "number":
+        return "give a number in the units of the target"
+    return f"give the logits of {card.classes} classes"
+
+
+def _columns(card: Card) -> list[str]:
+    """Of a table, its columns, and the numbers that stand for categories."""
+    if not card.columns:
+        return []
+    lines = ["", "| | column | values |", "|---|---|---|"]
+    for position, column in enumerate(card.columns):
+        values = (
+            "number"
+            if column.categories is None
+            else ", ".join(f"{code}: {name}" for code, name in enumerate(column.categories))
+        )
+        lines.append(f"| {position} | {column.name} | {values} |")
+    return lines

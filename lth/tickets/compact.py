@@ -10,7 +10,7 @@ from torch import nn
 
 from lth.structured import UnitGroup, shrink, unit_groups
 from lth.structured.units import per_unit
-from lth.tickets.portable import Deployed, PortableTicket
+from lth.tickets.portable import PortableTicket
 
 
 def without_dead_units(ticket: PortableTicket) -> nn.Module:
@@ -27,7 +27,7 @@ def without_dead_units(ticket: PortableTicket) -> nn.Module:
         groups = unit_groups(network, card.input_shape, [name for name in ticket.masks if _is_weight(network, name)])
         network, removed = _once(network, groups, images)
         if not removed:
-            return Deployed(network, ticket.mean, ticket.scale).eval()
+            return ticket.deployed(network)
 
 
 def _is_weight(network: nn.Module, name: str) -> bool:

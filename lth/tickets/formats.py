@@ -16,7 +16,7 @@ from torch import nn
 from lth.errors import LthError
 from lth.tickets.card import model_card
 from lth.tickets.compact import without_dead_units
-from lth.tickets.portable import PortableTicket, to_safetensors
+from lth.tickets.portable import PortableTicket, fitted_tensors, to_safetensors
 
 
 class Format(NamedTuple):
@@ -27,8 +27,11 @@ class Format(NamedTuple):
     write: Callable[[PortableTicket], bytes]
 
 
+NAMES = {"images": "pixels", "table": "columns"}
+"""What the input of an ONNX program is called, by the kind of data."""
+
 TOLERANCE = 1e-5
-"""How far the logits of an exported program may lie from the network's, relative to the largest."""
+"""How far the answers of an exported program may lie from the network's, relative to the largest."""
 
 
 def save(ticket: PortableTicket, folder: Path, formats: tuple[str, ...] = ("safetensors",)) -> list[Path]:
@@ -71,14 +74,15 @@ def to_onnx(ticket: PortableTicket) -> bytes:
         import onnxscript  # noqa: F401  what torch.onnx writes it with
     except ImportError:
         raise LthError("ONNX is not installed; pip install 'lth[onnx]'") from None
-    module, pixels = ticket.deployed(), _pixels(ticket)
+    module, raw = ticket.deployed(), raw_examples(ticket)
+    name, answers = NAMES[ticket.card.data_kind], "logits" if ticket.card.target_kind == "class" else "number"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module,
-            (pixels,),
-            input_names=["pixels"],
-            output_names=["logits"],
+            (raw,),
+            input_names=[name],
+            output_names=[answers],
             dynamo=True,
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             verbose=False,
@@ -87,8 +91,8 @@ def to_onnx(ticket: PortableTicket) -> bytes:
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    for batch in (pixels, pixels[:1]):
-        _agree(torch.from_numpy(session.run(["logits"], {"pixels": batch.numpy()})[0]), module(batch), "ONNX")
+    for batch in (raw, raw[-1:]):
+        _agree(torch.from_numpy(session.run([answers], {name: batch.numpy()})[0]), module(batch), "ONNX")
     return content
 
 
@@ -98,7 +102,7 @@ def to_csr(ticket: PortableTicket) -> bytes:
     (`torch.sparse_csr_tensor`, `scipy.sparse.csr_array`); its shape is in the header under `shapes`."""
     from safetensors.torch import save as encode
 
-    tensors: dict[str, torch.Tensor] = {"mean": ticket.mean, "scale": ticket.scale}
+    tensors: dict[str, torch.Tensor] = fitted_tensors(ticket)
     shapes: dict[str, list[int]] = {}
     for name, tensor in ticket.trained.items():
         if name not in ticket.masks:
@@ -115,27 +119,38 @@ def to_csr(ticket: PortableTicket) -> bytes:
 
 
 def _program(module: nn.Module, ticket: PortableTicket) -> bytes:
-    pixels, buffer = _pixels(ticket), io.BytesIO()
+    raw, buffer = raw_examples(ticket), io.BytesIO()
     with torch.no_grad():
-        exported = torch.export.export(module, (pixels,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+        exported = torch.export.export(module, (raw,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     torch.export.save(exported, buffer)
     buffer.seek(0)
     again = torch.export.load(buffer).module()
-    for batch in (pixels, pixels[:1]):
+    for batch in (raw, raw[-1:]):
         _agree(again(batch), ticket.deployed()(batch), "the exported program")
     return buffer.getvalue()
 
 
-def _pixels(ticket: PortableTicket) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (3, *ticket.card.input_shape), generator=generator).float()
+def raw_examples(ticket: PortableTicket, count: int = 3) -> torch.Tensor:
+    """Made-up raw inputs, float32 [count, *raw_shape]: pixels; numbers about the training split's, a category in every
+    column that has some, and a missing value wherever the network is told of one."""
+    card, generator = ticket.card, torch.Generator().manual_seed(0)
+    if card.data_kind == "images":
+        return torch.randint(0, 256, (count, *card.raw_shape), generator=generator).float()
+    rows = torch.randn(count, *card.raw_shape, generator=generator, dtype=torch.float64)
+    rows = rows / ticket.fitted["scale"] + ticket.fitted["mean"]
+    for position, column in enumerate(card.columns):
+        if column.categories is not None:
+            rows[:, position] = torch.randint(0, len(column.categories), (count,), generator=generator).double()
+        if position in card.indicators:
+            rows[-1, position] = torch.nan
+    return rows.float()
 
 
 def _agree(actual: torch.Tensor, expected: torch.Tensor, what: str) -> None:
     actual, expected = actual.detach(), expected.detach()
     distance = float((actual - expected).abs().max() / expected.abs().max().clamp_min(1.0))
     if not distance <= TOLERANCE:
-        raise LthError(f"{what} computes other logits than the network (off by {distance:.2g}); please report it")
+        raise LthError(f"{what} computes other answers than the network (off by {distance:.2g}); please report it")
 
 
 FORMATS = {
@@ -149,4 +164,4 @@ FORMATS = {
     "csr": Format("ticket-csr.safetensors", "the trained weights, pruned tensors as sparse CSR matrices", to_csr),
     "dense": Format("ticket-dense.pt2", "as ticket.pt2, without the units that pruning has left dead", to_dense),
 }
-"""By name. The networks take raw pixels, float32 [batch, channels, height, width] from 0 to 255, and give logits."""
+"""By name. The networks take raw examples (see `PortableTicket.standardise`) and give what the card says."""

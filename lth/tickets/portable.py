@@ -12,6 +12,9 @@ import torch
 from torch import nn
 from torch.nn.utils import prune
 
+from lth.data.examples import Column, Transform
+from lth.data.image_transform import ImageTransform
+from lth.data.table_transform import TableTransform
 from lth.errors import LthError
 from lth.models import build_model
 from lth.store.checkpoints import content_of
@@ -22,7 +25,7 @@ Which = Literal["initial", "trained"]
 
 @dataclass(frozen=True)
 class Card:
-    """What a ticket is, where it came from and what it scores. Accuracies are fractions."""
+    """What a ticket is, where it came from and what it scores."""
 
     experiment_id: str
     arm: str
@@ -36,12 +39,12 @@ class Card:
     """`early_stop` or `end`: which step of the training the trained weights are of."""
     step: int
     """That step."""
-    test_accuracy: float
+    test_score: float
     """Of those weights, as the store has it."""
-    test_accuracy_here: float
+    test_score_here: float
     """Measured again when the ticket was taken out."""
     test_examples: int
-    dense_test_accuracy: float | None
+    dense_test_score: float | None
     """Of the seed's dense network at the same kind of step."""
     dataset: str
     data_sha256: str
@@ -62,6 +65,27 @@ class Card:
     """Parameter name of the output layer's weight, where it is not the last layer."""
     imports: tuple[str, ...] = ()
     """Modules that register the network."""
+    score: str = "accuracy"
+    """What it is judged by: a name in `lth.objectives.SCORES`."""
+    data_kind: str = "images"
+    """Or `table`: what raw inputs are."""
+    columns: tuple[Column, ...] = ()
+    """Of a table, the columns of its raw inputs."""
+    indicators: tuple[int, ...] = ()
+    """Columns whose missing values the network is told."""
+    target_kind: str = "class"
+    """Or `number`, given in the units of the target."""
+
+    @property
+    def raw_shape(self) -> tuple[int, ...]:
+        """Of one raw example: (channels, height, width) of an image, (columns,) of a table."""
+        return (len(self.columns),) if self.data_kind == "table" else self.input_shape
+
+    def transform(self) -> Transform:
+        """What its network takes, of raw inputs."""
+        if self.data_kind == "table":
+            return TableTransform(self.columns, self.indicators, self.target_kind)
+        return ImageTransform(self.input_shape[0])
 
 
 @dataclass(frozen=True)
@@ -69,16 +93,15 @@ class PortableTicket:
     """One seed's ticket. Weights are whole state dicts (parameters and buffers by name).
 
     `initial` is what the training started from, before the masks cut it (the initialisation, or the rewinding step's
-    weights); in `trained` pruned weights are zero. `mean` and `scale` [channels] standardise raw pixels (0 to 255):
-    (pixel - mean) * scale.
+    weights); in `trained` pruned weights are zero. `fitted` is what the transform of the data has measured on the
+    seed's training split: of images `mean` and `scale` [channels], (pixel - mean) * scale of pixels from 0 to 255.
     """
 
     card: Card
     masks: dict[str, torch.Tensor]
     initial: dict[str, torch.Tensor]
     trained: dict[str, torch.Tensor]
-    mean: torch.Tensor
-    scale: torch.Tensor
+    fitted: dict[str, torch.Tensor]
 
     def module(self, which: Which = "initial", pruned: bool = True) -> nn.Module:
         """The network with those weights, which takes standardised images [batch, channels, height, width].
@@ -102,37 +125,46 @@ class PortableTicket:
             raise LthError(f"a ticket has initial and trained weights, not {which!r}")
         return self.initial if which == "initial" else self.trained
 
-    def standardise(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Raw pixels [batch, channels, height, width] from 0 to 255 as what `module` takes."""
-        return (pixels.to(torch.float32) - self.mean.view(1, -1, 1, 1)) * self.scale.view(1, -1, 1, 1)
+    def standardise(self, raw: torch.Tensor) -> torch.Tensor:
+        """Raw inputs as what `module` takes: pixels [batch, channels, height, width] from 0 to 255; of a table rows
+        [batch, columns], NaN where a value is missing, categories as their places in the card's `columns`."""
+        inputs: torch.Tensor = self.card.transform().module(self.fitted)[0](raw.to(torch.float32))
+        return inputs
 
-    def deployed(self) -> nn.Module:
-        """The trained network with its standardisation, in evaluation mode: raw pixels in, logits out."""
-        return Deployed(self.module("trained", pruned=False), self.mean, self.scale).eval()
+    def deployed(self, network: nn.Module | None = None) -> nn.Module:
+        """The trained network, or another that computes the same, from raw inputs to what its objective gives: logits,
+        or a number in the units of the target. In evaluation mode."""
+        return Deployed(
+            network or self.module("trained", pruned=False), *self.card.transform().module(self.fitted)
+        ).eval()
 
 
 class Deployed(nn.Module):
-    """Standardisation and network: pixels [batch, channels, height, width] from 0 to 255 in, logits out."""
+    """A network between what makes inputs of raw examples and what makes answers of its outputs."""
 
-    mean: torch.Tensor
-    scale: torch.Tensor
-
-    def __init__(self, network: nn.Module, mean: torch.Tensor, scale: torch.Tensor) -> None:
+    def __init__(self, network: nn.Module, inputs: nn.Module, outputs: nn.Module) -> None:
         super().__init__()
+        self.inputs = inputs
         self.network = network
-        self.register_buffer("mean", mean.detach().clone().view(1, -1, 1, 1))
-        self.register_buffer("scale", scale.detach().clone().view(1, -1, 1, 1))
+        self.outputs = outputs
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.network((pixels - self.mean) * self.scale)
-        return logits
+    def forward(self, raw: torch.Tensor) -> torch.Tensor:
+        answers: torch.Tensor = self.outputs(self.network(self.inputs(raw)))
+        return answers
+
+
+def fitted_tensors(ticket: PortableTicket) -> dict[str, torch.Tensor]:
+    """What the transform has measured, by the names that files give it: those of images are the old ones."""
+    prefix = "" if ticket.card.data_kind == "images" else "fitted/"
+    return {prefix + name: tensor for name, tensor in ticket.fitted.items()}
 
 
 def to_safetensors(ticket: PortableTicket) -> bytes:
-    """The ticket as one safetensors file: `masks/`, `initial/`, `trained/`, `mean`, `scale`; the card in its header."""
+    """The ticket as one safetensors file: `masks/`, `initial/`, `trained/`, and `mean` and `scale` of images or
+    `fitted/` of a table; the card in its header."""
     from safetensors.torch import save
 
-    tensors = {"mean": ticket.mean, "scale": ticket.scale}
+    tensors = fitted_tensors(ticket)
     for part, named in (("masks", ticket.masks), ("initial", ticket.initial), ("trained", ticket.trained)):
         tensors.update({f"{part}/{name}": tensor for name, tensor in named.items()})
     # One entry: with several the format does not fix their order, nor so the file's bytes.
@@ -185,17 +217,27 @@ def read_ticket(data: bytes, where: str) -> PortableTicket:
         content = header["card"]
         if content_of(tensors) != header["content_sha256"]:
             raise LthError(f"{where} is damaged: its tensors are not those that were written")
-        card = Card(
-            **{**content, "input_shape": tuple(content["input_shape"]), "imports": tuple(content.get("imports", ()))}
-        )
+        card = _card(content)
         named = {
             part: {
                 name.removeprefix(f"{part}/"): tensor for name, tensor in tensors.items() if name.startswith(f"{part}/")
             }
-            for part in ("masks", "initial", "trained")
+            for part in ("masks", "initial", "trained", "fitted")
         }
-        return PortableTicket(
-            card, named["masks"], named["initial"], named["trained"], tensors["mean"], tensors["scale"]
-        )
+        if card.data_kind == "images":
+            named["fitted"] = {"mean": tensors["mean"], "scale": tensors["scale"]}
+        return PortableTicket(card, named["masks"], named["initial"], named["trained"], named["fitted"])
     except (KeyError, TypeError, ValueError) as error:
         raise LthError(f"{where} is damaged, or of another version: {type(error).__name__}: {error}") from None
+
+
+def _card(content: dict[str, Any]) -> Card:
+    """A card as its header has it; what was called accuracy before there were other scores is a score."""
+    known = {name.replace("test_accuracy", "test_score"): value for name, value in content.items()}
+    columns = tuple(
+        Column(column["name"], None if column["categories"] is None else tuple(column["categories"]))
+        for column in known.pop("columns", ())
+    )
+    for name in ("input_shape", "imports", "indicators"):
+        known[name] = tuple(known.get(name, ()))
+    return Card(**known, columns=columns)

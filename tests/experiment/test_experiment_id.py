@@ -170,6 +170,7 @@ def test_presets_keep_their_ids() -> None:
         "conv2-cifar10": "conv2-cifar10-38a3034a14",
         "conv4-cifar10": "conv4-cifar10-3b9d9cecbc",
         "conv6-cifar10": "conv6-cifar10-1bffd09698",
+        "diabetes": "diabetes-6ed77aecbb",
         "digits": "digits-caa6ab014e",
         "lenet-mnist": "lenet-mnist-e6316fa4ca",
         "lenet-mnist-snip": "lenet-mnist-snip-f660aea1ee",

@@ -101,6 +101,7 @@ def test_the_presets_that_there_are() -> None:
         "conv2-cifar10",
         "conv4-cifar10",
         "conv6-cifar10",
+        "diabetes",
         "digits",
         "lenet-mnist",
         "lenet-mnist-snip",

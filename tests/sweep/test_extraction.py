@@ -78,7 +78,7 @@ def test_it_scores_what_the_store_says(store: Store, arm: str, level: int, weigh
     row = row_of(store, arm=arm, level=level, seed=SEED)
     said = row["test_accuracy_at_early_stop" if weights == "early_stop" else "test_accuracy"]
     right = (logits(found).argmax(1) == load_dataset("digits").test_labels).double().mean()
-    assert found.card.test_accuracy == found.card.test_accuracy_here == said == pytest.approx(float(right))
+    assert found.card.test_score == found.card.test_score_here == said == pytest.approx(float(right))
     assert (found.card.density, found.card.weights_remaining) == (row["density"], row["weights_remaining"])
     assert sum(int(mask.sum()) for mask in found.masks.values()) == row["weights_remaining"]
     assert all((found.trained[name][~mask] == 0).all() for name, mask in found.masks.items())
@@ -99,7 +99,7 @@ def test_late_rewinding_starts_from_its_step(tmp_path: Path) -> None:
     run_here(late, (0,), place, load_dataset("digits"))
     found, dense = (collect(place, late.id, 0, level) for level in (1, 0))
     assert not any(torch.equal(found.initial[name], dense.initial[name]) for name in found.masks)
-    assert found.card.test_accuracy_here == found.card.test_accuracy
+    assert found.card.test_score_here == found.card.test_score
 
 
 def test_a_round_trip_loses_nothing(ticket: PortableTicket, folder: Path) -> None:
@@ -194,7 +194,7 @@ def test_the_dense_program_is_smaller_and_the_same_function(ticket: PortableTick
 def test_the_card_says_what_it_is(ticket: PortableTicket, folder: Path) -> None:
     text = (folder / "README.md").read_text()
     card = ticket.card
-    assert f"ticket of level {LEVEL}, seed {SEED}" in text and f"**{100 * card.test_accuracy:.2f}%** of 360" in text
+    assert f"ticket of level {LEVEL}, seed {SEED}" in text and f"**{100 * card.test_score:.2f}%** of 360" in text
     assert card.experiment_id in text and card.data_sha256 in text and "float32 [batch, 1, 8, 8]" in text
     assert all(f"`{FORMATS[name].file}`" in text for name in FORMATS)
 
