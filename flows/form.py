@@ -19,8 +19,8 @@ from lth.data import dataset_names
 from lth.experiment import Execution, Experiment, load_experiment
 from lth.experiment.load import preset_names
 from lth.experiment.one_of import kinds_of
-from lth.experiment.rewinding import Rewinding
-from lth.pruning import criterion_names
+from lth.pruning import SCOPES, criterion_names
+from lth.rewinding import REWINDS
 from lth.sweep.cohort_size import LARGE_SWEEP
 
 _Nothing: TypeAlias = SkipJsonSchema[None]
@@ -81,9 +81,6 @@ def _range(bounds: Mapping[str, Any]) -> str:
     return f" ({' '.join(filter(None, (low, high)))})" if low or high else ""
 
 
-_REWINDING = {
-    str(kind.default): str(kind.description) for part in get_args(Rewinding) for kind in (part.model_fields["kind"],)
-}
 _CHANGES: dict[str, tuple[str, Any, str]] = {  # field of the form: (field of the experiment, its type, label)
     "name": ("name", str, "Name"),
     "controls": ("arms", list[_menu(name for name in arm_names() if name != "ticket")], "Controls"),  # type: ignore[misc]
@@ -91,10 +88,10 @@ _CHANGES: dict[str, tuple[str, Any, str]] = {  # field of the form: (field of th
     "fraction": ("pruning.fraction", float, "Fraction pruned per level"),
     "criterion": ("pruning.criterion", _menu(criterion_names()), "Criterion"),
     "when": ("pruning.when", Literal["after_training", "at_initialisation"], "When to score"),
-    "scope": ("pruning.scope", _field_of(Experiment, "pruning.scope").annotation, "Scope"),
+    "scope": ("pruning.scope", _menu(SCOPES.names()), "Scope"),
     "schedule": ("pruning.schedule", Literal["iterative", "one_shot"], "Schedule"),
     "densities": ("pruning.densities", list[Annotated[float, Field(gt=0, le=1)]], "Densities"),
-    "rewinding": ("rewinding", _menu(_REWINDING), "Rewinding"),
+    "rewinding": ("rewinding", _menu(REWINDS.names()), "Rewinding"),
     "rewind_step": ("rewinding.step", str, "Rewind to step"),
     "duration": ("training.duration", str, "Training duration"),
     "learning_rate": ("training.optimizer.learning_rate", float, "Learning rate"),
@@ -116,7 +113,7 @@ _DESCRIPTIONS = {
     "fraction": "Part of the remaining weights (or units) that a level removes. Other ones for convolutions and dense "
     "layers: say `pruning.fraction={conv: 0.1, dense: 0.2}` under Settings.",
     "rewinding": " ".join(
-        ["Where training starts from again.", *(f"`{kind}`: {text}" for kind, text in _REWINDING.items())]
+        ["Where training starts from again.", *(f"`{kind}`: {text}" for kind, text in REWINDS.names().items())]
     ),
     "rewind_step": "For Rewinding `step`: the step of the dense training whose weights, data order and learning rate "
     "training resumes from, as `500it` or epochs as `3ep`.",

@@ -17,9 +17,11 @@ T = TypeVar("T")
 class Registry(Mapping[str, T], Generic[T]):
     """What experiments can name. Registering the same definition again, as notebooks do, is fine; another is not."""
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
+    def __init__(self, kind: str, contract: object = None) -> None:
+        """`contract` is the class whose docstring says what every entry promises."""
+        self.kind, self.contract = kind, contract
         self._entries: dict[str, tuple[T, str, tuple[str, str]]] = {}
+        self._definitions: dict[str, object] = {}
 
     def add(self, name: str, value: T, description: str, definition: object) -> None:
         """Make `value` known as `name`; `definition` is the function or class that it was made from."""
@@ -30,6 +32,7 @@ class Registry(Mapping[str, T], Generic[T]):
                 f"{self._entries[name][2][0]}; choose another name"
             )
         self._entries[name] = (value, description, where)
+        self._definitions[name] = definition
 
     def __getitem__(self, name: str) -> T:
         if name not in self._entries:
@@ -48,6 +51,10 @@ class Registry(Mapping[str, T], Generic[T]):
     def description(self, name: str) -> str:
         """The one-line description of a name."""
         return self._entries[name][1]
+
+    def definition(self, name: str) -> object:
+        """The function or class that an entry was made from."""
+        return self._definitions[name]
 
     def names(self) -> dict[str, str]:
         """Every name and its one-line description, in alphabetical order."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from lth.catalogue import REGISTRIES
 from lth.errors import InvalidExperiment
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ app = typer.Typer(
     help="Find lottery tickets at scale: sparse subnetworks that train as well as the dense network.",
 )
 
+Listed: Any = Literal[("presets", "experiments", "datasets", *REGISTRIES)]
 Source = Annotated[str, typer.Argument(metavar="PRESET|FILE", help="A preset (`lth list presets`) or a YAML file.")]
 Seeds = Annotated[str, typer.Option(help="Replicates, as 0-4 or 0,3,10-12.")]
 Levels = Annotated[int | None, typer.Option(help="Pruning levels; overrides pruning.levels.")]
@@ -349,16 +351,16 @@ def connectivity(
 
 @app.command("list")
 def list_(
-    what: Annotated[
-        Literal["presets", "datasets", "models", "criteria", "arms", "experiments"],
-        typer.Argument(help="What to list."),
-    ],
+    what: Annotated[Listed, typer.Argument(help="What to list.")],
     store: StoreOption = STORE,
+    imports: Annotated[
+        list[str] | None, typer.Option("--imports", help="A module of yours to import first; can be repeated.")
+    ] = None,
 ) -> None:
     """List what can be named in an experiment, or the experiments in a store."""
     from flows.cli.inspection import print_list
 
-    print_list(what, store)
+    print_list(what, store, imports or [])
 
 
 @app.command()

@@ -34,7 +34,7 @@ def export_ticket(
     execution: Execution,
 ) -> None:
     """Train the ticket once more, write it, and say what was written."""
-    from lth.report.score_texts import ScoreText
+    from lth.objectives import SCORES
     from lth.sweep.extraction import collect
     from lth.tickets import FORMATS, save
 
@@ -52,11 +52,11 @@ def export_ticket(
     errors = Console(stderr=True)
     with errors.status(f"training {name} once more: its weights are not kept"):
         ticket = collect(store, identifier, seed, level, arm, draw, weights, execution.threads, execution.device)
-    card, text = ticket.card, ScoreText.named(ticket.card.score)
+    card, score = ticket.card, SCORES[ticket.card.score]
     console.print(
         f"[bold]{name}[/]: {card.weights_remaining:,} of {card.weights_total:,} weights "
-        f"({100 * card.density:.3g}%), test {text.label} {text.in_full(card.test_score)} "
-        f"({text.in_full(card.test_score_here)} measured here)",
+        f"({100 * card.density:.3g}%), test {score.label} {score.written(card.test_score)} "
+        f"({score.written(card.test_score_here)} measured here)",
         soft_wrap=True,
     )
     for file in save(ticket, folder, formats):

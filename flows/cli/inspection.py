@@ -6,7 +6,6 @@ import math
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lth.catalogue import registry_of
 from lth.errors import InvalidExperiment, LthError
+from lth.registry import import_module
 from lth.seeds import format_seeds, parse_seeds
 from lth.store import READING, Store, unit_name_of
 from lth.store.unit import UNIT_KINDS, is_name
@@ -254,8 +255,10 @@ def _encoded(found: Any, form: str) -> bytes:
     return buffer.getvalue()
 
 
-def print_list(what: str, store_url: str) -> None:
-    """Names with one-line descriptions."""
+def print_list(what: str, store_url: str, imports: list[str]) -> None:
+    """Names with one-line descriptions, those of the user's modules too."""
+    for module in imports:
+        import_module(module, "--imports")
     console = Console(highlight=False)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -276,19 +279,11 @@ def _entries(what: str, store_url: str) -> list[tuple[str, str]]:
     if what == "experiments":
         store = Store(store_url, READING)
         return [(identifier, _described(store, identifier)) for identifier in store.experiments()]
-    from lth.arms import arm_names
-    from lth.data import dataset_names
-    from lth.experiment.pruning import UNIT_CRITERIA
-    from lth.models import model_names
-    from lth.pruning import criterion_names
+    if what == "datasets":
+        from lth.data import dataset_names
 
-    names: dict[str, Callable[[], Mapping[str, str]]] = {
-        "datasets": dataset_names,
-        "models": model_names,
-        "arms": arm_names,
-        "criteria": lambda: {**criterion_names(), **UNIT_CRITERIA},
-    }
-    return list(names[what]().items())
+        return list(dataset_names().items())
+    return list(registry_of(what).names().items())
 
 
 def _comment(text: str) -> str:

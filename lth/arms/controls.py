@@ -9,7 +9,7 @@ import torch
 
 from lth.arms.registry import Draw, Ticket, register_arm
 from lth.engine.network import initial_buffers, initialise
-from lth.pruning.scopes import random_like
+from lth.pruning.selection import random_like
 from lth.streams import stream
 from lth.structured.masks import alive_units, unit_masks
 

@@ -59,7 +59,7 @@ class RegisteredArm:
     whole_budget: bool = False
 
 
-ARMS: Registry[RegisteredArm] = Registry("arm")
+ARMS: Registry[RegisteredArm] = Registry("arm", RegisteredArm)
 
 
 def register_arm(

@@ -20,7 +20,11 @@ WARMUP = "Linear rise from 0 to the full learning rate over this duration."
 
 
 class Schedule(Protocol):
-    """The settings of a schedule, in steps, and its arithmetic."""
+    """The settings of a schedule, in steps, and its arithmetic.
+
+    Settings are fields (see `lth.settings`), `warmup` among them. A rate depends on nothing but the step, and the
+    warm-up is multiplied in by `rate_at`.
+    """
 
     @property
     def warmup(self) -> int:
@@ -33,7 +37,7 @@ class Schedule(Protocol):
         """The schedule of a training of `longer` steps that has the shape of this one over `steps`."""
 
 
-SCHEDULES: Registry[type] = Registry("schedule")
+SCHEDULES: Registry[type] = Registry("schedule", Schedule)
 Class = TypeVar("Class", bound=type)
 
 

@@ -5,14 +5,6 @@ from lth.experiment.execution import Execution
 from lth.experiment.identity import canonical_json, digest
 from lth.experiment.load import explain, load_experiment, preset_names, preset_text
 from lth.experiment.pruning import Pruning, Scoring
-from lth.experiment.rewinding import (
-    FineTune,
-    NoRewinding,
-    Rewinding,
-    RewindLearningRate,
-    RewindToInit,
-    RewindToStep,
-)
 from lth.experiment.spec import Arm, Dataset, Experiment, Model, Transfer
 from lth.experiment.training import Training
 from lth.seeds import format_seeds, parse_seeds
@@ -23,14 +15,8 @@ __all__ = [
     "Duration",
     "Execution",
     "Experiment",
-    "FineTune",
     "Model",
-    "NoRewinding",
     "Pruning",
-    "RewindLearningRate",
-    "RewindToInit",
-    "RewindToStep",
-    "Rewinding",
     "Scoring",
     "Training",
     "Transfer",

@@ -175,5 +175,4 @@ def kinds_of(info: FieldInfo) -> dict[str, type[BaseModel]]:
     for marker in info.metadata:
         if isinstance(marker, OneOf):
             return dict(marker.sections())
-    parts = [part for part in get_args(info.annotation) if isinstance(part, type) and issubclass(part, BaseModel)]
-    return {part.model_fields["kind"].default: part for part in parts if "kind" in part.model_fields}
+    return {}

@@ -7,13 +7,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from lth.experiment.name_in import NameIn
 from lth.experiment.section import Section, known
-
-UNIT_CRITERIA = {
-    "bn_scale": "for units: mean |gamma| of the unit's batch norms (Liu et al. 2017)",
-    "l1": "for units: mean |w| of the weights that write the unit (Li et al. 2017)",
-    "l2": "for units: root mean square of the weights that write the unit (Molchanov et al. 2017)",
-}
+from lth.pruning import CRITERIA, SCOPES
+from lth.pruning.scopes import scopes_of_one_density
+from lth.structured import UNIT_CRITERIA
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 
@@ -64,12 +62,12 @@ class Pruning(Section):
         description="Which weights are scored: those of the trained network, or the initial ones "
         "(nothing needs to be trained before a mask is known).",
     )
-    scope: Literal["layer", "global", "uniform", "uniform_plus", "erk", "smart_ratio"] = Field(
+    scope: Annotated[str, NameIn(SCOPES)] = Field(
         "layer",
-        description="Where scores compete: `layer`: within each layer by its fraction; `global`: across all "
-        "layers; the others share the density of the whole network out among the layers: `uniform`, `uniform_plus` "
-        "(first convolution dense, output at least 20%; Gale et al. 2019), `erk` (Evci et al. 2020), `smart_ratio` "
-        "(Su et al. 2020).",
+        description="Where scores compete (`lth list scopes`): `layer`: within each layer by its fraction; `global`: "
+        "across all layers; the others share the density of the whole network out among the layers: `uniform`, "
+        "`uniform_plus` (first convolution dense, output at least 20%; Gale et al. 2019), `erk` (Evci et al. 2020), "
+        "`smart_ratio` (Su et al. 2020).",
     )
     schedule: Literal["iterative", "one_shot"] = Field(
         "iterative",
@@ -113,6 +111,11 @@ class Pruning(Section):
         "otherwise that is an error.",
     )
 
+    @property
+    def watchers(self) -> tuple[str, ...]:
+        """The watchers of a training that the criterion's evidence comes from, by name."""
+        return CRITERIA[self.criterion].watchers if self.remove == "weights" else ()
+
     @field_validator("fraction", mode="before")
     @classmethod
     def _one_number(cls, value: object) -> object:
@@ -136,7 +139,8 @@ class Pruning(Section):
         if isinstance(fields.get("densities"), list | tuple):
             filled.setdefault("levels", len(fields["densities"]))
             filled.setdefault("fraction", 0.2)
-        if fields.get("scope", "layer") != "layer" or fields.get("remove") == "units":
+        scope = str(fields.get("scope", "layer"))
+        if (scope in SCOPES and SCOPES[scope].rule is not None) or fields.get("remove") == "units":
             filled.setdefault("output_factor", 1.0)
         return filled
 
@@ -146,7 +150,7 @@ class Pruning(Section):
         if not rates and self.levels:
             raise ValueError("pruning.fraction leaves every kind of layer unpruned; set dense, conv or both")
         if (
-            self.scope != "layer"
+            SCOPES[self.scope].rule is not None
             and self.remove == "weights"
             and (self.output_factor not in (0, 1) or (len(rates) > 1 and self.densities is None))
         ):
@@ -161,11 +165,11 @@ class Pruning(Section):
     def _densities_fall(self) -> Pruning:
         if self.densities is None:
             return self
-        if self.scope == "layer" or self.remove == "units":
+        if SCOPES[self.scope].rule is None or self.remove == "units":
+            *most, last = scopes_of_one_density()
             raise ValueError(
-                "pruning.densities are of the whole network: set pruning.scope to global, uniform, "
-                "uniform_plus, erk or smart_ratio, and remove weights; by layer and for units give "
-                "pruning.fraction"
+                f"pruning.densities are of the whole network: set pruning.scope to {', '.join(most)} or {last}, and "
+                "remove weights; by layer and for units give pruning.fraction"
             )
         if any(second >= first for first, second in pairwise(self.densities)):
             raise ValueError(f"pruning.densities must fall from level to level; got {list(self.densities)}")
@@ -177,7 +181,7 @@ class Pruning(Section):
     def _known_criterion(self) -> Pruning:
         if self.remove == "units":
             known("criterion for units", self.criterion, list(UNIT_CRITERIA))
-            if self.scope not in ("layer", "global") or self.when != "after_training":
+            if not SCOPES[self.scope].units or self.when != "after_training":
                 raise ValueError(
                     "pruning.remove 'units' goes with scope layer or global, after training; "
                     f"got {self.scope!r}, {self.when!r}"
@@ -189,8 +193,6 @@ class Pruning(Section):
                 "allow_empty_layers": self.allow_empty_layers,
             }
         else:
-            from lth.pruning import CRITERIA
-
             criterion = CRITERIA[known("criterion", self.criterion, list(CRITERIA))]
             if criterion.trained and self.when == "at_initialisation":
                 raise ValueError(

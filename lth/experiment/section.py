@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from lth.experiment.durations import comparable
 from lth.registry import unknown
@@ -30,11 +30,6 @@ def known(kind: str, name: str, names: list[str]) -> str:
     if name not in names:
         raise ValueError(unknown(kind, name, names))
     return name
-
-
-def default_kind(kind: str) -> BeforeValidator:
-    """A part that does not say its kind is of the default one: `schedule: {warmup: 500it}` is constant."""
-    return BeforeValidator(lambda value: {"kind": kind, **value} if isinstance(value, dict) else value)
 
 
 def not_longer(field: str, part: str, whole: str) -> None:

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from lth.errors import InvalidExperiment
-from lth.experiment.durations import comparable
 from lth.experiment.identity import digest
 from lth.experiment.one_of import OneOf, Part
 from lth.experiment.pruning import Pruning
-from lth.experiment.rewinding import FineTune, NoRewinding, Rewinding, RewindToInit, RewindToStep
-from lth.experiment.section import Section, default_kind, known
+from lth.experiment.section import Section, known
 from lth.experiment.training import Training
 from lth.objectives import OBJECTIVES
 from lth.registry import import_module
+from lth.rewinding import REWINDS, rewind_of
 
 if TYPE_CHECKING:
     from lth.data.examples import DataSet
@@ -170,6 +169,7 @@ class Transfer(Section):
 
 
 _OBJECTIVE = OneOf(OBJECTIVES, "classification")
+_REWINDING = OneOf(REWINDS, "init")
 
 
 class Experiment(Section):
@@ -186,10 +186,9 @@ class Experiment(Section):
     )
     training: Training = Field(default_factory=Training, description="Optimizer, schedule, batch, duration.")
     pruning: Pruning = Field(default_factory=Pruning, description="Criterion, scope, schedule, fractions, levels.")
-    rewinding: Annotated[Rewinding, Field(discriminator="kind"), default_kind("init")] = Field(
-        default_factory=RewindToInit,
-        description="Which weights a pruned network starts from again, and how it is "
-        "trained: init, step, learning_rate, fine_tune or none.",
+    rewinding: Annotated[Part, _REWINDING] = Field(
+        default_factory=_REWINDING.make,
+        description="Which weights a pruned network starts from again, and how it is trained (`lth list rewinds`).",
     )
     transfer: Transfer | None = Field(
         None,
@@ -240,7 +239,8 @@ class Experiment(Section):
             raise ValueError(f"arm {repeated[0]!r} appears twice; write '{repeated[0]}:2' for two draws")
         if "ticket" not in names:
             raise ValueError("arms must include 'ticket': it is the dense baseline and what controls are cut after")
-        if self.pruning.when == "at_initialisation" and not isinstance(self.rewinding, RewindToInit):
+        rewind = rewind_of(self.rewinding.kind)
+        if self.pruning.when == "at_initialisation" and rewind.source != "initial":
             raise ValueError(
                 f"pruning.when 'at_initialisation' leaves nothing to rewind to but the initial weights; "
                 f"set rewinding.kind to init, not {self.rewinding.kind!r}"
@@ -251,7 +251,7 @@ class Experiment(Section):
                 "dense network does; leave it out and compare with level 0"
             )
         if self.transfer is not None and (
-            self.pruning != Pruning(levels=self.pruning.levels) or self.rewinding != RewindToInit()
+            self.pruning != Pruning(levels=self.pruning.levels) or self.rewinding != _REWINDING.make()
         ):
             raise ValueError(
                 "transfer takes masks and weights as they were found: of pruning say only the levels, and "
@@ -267,28 +267,17 @@ class Experiment(Section):
                 "does; leave it out and compare with level 0"
             )
         if (
-            isinstance(self.rewinding, NoRewinding)
-            and self.pruning.criterion == "movement"
+            not rewind.trains
+            and self.pruning.watchers
             and self.pruning.schedule == "iterative"
             and self.pruning.levels > 1
         ):
             raise ValueError(
-                "criterion 'movement' needs a training before every level, and rewinding 'none' has none; "
-                "set pruning.schedule to one_shot, or another rewinding"
+                f"criterion {self.pruning.criterion!r} needs a training before every level, and rewinding "
+                f"{self.rewinding.kind!r} has none; set pruning.schedule to one_shot, or another rewinding"
             )
-        if (
-            isinstance(self.rewinding, FineTune)
-            and self.rewinding.duration is not None
-            and int(self.rewinding.duration[:-2]) == 0
-        ):
-            raise ValueError("rewinding.duration must be at least one step; for no retraining at all use kind none")
-        if isinstance(self.rewinding, RewindToStep):
-            step, whole = self.rewinding.step, self.training.duration
-            if comparable(step, whole) and int(step[:-2]) >= int(whole[:-2]):
-                raise ValueError(
-                    f"rewinding.step is {step}, past the end of a training of {whole}; rewind to an "
-                    "earlier step, so that something is left to train"
-                )
+        if hasattr(rewind, "check_experiment"):
+            rewind.check_experiment(self.rewinding, self)
         return self
 
     def deciding(self) -> dict[str, Any]:
@@ -308,11 +297,6 @@ class Experiment(Section):
             if content["dataset"][field] is None:
                 del content["dataset"][field]
         return dict(content)
-
-    @property
-    def masks_come_first(self) -> bool:
-        """Whether masks are known before anything is trained: scored at initialisation, or another experiment's."""
-        return self.transfer is not None or self.pruning.when == "at_initialisation"
 
     @property
     def id(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -17,8 +17,18 @@ from torch.nn.parameter import is_lazy
 from lth.errors import InvalidExperiment, in_one_line
 from lth.registry import Registry, import_module
 
-Factory = Callable[..., nn.Module]
-MODELS: Registry[Factory] = Registry("model")
+
+class Factory(Protocol):
+    """Called as `factory(input_shape=..., classes=..., **model.arguments)`, it returns an `nn.Module`.
+
+    `input_shape` is that of one example; the module maps float inputs [batch, *input_shape] to outputs
+    [batch, classes].
+    """
+
+    def __call__(self, *arguments: Any, **named: Any) -> nn.Module: ...
+
+
+MODELS: Registry[Factory] = Registry("model", Factory)
 _ONLY_IMAGES: set[str] = set()
 
 

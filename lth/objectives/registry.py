@@ -56,7 +56,7 @@ class HasOutputGradient(Protocol):
         """
 
 
-OBJECTIVES: Registry[type] = Registry("objective")
+OBJECTIVES: Registry[type] = Registry("objective", Objective)
 Class = TypeVar("Class", bound=type)
 
 

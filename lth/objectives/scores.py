@@ -36,6 +36,10 @@ class Score:
         if (self.of_split is None) == (self.sums is None or self.of_sums is None):
             raise ValueError(f"score {self.name!r} needs sums and of_sums, or else of_split")
 
+    def written(self, value: float) -> str:
+        """A value in full: `98.12%`, or `0.4512`."""
+        return f"{100 * value:.2f}%" if self.percent else f"{value:.4f}"
+
     def sums_of(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Its sums over some examples, float64 [sums, seeds]; none of them where it needs a whole split."""
         if self.sums is None:
@@ -49,7 +53,7 @@ class Score:
         return self.of_sums(sums, count)
 
 
-SCORES: Registry[Score] = Registry("score")
+SCORES: Registry[Score] = Registry("score", Score)
 
 
 def register_score(score: Score, description: str) -> Score:
@@ -63,6 +67,7 @@ def _right(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _share(sums: torch.Tensor, count: int) -> torch.Tensor:
+    """The fraction of the examples that is right."""
     return sums[0] / count
 
 
@@ -99,6 +104,7 @@ def _r2_sums(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 
 
 def _r2(sums: torch.Tensor, count: int) -> torch.Tensor:
+    """1 less the squared error, divided by that of the mean of the split."""
     return 1 - sums[0] / (sums[2] - sums[1].square() / count)
 
 

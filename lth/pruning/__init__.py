@@ -1,14 +1,18 @@
-"""Pruning: criteria (scores), the ladder and allocation (counts), scopes (who wins), rounds (again and again)."""
+"""Pruning: criteria (scores), scopes, ladder and allocation (counts), selection (who wins), rounds (repeated)."""
 
 from lth.pruning.criteria import CRITERIA, Criterion, criterion_names, register_criterion
-from lth.pruning.ladder import between, ladder, layer_fraction, remaining_per_level
+from lth.pruning.ladder import between, ladder, layer_fraction
 from lth.pruning.rounds import Scored, prune
-from lth.pruning.scopes import PruningFailed, keep_highest, random_like, select
+from lth.pruning.scopes import SCOPES, Scope, register_scope
+from lth.pruning.scopes.layer import remaining_per_level
+from lth.pruning.selection import PruningFailed, keep_highest, random_like, select
 
 __all__ = [
     "CRITERIA",
+    "SCOPES",
     "Criterion",
     "PruningFailed",
+    "Scope",
     "Scored",
     "between",
     "criterion_names",
@@ -18,6 +22,7 @@ __all__ = [
     "prune",
     "random_like",
     "register_criterion",
+    "register_scope",
     "remaining_per_level",
     "select",
 ]

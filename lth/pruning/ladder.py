@@ -12,6 +12,8 @@ from fractions import Fraction
 from lth.errors import InvalidExperiment
 from lth.models.structure import PrunableTensor
 from lth.pruning import allocation
+from lth.pruning.scopes import SCOPES
+from lth.pruning.scopes.layer import remaining_per_level
 
 
 def layer_fraction(tensor: PrunableTensor, dense: float | None, conv: float | None, output_factor: float) -> Fraction:
@@ -20,14 +22,6 @@ def layer_fraction(tensor: PrunableTensor, dense: float | None, conv: float | No
     if rate is None:
         return Fraction(0)
     return Fraction(str(rate)) * (Fraction(str(output_factor)) if tensor.output else 1)
-
-
-def remaining_per_level(size: int, fraction: Fraction, levels: int) -> list[int]:
-    """Weights left of `size` after 0, 1, ... `levels` levels."""
-    counts = [size]
-    for _ in range(levels):
-        counts.append(counts[-1] - round(fraction * counts[-1]))
-    return counts
 
 
 def ladder(
@@ -40,12 +34,12 @@ def ladder(
 ) -> list[dict[str, int]]:
     """For each level, the weights that remain: per tensor, or of the competing tensors together.
 
-    Tensors whose fraction is 0 are never pruned. Scope `layer`: each tensor by its own fraction. Other scopes: the
-    tensors form one group whose total falls by their fraction, or to `densities[level - 1]` of it (half to even). The
-    group competes under the key "" (scope `global`), or its total is shared out among its tensors (see `allocation`).
+    Tensors whose fraction is 0 are never pruned. Scopes without a rule: each tensor by its own fraction. Other scopes:
+    the tensors form one group whose total falls by their fraction, or to `densities[level - 1]` of it (half to even),
+    and is shared out among them (see `allocation`); those that compete with one another stand under the key "".
     Raises InvalidExperiment naming the layer and the level that would be left empty, unless that is allowed.
     """
-    if scope == "layer":
+    if SCOPES[scope].rule is None:
         series = {
             tensor.name: remaining_per_level(tensor.size, fraction, levels)
             for tensor, fraction in zip(tensors, fractions, strict=True)
@@ -82,11 +76,10 @@ def _shared_out(
 ) -> dict[str, int]:
     if not competing:
         return untouched
-    if scope == "global":
-        return {**untouched, "": total}
     dense = {tensor.name: tensor.size for tensor in competing}
-    shared = dense if total == sum(dense.values()) else allocation.counts(competing, scope, total, before)
-    return {**untouched, **shared}
+    if total == sum(dense.values()) and not allocation.all_compete(competing, scope):
+        return {**untouched, **dense}  # a dense network may not go with the densities that a rule fixes
+    return {**untouched, **allocation.counts(competing, scope, total, before)}
 
 
 def between(before: Mapping[str, int], after: Mapping[str, int], rounds: int) -> list[dict[str, int]]:

@@ -6,22 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional
 
-from lth.engine.evidence import Sample, gather
+from lth.engine.evidence import Loss, Sample, gather
 from lth.engine.feed import Feed
 from lth.engine.network import Network
 from lth.errors import LthError
 from lth.pruning.criteria import Criterion
 from lth.pruning.ladder import between
-from lth.pruning.scopes import select
+from lth.pruning.selection import select
 
 
 @dataclass(frozen=True)
 class Scored:
     """A cohort whose weights are scored, all on one device.
 
-    `weights`, `initial` and `movement` are rows [seeds, width]; `buffers` name -> [seeds, *shape]; `feed` holds the
-    data where the criterion needs any.
+    `weights`, `initial` and what is `watched`, by watcher, are rows [seeds, width]; `buffers` name -> [seeds, *shape];
+    `feed` holds the data where the criterion needs any; `loss` is the objective's.
     """
 
     network: Network
@@ -29,9 +30,10 @@ class Scored:
     weights: torch.Tensor
     buffers: Mapping[str, torch.Tensor]
     initial: torch.Tensor
-    movement: torch.Tensor | None
+    watched: Mapping[str, torch.Tensor]
     feed: Feed | None
     input_shape: Sequence[int]
+    loss: Loss = functional.cross_entropy
 
 
 def prune(
@@ -65,12 +67,13 @@ def prune(
             cohort.buffers,
             cohort.network.masks(masks),
             initial=cohort.initial,
-            movement=cohort.movement,
+            watched=cohort.watched,
             feed=cohort.feed,
             sample=sample or criterion.sample,
             input_shape=cohort.input_shape,
             level=level,
             round_=number,
+            loss=cohort.loss,
         )
         scores = {name: criterion.score(**{need: found[need][name] for need in criterion.needs}) for name in masks}
         for name, score in scores.items():

@@ -76,10 +76,6 @@ class ScoreText:
         """`98.12`, or `0.4512`, with as many digits as the numbers `beside` it need."""
         return f"{self.scale * value:.{self._decimals(value, *beside)}f}"
 
-    def in_full(self, value: float) -> str:
-        """`98.12%`, or `0.4512`."""
-        return self.value(value) + ("%" if self.score.percent else "")
-
     def over_seeds(self, values: Sequence[float]) -> str:
         """`accuracy 98.12 ± 0.30%`: the mean over seeds and half the width of its 95% t interval."""
         interval = mean_interval([self.scale * value for value in values])

@@ -3,60 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 
-from lth.errors import InvalidExperiment
-from lth.pruning.scopes import keep_highest
+from lth.errors import InvalidExperiment, LthError
+from lth.pruning.selection import keep_highest
+from lth.structured.criteria import UNIT_CRITERIA
 from lth.structured.masks import unit_masks
 from lth.structured.units import UnitGroup, per_unit
-
-UnitCriterion = Literal["l1", "l2", "bn_scale"]
 
 
 def unit_scores(
     groups: Sequence[UnitGroup],
     alive: Sequence[torch.Tensor],
     tensors: Mapping[str, torch.Tensor],
-    criterion: UnitCriterion,
+    criterion: str,
 ) -> list[torch.Tensor]:
     """The score of every unit: [seeds, units] per group, from trained `tensors` [seeds, *shape].
 
-    `l1`: mean |w| over the remaining weights that write the unit, biases apart. Within a group that is the order of
-    the sum of |w| (Li et al. 2017, who call it the filter's average magnitude), and it lets wide and narrow layers
-    compete. `l2`: the root of their mean square (the norm, divided by the count as in Molchanov et al. 2017).
-    `bn_scale`: mean |gamma| over the batch norms on the unit (Liu et al. 2017, who prune it across all layers).
-
-    Raises InvalidExperiment for a group without batch norm under `bn_scale`.
+    Raises InvalidExperiment for a criterion that there is not, or for a group without what it needs.
     """
-    if criterion == "bn_scale":
-        for group in groups:
-            if not group.norms:
-                raise InvalidExperiment(
-                    f"criterion bn_scale needs a batch norm on the units of {group.name!r}; "
-                    "use l1 or l2, or take it out of model.prunable"
-                )
-        return [
-            torch.cat([per_unit(tensors[norm.tensor], norm) for norm in group.norms], 2).abs().mean(2)
-            for group in groups
-        ]
-    if criterion not in ("l1", "l2"):
-        raise InvalidExperiment(f"unknown criterion {criterion!r} of units; use l1, l2 or bn_scale")
+    chosen = UNIT_CRITERIA[criterion]
+    check_units(groups, criterion)
     scores = []
     for group in groups:
-        shapes = {writer.tensor: tensors[writer.tensor].shape[1:] for writer in group.writers}
-        masks = unit_masks(groups, alive, shapes)
-        there = torch.cat([per_unit(masks[writer.tensor], writer) for writer in group.writers], 2)
-        weights = torch.cat([per_unit(tensors[writer.tensor], writer) for writer in group.writers], 2) * there
-        count = there.sum(2).clamp(min=1)
-        # Sums in double precision: a seed's scores must not depend on how many seeds are summed beside it.
-        if criterion == "l1":
-            mean = weights.abs().sum(2, dtype=torch.float64) / count
-        else:
-            mean = (weights.square().sum(2, dtype=torch.float64) / count).sqrt()
-        scores.append(mean.to(weights.dtype))
+        found = {}
+        if {"weights", "remaining"} & set(chosen.needs):
+            shapes = {writer.tensor: tensors[writer.tensor].shape[1:] for writer in group.writers}
+            masks = unit_masks(groups, alive, shapes)
+            there = torch.cat([per_unit(masks[writer.tensor], writer) for writer in group.writers], 2)
+            written = torch.cat([per_unit(tensors[writer.tensor], writer) for writer in group.writers], 2)
+            found = {"weights": written * there, "remaining": there}
+        if chosen.needs_norms:
+            found["scales"] = torch.cat([per_unit(tensors[norm.tensor], norm) for norm in group.norms], 2)
+        score = chosen.score(**{need: found[need] for need in chosen.needs})
+        if not isinstance(score, torch.Tensor) or tuple(score.shape) != (len(alive[0]), group.units):
+            shape = list(score.shape) if isinstance(score, torch.Tensor) else type(score).__name__
+            raise LthError(
+                f"criterion {criterion!r} answers {shape} for the units of {group.name!r}; it must give a score for "
+                f"every unit, {[len(alive[0]), group.units]}"
+            )
+        scores.append(score.to(tensors[group.writers[0].tensor].dtype))
     return scores
+
+
+def check_units(groups: Sequence[UnitGroup], criterion: str) -> None:
+    """Raises InvalidExperiment naming a group without batch norm, if the criterion scores those."""
+    bare = [group.name for group in groups if not group.norms]
+    if bare and UNIT_CRITERIA[criterion].needs_norms:
+        raise InvalidExperiment(
+            f"criterion {criterion} needs a batch norm on the units of {bare[0]!r}; "
+            "use l1 or l2, or take it out of model.prunable"
+        )
 
 
 def keep_units(

@@ -29,6 +29,7 @@ from lth.store import Unit
 from lth.store.analysis_schemas import CONNECTIVITY
 from lth.sweep.handover import Job
 from lth.sweep.planning import Done, Key, Work, done_of, trainings_behind
+from lth.sweep.sources import source_of
 from lth.sweep.stages.feed import feed_of
 from lth.sweep.stages.rewind import masks_of
 from lth.sweep.stages.train import blocks
@@ -75,11 +76,8 @@ def missing(
     Raises InvalidExperiment for an arm or step that there is not, LthError for a level without masks.
     """
     experiment, recipe = job.experiment, job.setup.recipe
-    if experiment.transfer is not None:
-        raise InvalidExperiment(
-            "connectivity is measured where tickets were found: ask for that of "
-            f"{experiment.transfer.experiment or 'the experiment that the ticket is from'}"
-        )
+    if elsewhere := source_of(experiment).elsewhere:
+        raise InvalidExperiment(f"connectivity is measured where tickets were found: ask for that of {elsewhere}")
     known = sorted({name for name, _ in experiment.draws()})
     if unknown := [arm for arm in arms if arm not in known]:
         raise InvalidExperiment(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,8 +10,9 @@ import torch
 from lth.engine import Trained
 from lth.experiment import Experiment
 from lth.store import Store
-from lth.sweep.planning import Work, keeps_weights
+from lth.sweep.planning import Work, keeps_weights, parent_level
 from lth.sweep.setup import DataFacts, Setup, resolve
+from lth.sweep.sources import source_of
 
 
 @dataclass(frozen=True)
@@ -51,25 +51,6 @@ def _store(url: str) -> Store:
     return Store(url)
 
 
-def gathered(store: Store, experiment_id: str, names: Mapping[int, str], prefix: str) -> dict[str, torch.Tensor]:
-    """Tensors [seeds, ...] under `prefix`, gathered seed by seed from the units that hold them.
-
-    Raises DamagedObject naming the first checkpoint that is gone or damaged. It can be gone because a deeper level
-    needed it no more when this one was set aside.
-    """
-    loaded = {
-        name: (store.seeds_of(experiment_id, name), store.read_checkpoint(experiment_id, name))
-        for name in dict.fromkeys(names.values())
-    }
-    gathered: dict[str, list[torch.Tensor]] = {}
-    for seed, name in names.items():
-        seeds, tensors = loaded[name]
-        for key, tensor in tensors.items():
-            if key.startswith(prefix):
-                gathered.setdefault(key.removeprefix(prefix), []).append(tensor[seeds.index(seed)])
-    return {key: torch.stack(parts) for key, parts in gathered.items()}
-
-
 def kept_for_later(
     experiment: Experiment, setup: Setup, work: Work, trained: Trained | None
 ) -> dict[str, torch.Tensor] | None:
@@ -98,9 +79,7 @@ def kept_for_later(
 
 def read_later(experiment: Experiment, level: int) -> bool:
     """Whether a deeper level reads the trained weights (or the rewind point) of this one."""
-    if experiment.masks_come_first:
-        return False
-    return level == 0 or experiment.pruning.schedule == "iterative"
+    return source_of(experiment).read_later(level)
 
 
 def forget_parents(job: Job, work: Work) -> None:
@@ -109,8 +88,8 @@ def forget_parents(job: Job, work: Work) -> None:
     Level 0 stays: it holds the dense networks and the rewind points. Where networks go on from trained weights every
     level stays: its controls start from them, and they could not be had again without all levels before.
     """
-    if work.unit.arm != "ticket" or work.unit.level < 2 or keeps_weights(job.experiment):
+    if work.unit.arm != "ticket" or not parent_level(job.experiment, work.unit.level) or keeps_weights(job.experiment):
         return
-    for name in set(work.trained_from.values()) if job.experiment.pruning.schedule == "iterative" else ():
+    for name in set(work.trained_from.values()):
         if set(job.store.seeds_of(job.experiment.id, name)) <= set(work.unit.seeds):
             job.store.delete_checkpoint(job.experiment.id, name)

@@ -4,38 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from typing import Literal
+from functools import lru_cache
 
 import torch
 
 from lth.arms import ARMS
-from lth.data.examples import TARGET, DataSet
-from lth.engine import Network, Recipe, Sample, describe
+from lth.engine import Network, Recipe, Sample
 from lth.engine.watchers import WATCHERS, RewindPoint, Watcher
 from lth.errors import InvalidExperiment
-from lth.experiment import Experiment, RewindToStep, to_steps
-from lth.models import PrunableTensor, build_model, prunable_tensors
-from lth.objectives import Target
-from lth.pruning import CRITERIA, Criterion, ladder, layer_fraction
-from lth.rewinding import Retraining, resolve_rewinding, stretched
-from lth.structured import UnitGroup, alive_units, unit_groups, unit_masks, unit_scores
+from lth.experiment import Experiment, to_steps
+from lth.models import PrunableTensor
+from lth.pruning import CRITERIA, SCOPES, Criterion, ladder, layer_fraction
+from lth.rewinding import Retraining, stretched
+from lth.structured import UnitGroup, alive_units, check_units, unit_groups, unit_masks
+from lth.sweep.networks import DataFacts, network_of
+from lth.sweep.sources import source_of
 
-
-@dataclass(frozen=True)
-class DataFacts:
-    """What an experiment needs to know of its data set before any of it is read."""
-
-    input_shape: tuple[int, ...]
-    classes: int
-    examples: int
-    target: Literal["class", "number"] = "class"
-
-    @classmethod
-    def of(cls, data: DataSet) -> DataFacts:
-        examples = data.examples()
-        schema = examples.schema
-        return cls(schema.input_shape, schema.target.classes, len(examples.train[TARGET]), schema.target.kind)
+__all__ = ["DataFacts", "Setup", "resolve", "resolve_recipe"]
 
 
 @dataclass(frozen=True)
@@ -97,15 +82,12 @@ def resolve(experiment: Experiment, facts: DataFacts) -> Setup:
 @lru_cache(maxsize=8)
 def _setup(text: str, facts: DataFacts) -> Setup:
     experiment = Experiment.model_validate_json(text)
-    outputs = experiment.objective.resolve(1).outputs(Target(facts.target, facts.classes))
-    build = partial(build_model, experiment.model.name, facts.input_shape, outputs, experiment.model.arguments)
-    tensors = prunable_tensors(
-        build(), facts.input_shape, outputs, experiment.model.prunable, experiment.model.output_layer
-    )
-    network = describe(build, facts.input_shape, outputs, tensors, experiment.model.initialisation)
+    built = network_of(experiment, facts)
+    network, elsewhere = built.network, built.elsewhere
+    tensors = network.prunable
     recipe = resolve_recipe(experiment, facts.examples)
     per_epoch = (facts.examples - experiment.dataset.validation) // experiment.training.batch_size
-    retraining = resolve_rewinding(experiment.rewinding, recipe, per_epoch)
+    retraining = experiment.rewinding.resolve(per_epoch).retraining(recipe.not_watched_by("rewind_point"))
     pruning = experiment.pruning
     fractions = [
         layer_fraction(tensor, pruning.fraction.dense, pruning.fraction.conv, pruning.output_factor)
@@ -116,15 +98,10 @@ def _setup(text: str, facts: DataFacts) -> Setup:
             "pruning.fraction prunes nothing in this network: its layers are "
             f"{', '.join(sorted({tensor.kind for tensor in tensors}))}; set their fraction"
         )
-    elsewhere = tuple(
-        tensor
-        for tensor in prunable_tensors(build(), facts.input_shape, outputs)
-        if tensor.name not in {chosen.name for chosen in tensors}
-    )
     if pruning.remove == "units":
         groups, counts = _units(experiment, network, facts.input_shape)
         return Setup(network, recipe, retraining, tuple(counts), 1, Sample(), facts.input_shape, groups, elsewhere)
-    if experiment.transfer is not None:  # the ladder is that of the tickets
+    if source_of(experiment).elsewhere:  # the ladder is that of the tickets
         counts = [{tensor.name: tensor.size for tensor in tensors}] * (pruning.levels + 1)
     else:
         counts = ladder(
@@ -141,7 +118,7 @@ def _setup(text: str, facts: DataFacts) -> Setup:
         facts.input_shape,
         (),
         elsewhere,
-        gathered_by_watchers(experiment),
+        experiment.pruning.watchers,
     )
 
 
@@ -157,9 +134,9 @@ def _units(
     groups = tuple(group for group, fraction in zip(found, fractions, strict=True) if fraction)
     if pruning.levels and not groups:
         raise InvalidExperiment("pruning.fraction removes no unit of this network; set the fraction of its layers")
-    if pruning.scope == "global" and len({fraction for fraction in fractions if fraction}) > 1:
+    if SCOPES[pruning.scope].rule is not None and len({fraction for fraction in fractions if fraction}) > 1:
         raise InvalidExperiment(
-            "pruning.scope 'global' lets the units of all layers compete, so they need one "
+            f"pruning.scope {pruning.scope!r} lets the units of all layers compete, so they need one "
             "fraction: give dense and conv the same one, or leave one empty"
         )
     chosen = [tensor for tensor, fraction in zip(as_tensors, fractions, strict=True) if fraction]
@@ -173,13 +150,7 @@ def _units(
                 raise InvalidExperiment(
                     f"level {level} would leave {left}; use at most {level - 1} levels or a smaller pruning.fraction"
                 )
-    if pruning.criterion == "bn_scale":
-        unit_scores(
-            groups,
-            [torch.ones(1, group.units, dtype=torch.bool) for group in groups],
-            network.layout.views(torch.zeros(1, network.layout.width)),
-            "bn_scale",
-        )
+    check_units(groups, pruning.criterion)
     return groups, counts
 
 
@@ -217,7 +188,7 @@ def resolve_recipe(experiment: Experiment, examples: int) -> Recipe:
         )
     per_epoch = left // training.batch_size
     steps = to_steps(training.duration, per_epoch)
-    rewind = to_steps(experiment.rewinding.step, per_epoch) if isinstance(experiment.rewinding, RewindToStep) else None
+    rewind = experiment.rewinding.resolve(per_epoch).kept_step
     schedule = training.schedule.resolve(per_epoch)
     recipe = Recipe(
         optimizer=training.optimizer.resolve(per_epoch),
@@ -240,19 +211,12 @@ def resolve_recipe(experiment: Experiment, examples: int) -> Recipe:
     return recipe
 
 
-def gathered_by_watchers(experiment: Experiment) -> tuple[str, ...]:
-    """The evidence of the criterion that a training gathers: what it needs that is called as a watcher is."""
-    if experiment.pruning.remove != "weights":
-        return ()
-    return tuple(need for need in CRITERIA[experiment.pruning.criterion].needs if need in WATCHERS)
-
-
 def _watchers(experiment: Experiment, rewind: int | None, per_epoch: int) -> tuple[Watcher, ...]:
     """The user's own, the evidence that the criterion needs, and the rewind point."""
     found: dict[str, Watcher] = {}
     for part in experiment.training.watchers:
         found[part.kind] = part.resolve(per_epoch)
-    for name in gathered_by_watchers(experiment):
+    for name in experiment.pruning.watchers:
         found.setdefault(name, WATCHERS[name]())
     if rewind is not None:
         found["rewind_point"] = RewindPoint(step=rewind)

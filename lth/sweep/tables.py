@@ -19,6 +19,7 @@ from lth.store.score_columns import ACCURACY, NAME, SCORES_OF
 from lth.structured import alive_units, unit_masks
 from lth.sweep.planning import Work
 from lth.sweep.setup import Setup
+from lth.sweep.sources import source_of
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def tables(
     description = {
         **common,
         "weights_total": total,
-        "criterion": "transfer" if experiment.transfer else experiment.pruning.criterion,
+        "criterion": source_of(experiment).criterion,
         "model": experiment.model.name,
         "dataset": dataset.name + (f":{dataset.path}" if dataset.path else ""),
         "device": device,

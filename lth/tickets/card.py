@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lth.report.score_texts import ScoreText
+from lth.objectives import SCORES
 from lth.tickets.portable import Card
 
 
 def model_card(card: Card, files: Mapping[str, str]) -> str:
     """Markdown. `files`: what lies beside it, with a word on each."""
-    text = ScoreText.named(card.score)
+    score = SCORES[card.score]
     what = "dense network" if card.level == 0 and card.arm == "ticket" else f"{card.arm} of level {card.level}"
     when = "early stop" if card.weights == "early_stop" else "the end of its training"
     dense = (
         ""
         if card.dense_test_score is None or card.level == 0
-        else (f" The dense network of the same seed: {text.in_full(card.dense_test_score)}.")
+        else (f" The dense network of the same seed: {score.written(card.dense_test_score)}.")
     )
     examples = "images" if card.data_kind == "images" else "rows"
     lines = [
@@ -25,9 +25,9 @@ def model_card(card: Card, files: Mapping[str, str]) -> str:
         f"A `{card.model}` for `{card.dataset}` with {card.weights_remaining:,} of {card.weights_total:,} prunable "
         f"weights ({100 * card.density:.3g}%){f', chosen by `{card.criterion}`' if card.criterion else ''}.",
         "",
-        f"Test {text.label} at {when} (step {card.step:,}): **{text.in_full(card.test_score)}** of "
+        f"Test {score.label} at {when} (step {card.step:,}): **{score.written(card.test_score)}** of "
         f"{card.test_examples:,} {examples}; measured again when it was taken out: "
-        f"{text.in_full(card.test_score_here)}.{dense}",
+        f"{score.written(card.test_score_here)}.{dense}",
         "",
         "| file | what it is |",
         "|---|---|",

@@ -18,6 +18,7 @@ import pytest
 
 from lth.data import load_dataset
 from lth.experiment import load_experiment
+from lth.rewinding import REWINDS
 from lth.store import Store
 from lth.sweep.here import run_here
 
@@ -106,12 +107,31 @@ def test_query_joins_all_three_tables(lth, store: Path, tmp_path: Path) -> None:
         ("models", ["mlp", "lenet5", "conv4"]),
         ("criteria", ["magnitude"]),
         ("arms", ["ticket", "reinit", "random_mask"]),
+        ("unit-criteria", ["l1", "l2", "bn_scale"]),
+        ("evidence", ["hessian_gradient", "movement"]),
+        ("objectives", ["classification", "regression"]),
+        ("optimizers", ["adamw", "sgd"]),
+        ("rewinds", ["fine_tune", "learning_rate"]),
+        ("schedules", ["cosine_restarts"]),
+        ("scopes", ["smart_ratio"]),
+        ("scores", ["auroc"]),
         ("experiments", ["smoke-", "mlp on digits", "seeds 0-5"]),
     ],
 )
 def test_list(lth, store: Path, what: str, expected: list[str]) -> None:  # type: ignore[no-untyped-def]
     status, out, _ = lth("list", what)
     assert status == 0 and all(name in out for name in expected)
+
+
+def test_list_names_those_of_a_module_of_ones_own(lth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    (tmp_path / "my_listed.py").write_text(
+        "from dataclasses import dataclass\nfrom lth.rewinding import RewindToInit, register_rewind\n"
+        '@register_rewind("again", "As it began.")\n@dataclass(frozen=True)\nclass Again(RewindToInit): ...\n'
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(REWINDS, "_entries", dict(REWINDS._entries))
+    status, out, _ = lth("list", "rewinds", "--imports", "my_listed")
+    assert status == 0 and "As it began." in out and "fine_tune" in out
 
 
 def test_show_prints_an_experiment_that_reads_back_as_itself(lth, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from lth.arms import ARMS
+from lth.catalogue import REGISTRIES, registry_of
 from lth.data import load_dataset
 from lth.data.registry import DATASETS
-from lth.engine import EVIDENCE
-from lth.experiment import Experiment, load_experiment
+from lth.experiment import load_experiment
 from lth.models.registry import MODELS
 from lth.pruning import CRITERIA
 from lth.store import Store
@@ -72,9 +72,8 @@ def test_your_own_criterion_arm_model_and_data_set_run(in_a_folder: Path) -> Non
 
 
 def test_the_guide_names_all_there_is() -> None:
-    fields = Experiment.model_fields["pruning"].annotation.model_fields  # type: ignore[union-attr]
-    kinds = ["init", "step", "learning_rate", "fine_tune", "none"]
-    scopes = ["layer", "global", "uniform", "uniform_plus", "erk", "smart_ratio"]
-    assert "scope" in fields
-    for name in [*EVIDENCE, *CRITERIA, *ARMS, *kinds, *scopes, "l1", "l2", "bn_scale"]:
-        assert f"`{name}`" in GUIDE, name
+    for what in ("evidence", "criteria", "unit-criteria", "arms", "rewinds", "scopes"):
+        for name in registry_of(what):
+            assert f"`{name}`" in GUIDE, name
+    for what in REGISTRIES:
+        assert f"`{what}`" in GUIDE, what

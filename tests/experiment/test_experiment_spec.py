@@ -12,10 +12,6 @@ from lth.errors import InvalidExperiment
 from lth.experiment import (
     Execution,
     Experiment,
-    FineTune,
-    NoRewinding,
-    RewindLearningRate,
-    RewindToStep,
     load_experiment,
     preset_names,
 )
@@ -35,7 +31,8 @@ def sections(part: BaseModel) -> Iterator[BaseModel]:
 
 
 def test_every_part_is_frozen_and_refuses_unknown_fields() -> None:
-    parts = [*sections(load_experiment("digits", [LATE])), Execution(), RewindLearningRate(), FineTune(), NoRewinding()]
+    rewinds = [load_experiment("digits", [f"rewinding.kind={kind}"]).rewinding for kind in ("learning_rate", "none")]
+    parts = [*sections(load_experiment("digits", [LATE])), Execution(), *rewinds]
 
     assert {type(part).__name__ for part in parts} >= {
         "Experiment",
@@ -136,12 +133,12 @@ def test_the_form_takes_its_choices_from_a_valid_json_schema() -> None:
     wrong["pruning"]["levels"] = -1
     assert [list(error.path) for error in validator.iter_errors(wrong)] == [["pruning", "levels"]]
     assert schema["$defs"]["Pruning"]["properties"]["scope"]["enum"] == [
-        "layer",
+        "erk",
         "global",
+        "layer",
+        "smart_ratio",
         "uniform",
         "uniform_plus",
-        "erk",
-        "smart_ratio",
     ]
 
 
@@ -205,7 +202,7 @@ def test_the_form_takes_its_choices_from_a_valid_json_schema() -> None:
         (["pruning.fraction.conv=1.5"], ["pruning.fraction.conv", "got 1.5", "above 0 and below 1"]),
         (["pruning.fraction={dense: null, conv: null}"], ["pruning.fraction", "set dense, conv or both"]),
         (["pruning.scope=global"], ["pruning.scope", "'global'", "output_factor to 1"]),
-        (["pruning.scope=everywhere"], ["pruning.scope", "'everywhere'", "'layer', 'global'"]),
+        (["pruning.scope=everywhere"], ["pruning.scope", "'everywhere'", "known: erk, global, layer, "]),
         (["pruning.criterion=magnitud"], ["pruning", "criterion 'magnitud'", "did you mean 'magnitude'?"]),
         (["pruning.output_factor=-0.5"], ["pruning.output_factor", "got -0.5"]),
         ([LATE.replace("10it", "601it")], ["rewinding.step", "601it", "600it", "earlier"]),
@@ -266,7 +263,7 @@ def test_rewind_steps_that_are_or_may_be_within_the_training_are_accepted(rewind
         [f"training.duration={duration}", "training.evaluate_every=1it", f"rewinding={{kind: step, step: {rewind}}}"],
     )
 
-    assert experiment.rewinding == RewindToStep(step=rewind)
+    assert (experiment.rewinding.kind, experiment.rewinding.settings()) == ("step", {"step": rewind})
 
 
 def test_one_number_is_the_fraction_of_every_kind_of_layer() -> None:

@@ -13,7 +13,7 @@ import torch
 from lth.arms import ARMS
 from lth.data import load_dataset
 from lth.errors import InvalidExperiment
-from lth.experiment import Experiment, FineTune, load_experiment
+from lth.experiment import Experiment, load_experiment
 from lth.pruning import CRITERIA
 from lth.store import Store, Unit
 from lth.sweep.here import run_here
@@ -136,7 +136,8 @@ def test_a_layer_that_is_never_pruned_takes_no_part_in_the_densities() -> None:
 
 def test_fine_tuning_for_as_long_as_the_training_is_the_default() -> None:
     for setting, duration in (("kind: fine_tune", None), ("kind: fine_tune, duration: 2ep", "2ep")):
-        assert load_experiment("digits", [f"rewinding={{{setting}}}"]).rewinding == FineTune(duration=duration)
+        rewinding = load_experiment("digits", [f"rewinding={{{setting}}}"]).rewinding
+        assert (rewinding.kind, rewinding.settings()) == ("fine_tune", {"duration": duration})
 
 
 MINE = """
@@ -227,7 +228,7 @@ def mine({need}):
         ("raise RuntimeError('first line\\nsecond line')\n", ["RuntimeError: first line"]),
         (
             REGISTERED.format(name="mine", need="weight"),
-            ["criterion 'mine' asks for 'weight', which is no evidence", "there is weights, initial_weights, gradient"],
+            ["criterion 'mine' asks for 'weight', which is no evidence", "there is fisher_diagonal, flow, gradient"],
         ),
         (
             REGISTERED.format(name="snip", need="weights"),

@@ -103,7 +103,7 @@ def cohort_of(network: Network, seeds: tuple[int, ...], data: ImageData) -> Scor
         trained_rows(network, seeds),
         trained_buffers(network, seeds),
         initialise(network, seeds),
-        trained_rows(network, seeds) - initialise(network, seeds),
+        {"movement": trained_rows(network, seeds) - initialise(network, seeds)},
         make_feed(data, seeds, 40, data.transform("channel")),
         data.input_shape,
     )
@@ -123,7 +123,7 @@ def everything(
         cohort.buffers,
         network.masks(masks_of(network, seeds)),
         initial=cohort.initial,
-        movement=cohort.movement,
+        watched=cohort.watched,
         feed=cohort.feed,
         sample=sample,
         input_shape=SHAPE,

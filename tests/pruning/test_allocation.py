@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from lth.errors import InvalidExperiment
 from lth.models import PrunableTensor, build_model, prunable_tensors
 from lth.pruning import between, ladder
-from lth.pruning.allocation import RULES, counts, densities
+from lth.pruning.allocation import counts, densities
+from lth.pruning.scopes import scopes_of_one_density
 
-SCOPES = sorted(RULES)
+SCOPES = sorted(set(scopes_of_one_density()) - {"global"})
 
 
 def tensors_of(model: str, shape: tuple[int, int, int], **arguments: object) -> tuple[PrunableTensor, ...]:

@@ -347,11 +347,11 @@ def test_a_seeds_evidence_is_the_same_to_the_bit_in_any_cohort(name: str, sample
 def test_looking_at_a_network_changes_nothing(name: str) -> None:
     network, data, seeds = network_of(BUILDS[name]), images(), (3, 7)
     cohort, mask = cohort_of(network, seeds, data), network.masks(masks_of(network, seeds))
-    assert cohort.movement is not None and cohort.feed is not None
+    assert cohort.feed is not None
     watched = {
         "weights": cohort.weights,
         "initial": cohort.initial,
-        "movement": cohort.movement,
+        "movement": cohort.watched["movement"],
         "mask": mask,
         **cohort.feed.examples,
         **cohort.buffers,
@@ -368,7 +368,7 @@ def test_looking_at_a_network_changes_nothing(name: str) -> None:
         cohort.buffers,
         mask,
         initial=cohort.initial,
-        movement=cohort.movement,
+        watched=cohort.watched,
         feed=cohort.feed,
         input_shape=SHAPE,
     )
@@ -417,7 +417,7 @@ def test_every_evidence_can_be_had_of_a_module_that_vmap_cannot_run() -> None:
         {},
         torch.ones_like(cohort.weights, dtype=torch.bool),
         initial=cohort.initial,
-        movement=cohort.movement,
+        watched=cohort.watched,
         feed=cohort.feed,
         input_shape=SHAPE,
     )

@@ -11,8 +11,8 @@ from torch import nn
 
 from lth.data import ImageData
 from lth.engine import Sample, initialise, make_feed
-from lth.engine import evidence as room
-from lth.engine.evidence import gather
+from lth.engine.evidence import Loss, gather
+from lth.engine.evidence import gradients as room
 
 
 def seen(
@@ -37,6 +37,7 @@ def seen(
         pixels: torch.Tensor,
         wanted: torch.Tensor,
         names: Sequence[str],
+        loss: Loss,
     ) -> Tensors:
         numbers = (pixels[:, :, 0, 0] * 255).round().long()
         calls.append((numbers[:, 0] * 256 + numbers[:, 1]).tolist())

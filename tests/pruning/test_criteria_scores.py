@@ -176,7 +176,7 @@ def test_a_users_criterion_names_its_evidence(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(
         InvalidExperiment,
         match=r"criterion 'bad' asks for 'weight', which is no evidence; there is "
-        r"weights, initial_weights, gradient",
+        r"fisher_diagonal, flow, gradient",
     ):
 
         @register_criterion("bad", "…")
@@ -194,7 +194,7 @@ def test_scores_that_are_not_finite_stop_the_pruning() -> None:
     network, seeds = network_of(perceptron), (3,)
     cohort = cohort_of(network, seeds, images())
     cohort.weights[0, 5] = float("nan")
-    broken = Scored(network, seeds, cohort.weights, {}, cohort.initial, None, cohort.feed, SHAPE)
+    broken = Scored(network, seeds, cohort.weights, {}, cohort.initial, {}, cohort.feed, SHAPE)
     with pytest.raises(PruningFailed, match="not finite"):
         prune(broken, CRITERIA["snip"], masks_of(network, seeds, 1.0), {"": 100})
 

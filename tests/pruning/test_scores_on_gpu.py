@@ -17,14 +17,13 @@ SEEDS = (3, 7)
 def on(device: str, name: str) -> tuple[Scored, dict[str, torch.Tensor]]:
     network, data = network_of(BUILDS[name]), images()
     cohort = cohort_of(network, SEEDS, data)
-    assert cohort.movement is not None
     moved = Scored(
         network,
         SEEDS,
         cohort.weights.to(device),
         {key: b.to(device) for key, b in cohort.buffers.items()},
         cohort.initial.to(device),
-        cohort.movement.to(device),
+        {name: rows.to(device) for name, rows in cohort.watched.items()},
         make_feed(data, SEEDS, 40, data.transform("channel"), device),
         cohort.input_shape,
     )
@@ -45,7 +44,7 @@ def test_every_evidence_is_that_of_the_cpu(name: str) -> None:
                 cohort.buffers,
                 cohort.network.masks(masks),
                 initial=cohort.initial,
-                movement=cohort.movement,
+                watched=cohort.watched,
                 feed=cohort.feed,
                 input_shape=SHAPE,
             )

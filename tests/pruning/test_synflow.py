@@ -21,7 +21,7 @@ Masks = dict[str, torch.Tensor]
 
 def at_initialisation(network: Network, seeds: tuple[int, ...], shape: tuple[int, int, int]) -> Scored:
     rows = initialise(network, seeds)
-    return Scored(network, seeds, rows, initial_buffers(network, seeds), rows, None, None, shape)
+    return Scored(network, seeds, rows, initial_buffers(network, seeds), rows, {}, None, shape)
 
 
 def dense(network: Network, seeds: tuple[int, ...]) -> Masks:

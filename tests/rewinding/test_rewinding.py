@@ -13,18 +13,17 @@ from lth.data import ImageData, load_dataset
 from lth.engine import CohortTraining, Recipe, Start, initialise, learning_rate, make_feed
 from lth.engine.optimizers import SGD
 from lth.engine.schedules import SCHEDULES, StepDecay
-from lth.engine.watchers import RewindPoint
 from lth.errors import DamagedObject
-from lth.experiment import (
-    Experiment,
+from lth.experiment import Experiment, load_experiment
+from lth.rewinding import (
     FineTune,
     NoRewinding,
+    Retraining,
     RewindLearningRate,
     RewindToInit,
     RewindToStep,
-    load_experiment,
+    stretched,
 )
-from lth.rewinding import Retraining, resolve_rewinding, stretched
 from lth.store import Store, Unit, unit_name_of
 from lth.store.unit import checkpoint_key
 from lth.sweep import stages
@@ -423,27 +422,19 @@ RECIPE = Recipe(
     32,
     100,
     20,
-    watchers=(RewindPoint(step=7),),
 )
 
 
-def test_each_kind_made_concrete() -> None:
-    plain = Recipe(
-        SGD(learning_rate=0.4, momentum=0.0),
-        StepDecay(warmup=10, milestones=(50, 75), factor=0.1),
-        32,
-        100,
-        20,
-    )
-
-    assert resolve_rewinding(RewindToInit(), RECIPE, 30) == Retraining("initial", 0, plain)
-    assert resolve_rewinding(RewindToStep(step="2ep"), RECIPE, 30) == Retraining("step", 60, plain)
-    assert resolve_rewinding(RewindLearningRate(), RECIPE, 30) == Retraining("trained", 0, plain)
-    assert resolve_rewinding(NoRewinding(), RECIPE, 30) == Retraining("trained", 100, plain)
-    tuned = resolve_rewinding(FineTune(duration="3ep"), RECIPE, 30)
-    assert (tuned.source, tuned.step, tuned.recipe.steps) == ("trained", 0, 90)
+def test_how_each_kind_retrains() -> None:
+    assert RewindToInit().retraining(RECIPE) == Retraining(0, RECIPE)
+    assert RewindToStep(step=60).retraining(RECIPE) == Retraining(60, RECIPE)
+    assert RewindLearningRate().retraining(RECIPE) == Retraining(0, RECIPE)
+    assert NoRewinding().retraining(RECIPE) == Retraining(100, RECIPE)
+    tuned = FineTune(duration=90).retraining(RECIPE)
+    assert (tuned.step, tuned.recipe.steps) == (0, 90)
     assert [learning_rate(tuned.recipe, step) for step in (0, 1, 50, 89)] == pytest.approx([0.004] * 4)
-    assert resolve_rewinding(FineTune(duration="9it"), RECIPE, 30).recipe.evaluate_every == 9  # else 20, never reached
+    assert FineTune().retraining(RECIPE).recipe.steps == 100
+    assert FineTune(duration=9).retraining(RECIPE).recipe.evaluate_every == 9  # else 20, never reached
     # Everything else of the training stays: momentum, augmentation, batch.
     assert (tuned.recipe.batch_size, tuned.recipe.precision) == (32, RECIPE.precision)
 

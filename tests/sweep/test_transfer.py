@@ -167,17 +167,17 @@ def test_a_seed_whose_ticket_was_lost_is_recorded_as_such(
     digits: ImageData, thirds: ImageData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A diverged seed leaves no mask to take over."""
-    from lth.sweep import transfer
+    from lth.sweep.sources import another_experiment
 
     store, source = Store(tmp_path), load_experiment("smoke", ["arms=[ticket]"])
     run_here(source, SEEDS, store, digits)
-    lost, read = ("ticket", 0, 1, 2), transfer.done_of
+    lost, read = ("ticket", 0, 1, 2), another_experiment.done_of
 
     def without(*given: Any) -> Any:
         done = read(*given)
         return {**done, lost: replace(done[lost], has_mask=False, diverged=True)}
 
-    monkeypatch.setattr(transfer, "done_of", without)
+    monkeypatch.setattr(another_experiment, "done_of", without)
     taken = load_experiment("smoke", ["arms=[ticket]"], taking_over_experiment(store, source.id))
     run_here(taken, SEEDS, store, thirds)
     status = {(row["level"], row["seed"]): row["status"] for row in store.committed(taken.id).rows.to_pylist()}

@@ -53,7 +53,8 @@ def ticket(
         "cpu",
     )
     channels = shape[0]
-    return PortableTicket(card, masks, state, state, torch.full((channels,), 100.0), torch.full((channels,), 0.01))
+    fitted = {"mean": torch.full((channels,), 100.0), "scale": torch.full((channels,), 0.01)}
+    return PortableTicket(card, masks, state, state, fitted)
 
 
 def sizes(module: torch.nn.Module) -> list[int]:

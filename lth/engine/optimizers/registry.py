@@ -31,7 +31,7 @@ class Optimizer(Protocol):
         """Change weights and moments in place."""
 
 
-OPTIMIZERS: Registry[type] = Registry("optimizer")
+OPTIMIZERS: Registry[type] = Registry("optimizer", Optimizer)
 Class = TypeVar("Class", bound=type)
 
 

@@ -42,10 +42,15 @@ class Criterion:
     @property
     def needs_batches(self) -> bool:
         """Whether it matters into which batches the examples are cut."""
-        return "gradient" in self.needs or "squared_gradient" in self.needs
+        return any(EVIDENCE[need].batches for need in self.needs)
+
+    @property
+    def watchers(self) -> tuple[str, ...]:
+        """The watchers that gather some of its evidence while a network trains, by name."""
+        return tuple(watcher for need in self.needs if (watcher := EVIDENCE[need].watcher) is not None)
 
 
-CRITERIA: Registry[Criterion] = Registry("criterion")
+CRITERIA: Registry[Criterion] = Registry("criterion", Criterion)
 
 
 def register_criterion(
@@ -75,9 +80,8 @@ def register_criterion(
         needs = tuple(inspect.signature(score).parameters)
         for need in needs:
             if need not in EVIDENCE:
-                raise InvalidExperiment(
-                    f"criterion {name!r} asks for {need!r}, which is no evidence; there is {', '.join(EVIDENCE)}"
-                )
+                known = ", ".join(sorted(EVIDENCE))
+                raise InvalidExperiment(f"criterion {name!r} asks for {need!r}, which is no evidence; there is {known}")
         count = 128 if examples is None and per_class is None else examples
         criterion = Criterion(score, needs, rounds, Sample(count, per_class, temperature), trained)
         CRITERIA.add(name, criterion, description, score)

@@ -11,12 +11,15 @@ from lth.arms import ARMS, Draw, Ticket, checked
 from lth.data.examples import DataSet
 from lth.engine import Network, Snapshot, Trained, exact_arithmetic, initial_buffers, initialise
 from lth.errors import DamagedObject
+from lth.rewinding import rewind_of
 from lth.store import Unit
-from lth.sweep.handover import Job, Masks, gathered
+from lth.sweep.checkpoints import gathered
+from lth.sweep.handover import Job, Masks
+from lth.sweep.networks import network_of
 from lth.sweep.planning import Work, keeps_weights, parent_level
+from lth.sweep.sources import source_of
 from lth.sweep.stages.clock import Clock, Stage
 from lth.sweep.stages.train import train_unit
-from lth.sweep.transfer import taken_weights
 
 
 def rewind_unit(job: Job, work: Work, data: DataSet, pruned: Masks | None = None) -> Stage[Ticket]:
@@ -32,11 +35,16 @@ def rewind_unit(job: Job, work: Work, data: DataSet, pruned: Masks | None = None
         else:
             with clock.time("storage"):
                 masks = masks_of(job, work, work.masks_from if unit.level else {})
-        source = setup.retraining.source if unit.level else "initial"
-        if job.experiment.transfer is not None and unit.level and not ARMS[unit.arm].fresh:
+        fresh = unit.level == 0 or ARMS[unit.arm].fresh
+        source = "initial" if fresh else rewind_of(job.experiment.rewinding.kind).source
+        taken = None
+        if not fresh:
             with clock.time("storage"):
-                weights, buffers = taken_weights(job, work)
-        elif ARMS[unit.arm].fresh or source == "initial":
+                ours = network_of(job.experiment, job.facts)
+                taken = source_of(job.experiment).weights(job.store, ours, work)
+        if taken is not None:
+            weights, buffers = taken
+        elif source == "initial":
             weights, buffers = initialise(network, seeds), initial_buffers(network, seeds)
         elif source == "step":
             late = _rewind_point(job, work, data, clock)
