@@ -12,7 +12,8 @@ from lth.store import LEVELS, METRICS, Store, Unit, conform, content_hash, parqu
 from lth.store.curated import compact, delta_table
 from lth.store.schemas import SCHEMAS
 from lth.store.score_columns import SCORES_OF
-from lth.store.unit import levels_key, metrics_key
+from lth.store.unit import unit_key
+from lth.store.verify import verify
 
 from . import version_3
 from .cohorts import EXPERIMENT, change, tables
@@ -40,7 +41,7 @@ def land(store: Store, unit: Unit = UNIT, score: str = "accuracy", accuracy: flo
 def test_units_of_accuracy_are_written_as_ever(file_store: Store, kind: str) -> None:
     """The same bytes, by the encoder of the time before there were scores."""
     land(file_store)
-    data = file_store.read((levels_key if kind == "levels" else metrics_key)(EXPERIMENT, UNIT.name))
+    data = file_store.read(unit_key(kind, EXPERIMENT, UNIT.name))
     metadata = metadata_of(data)
     assert metadata.pop("file_sha256") and metadata.pop("schema_version") == "3"
     assert data == version_3.encode(kind, tables(UNIT)[KINDS.index(kind)], metadata)
@@ -70,16 +71,16 @@ def test_objects_of_version_3_say_that_their_score_is_accuracy(kind: str) -> Non
 
 def test_a_unit_of_version_3_agrees_with_its_repetition(file_store: Store) -> None:
     land(file_store)
-    for kind, key in (("metrics", metrics_key), ("levels", levels_key)):
-        data = file_store.read(key(EXPERIMENT, UNIT.name))
+    for kind in ("metrics", "levels"):
+        data = file_store.read(unit_key(kind, EXPERIMENT, UNIT.name))
         metadata = {name: text for name, text in metadata_of(data).items() if name != "file_sha256"}
         old = version_3.encode(kind, tables(UNIT)[KINDS.index(kind)], metadata)
-        file_store.objects.delete(key(EXPERIMENT, UNIT.name))
-        assert file_store.objects.create(key(EXPERIMENT, UNIT.name), old)
+        file_store.objects.delete(unit_key(kind, EXPERIMENT, UNIT.name))
+        assert file_store.objects.create(unit_key(kind, EXPERIMENT, UNIT.name), old)
     assert not file_store.commit(EXPERIMENT, UNIT, *tables(UNIT, minutes=7))
     with pytest.raises(NotDeterministic, match="in test_accuracy "):
         file_store.commit(EXPERIMENT, UNIT, *tables(UNIT, accuracy=0.1))
-    assert file_store.verify().findings == ()
+    assert verify(file_store).findings == ()
 
 
 def test_units_of_another_score_come_back_and_agree_with_their_repetition(store: Store) -> None:
@@ -89,15 +90,15 @@ def test_units_of_another_score_come_back_and_agree_with_their_repetition(store:
     assert found.rows["test_accuracy"].null_count == 3 and found.rows["test_score"].to_pylist() == [0.503, 0.504, 0.511]
     metrics, damaged = store.read_table(found, "metrics")
     assert damaged == {} and metrics.equals(tables(UNIT, OTHER, score="r2")[1])
-    assert metadata_of(store.read(levels_key(OTHER, UNIT.name)))["schema_version"] == "4"
-    assert metadata_of(store.read(metrics_key(OTHER, UNIT.name)))["schema_version"] == "4"
+    assert metadata_of(store.read(unit_key("levels", OTHER, UNIT.name)))["schema_version"] == "4"
+    assert metadata_of(store.read(unit_key("metrics", OTHER, UNIT.name)))["schema_version"] == "4"
     assert not store.commit(OTHER, UNIT, *tables(UNIT, OTHER, score="r2", minutes=7))
     with pytest.raises(NotDeterministic, match="in test_score "):
         store.commit(OTHER, UNIT, *tables(UNIT, OTHER, score="r2", accuracy=0.1))
     levels, metrics, masks = tables(UNIT, OTHER, score="r2")
     with pytest.raises(NotDeterministic, match="its metrics differ"):
         store.commit(OTHER, UNIT, levels, change(metrics, "score_value", 2, 0.25), masks)
-    assert store.verify().findings == ()
+    assert verify(store).findings == ()
 
 
 def test_a_unit_of_another_score_whose_seeds_were_all_lost_is_committed(file_store: Store) -> None:
@@ -143,7 +144,7 @@ def test_a_store_holds_units_of_several_scores(store: Store, first: str) -> None
         {"score": "accuracy", "n": 30},
         {"score": "r2", "n": 18},
     ]
-    assert store.verify().findings == ()
+    assert verify(store).findings == ()
 
 
 def test_what_is_set_aside_of_another_score_is_withdrawn(file_store: Store) -> None:
@@ -155,19 +156,19 @@ def test_what_is_set_aside_of_another_score_is_withdrawn(file_store: Store) -> N
     assert compact(file_store).added["levels"] == 0
     file_store.quarantine_unit(OTHER, UNIT.name)
     land(file_store, score="r2", accuracy=0.25)
-    [finding] = file_store.verify().findings
+    [finding] = verify(file_store).findings
     assert finding.trouble == "contradictory" and finding.key.startswith("curated/levels")
     assert compact(file_store).added["levels"] == 3
     assert_curated_is_committed(file_store, EXPERIMENT, OTHER)
-    assert file_store.verify().findings == ()
+    assert verify(file_store).findings == ()
 
 
 def test_units_of_another_score_that_disagree_are_named(file_store: Store) -> None:
     land(file_store, score="r2")
     overlapping = Unit("ticket", 0, 1, (4, 5))
     land(file_store, overlapping, score="r2", accuracy=0.1)
-    [finding] = file_store.verify().findings
-    assert (finding.trouble, finding.key) == ("contradictory", levels_key(OTHER, overlapping.name))
+    [finding] = verify(file_store).findings
+    assert (finding.trouble, finding.key) == ("contradictory", unit_key("levels", OTHER, overlapping.name))
 
 
 def test_curated_metrics_of_several_scores_are_scanned_column_by_column(file_store: Store) -> None:
