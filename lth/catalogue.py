@@ -19,6 +19,7 @@ REGISTRIES = {
     "schedules": "lth.engine.schedules:SCHEDULES",
     "scopes": "lth.pruning:SCOPES",
     "scores": "lth.objectives:SCORES",
+    "watchers": "lth.engine.watchers:WATCHERS",
 }
 """Where each registry stands, as `module:NAME`. Importing that module registers all that the package brings."""
 

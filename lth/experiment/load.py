@@ -17,7 +17,8 @@ from lth.experiment.one_of import kinds_of
 from lth.experiment.spec import Experiment
 
 # Fields that are one of several kinds: pydantic puts the kind ("adam") after them in an error's path.
-_KINDS = ("optimizer", "schedule", "rewinding")
+_KINDS = ("optimizer", "schedule", "rewinding", "objective")
+_LISTS_OF_KINDS = ("watchers",)
 # What YAML's reader raises: its own errors, a bare ValueError for a date such as 2020-13-45, and too deep a nesting.
 _UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)
 
@@ -117,7 +118,7 @@ def explain(error: ValidationError, model: type[BaseModel] = Experiment) -> str:
 
 def _mistake(item: ErrorDetails, model: type[BaseModel]) -> str:
     location = [str(part) for part in item["loc"]]
-    path = [part for before, part in zip(["", *location], location, strict=False) if before not in _KINDS]
+    path = [part for at, part in enumerate(location) if not _is_kind(location, at)]
     if path[:2] == ["model", "arguments"]:
         path = path[:3]  # pydantic goes on with the types of JSON that it tried
     where, given = ".".join(path), repr(item["input"])
@@ -151,14 +152,21 @@ def _example(path: list[str]) -> str:
     return {"arms": "ticket, reinit", "milestones": "20000it, 25000it"}.get(path[-1], "...")
 
 
+def _is_kind(location: list[str], at: int) -> bool:
+    """Whether that part of an error's path is the kind of the field before it, or of the entry of a list."""
+    return location[at - 1 : at] in [[field] for field in _KINDS] or (
+        at > 1 and location[at - 2] in _LISTS_OF_KINDS and location[at - 1].isdigit()
+    )
+
+
 def _no_such_field(path: list[str], location: list[str], model: type[BaseModel]) -> str:
     """What to write instead of an unknown field: one that is spelled alike, or else those that there are."""
     names = field_paths(model)
     parent = [part for part in path[:-1] if not part.isdigit()]
     siblings = [name.split(".")[-1] for name in names if name.split(".")[:-1] == parent]
-    if parent and parent[-1] in _KINDS:
+    if parent and parent[-1] in (*_KINDS, *_LISTS_OF_KINDS):
         kinds = _kinds(model, parent)
-        kind = location[location.index(parent[-1]) + 1]
+        kind = next(part for at, part in enumerate(location) if _is_kind(location, at))
         others = [repr(other) for other, part in kinds.items() if path[-1] in part.model_fields]
         if others:
             return f"kind {kind!r} has no such field; {' and '.join(others)} {'has' if len(others) == 1 else 'have'}"
@@ -170,6 +178,7 @@ def _no_such_field(path: list[str], location: list[str], model: type[BaseModel])
 
 def _kinds(model: type[BaseModel], path: list[str]) -> dict[str, type[BaseModel]]:
     """The kinds to choose from at a field, by name: adam and sgd for training.optimizer."""
+    path = [name for name in path if not name.isdigit()]
     for name in path[:-1]:
         part = model.model_fields[name].annotation
         assert isinstance(part, type) and issubclass(part, BaseModel)

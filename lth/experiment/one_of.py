@@ -172,7 +172,7 @@ class OneOf:
 
 def kinds_of(info: FieldInfo) -> dict[str, type[BaseModel]]:
     """The sections that a field can be, by kind; none if it is not one of several."""
-    for marker in info.metadata:
+    for marker in (*info.metadata, *(part for each in get_args(info.annotation) for part in get_args(each))):
         if isinstance(marker, OneOf):
             return dict(marker.sections())
     return {}

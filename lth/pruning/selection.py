@@ -21,11 +21,16 @@ def keep_highest(scores: torch.Tensor, mask: torch.Tensor, keep: int) -> torch.T
     """The `keep` highest-scored weights of those still in `mask`, for every seed.
 
     `scores` and `mask` are [seeds, weights]. Among equal scores the one that comes first is pruned first. A pruned
-    weight never returns. Raises PruningFailed on scores that are not finite, ValueError when fewer than `keep` remain.
+    weight never returns. Raises PruningFailed on scores that are not finite and
+    where fewer than `keep` remain.
     """
     alive = mask.sum(1)
     if bool((alive < keep).any()):
-        raise ValueError(f"cannot keep {keep} weights: only {int(alive.min())} remain")
+        raise PruningFailed(
+            f"cannot keep {keep} weights: only {int(alive.min())} remain; if a watcher of the training prunes, let the "
+            "ladder begin below it",
+            (alive < keep).nonzero().flatten().tolist(),
+        )
     broken = (mask & ~torch.isfinite(scores)).any(1)
     if bool(broken.any()):
         raise PruningFailed(

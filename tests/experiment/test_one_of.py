@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lth.engine import OPTIMIZERS
 from lth.errors import InvalidExperiment
 from lth.experiment import Experiment, load_experiment
 
@@ -58,6 +59,7 @@ def test_what_is_said_is_read_again() -> None:
 
 
 def test_an_optimizer_of_a_users_own_is_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OPTIMIZERS, "_entries", dict(OPTIMIZERS._entries))
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "my_signed.py").write_text(BOUNCED)
     settings = ["imports=[my_signed]", "training.optimizer={kind: signed, until: 7it}"]

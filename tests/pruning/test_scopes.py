@@ -106,7 +106,7 @@ def test_scores_that_are_not_finite_are_refused(wrong: float) -> None:
 
 
 def test_more_than_there_is_cannot_be_kept() -> None:
-    with pytest.raises(ValueError, match="cannot keep 2 weights: only 1 remain"):
+    with pytest.raises(PruningFailed, match="cannot keep 2 weights: only 1 remain"):
         keep_highest(torch.ones(2, 2), torch.tensor([[True, True], [False, True]]), 2)
 
 

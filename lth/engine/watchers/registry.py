@@ -63,7 +63,7 @@ class Watcher:
         return None
 
 
-WATCHERS: Registry[type[Watcher]] = Registry("watcher")
+WATCHERS: Registry[type[Watcher]] = Registry("watcher", Watcher)
 W = TypeVar("W", bound=type[Watcher])
 
 
