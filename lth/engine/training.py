@@ -44,7 +44,7 @@ class CohortTraining:
         self.gradient = torch.zeros_like(self.state.weights)
         self._make_updates()
         self.state.kept = {watcher.name: watcher.begin(self.state) for watcher in self.watchers}
-        self.ending = torch.zeros(len(feed.seeds), dtype=torch.bool, device=feed.device)
+        self.ending: torch.Tensor | None = None  # asked for only now and then: looking at it would wait for a GPU
         self._ask(watcher.on_step(self.state, self.state.kept[watcher.name]) for watcher in self.sees_steps)
         self._evaluate()
 
@@ -120,7 +120,7 @@ class CohortTraining:
             if change is None:
                 continue
             if change.end is not None:
-                self.ending |= change.end
+                self.ending = change.end if self.ending is None else self.ending | change.end
             if change.mask is not None:
                 self._change_mask(change.mask)
 
@@ -155,18 +155,18 @@ class CohortTraining:
         state.measured_at = state.step
         measured = Evaluation(loss, score)
         self._ask(watcher.on_evaluation(state, state.kept[watcher.name], measured) for watcher in self.watchers)
-        if bool(self.ending.any()):
-            self._end()
+        if self.ending is not None and bool(self.ending.any()):
+            self._end(self.ending)
         self.evaluation_seconds += time.perf_counter() - begun_at
 
-    def _end(self) -> None:
+    def _end(self, ending: torch.Tensor) -> None:
         """Put aside what is left of the seeds whose training ends here; the others train on."""
         state = self.state
         if state.ended is None:
             at = torch.full((state.seeds,), -1, dtype=torch.int64, device=state.weights.device)
             now = Ended(at, state.weights, state.mask, state.buffers, state.kept)
             state.ended = mapped(now, torch.clone)
-        fresh = self.ending & (state.ended.at < 0)
+        fresh = ending & (state.ended.at < 0)
         at = torch.where(fresh, state.step, state.ended.at)
         state.ended = chosen(fresh, Ended(at, state.weights, state.mask, state.buffers, state.kept), state.ended)
 
@@ -177,7 +177,9 @@ class CohortTraining:
     def checkpoint(self) -> dict[str, torch.Tensor]:
         """Everything that a restart needs, as plain tensors on the host: the state by name."""
         saved = {"state/" + name: tensor for name, tensor in named_tensors(self.state).items()}
-        return {name: tensor.detach().cpu().clone() for name, tensor in {**saved, "ending": self.ending}.items()}
+        if self.ending is not None:
+            saved["ending"] = self.ending
+        return {name: tensor.detach().cpu().clone() for name, tensor in saved.items()}
 
     def restore(self, saved: Mapping[str, torch.Tensor]) -> CohortTraining:
         """Continue from a checkpoint of the same network, recipe and seeds; to the bit on a CPU."""
@@ -190,7 +192,7 @@ class CohortTraining:
         self.state = structured(CohortState, there)
         for watcher in self.watchers:  # one that keeps nothing has left no tensor
             self.state.kept.setdefault(watcher.name, {})
-        self.ending = saved["ending"].to(device, copy=True)
+        self.ending = saved["ending"].to(device, copy=True) if "ending" in saved else None
         moments = self.state.moments
         self._make_updates()
         self.updates.restore(moments)
