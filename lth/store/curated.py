@@ -90,7 +90,8 @@ class Curated:
     def __init__(self, store: Store) -> None:
         self._store = store
         with _delta_errors(store):
-            self._marks = delta_table(store, "levels")  # first: batches that are published later are not known to it
+            marks = delta_table(store, "levels")  # first: batches that are published later are not known to it
+        self._marks = None if marks is None or _is_empty(marks) else marks
         self._datasets: dict[str, Dataset] = {}
 
     def units(self, experiment_id: str) -> set[str]:
@@ -224,17 +225,47 @@ def publish(store: Store, tables: Mapping[str, pa.Table], where: Mapping[Place, 
                 storage_options=_options(store),
             )
             continue
-        # Of two writers that have read the same version, Delta refuses the second; the first creates the table.
+        # Of two writers that have read the same version, Delta refuses the second.
         mark = CommitProperties(app_transactions=[Transaction("lth-compact", version + 1)])
         write_deltalake(
-            marks or _url(store, kind),
+            marks or _created(store, rows.schema),
             rows,
-            mode="append" if marks else "error",
+            mode="append",
             partition_by=["experiment_id"],
-            schema_mode="merge" if marks else None,
+            schema_mode="merge",
             commit_properties=mark,
-            storage_options=None if marks else _options(store),
         )
+
+
+def _created(store: Store, schema: pa.Schema) -> DeltaTable:
+    """The table `levels` without any row, as it is at its version 0, whoever creates it.
+
+    Delta does not refuse the second of two writers that create a table with rows: it writes its rows behind the
+    other's. Both begin from the empty table instead.
+    """
+    from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
+
+    try:
+        DeltaTable.create(
+            _url(store, "levels"),
+            schema,
+            mode="ignore",
+            partition_by=["experiment_id"],
+            storage_options=_options(store),
+        )
+    except (DeltaError, OSError) as error:
+        if "already exists" not in str(error):
+            raise
+    table = DeltaTable(_url(store, "levels"), version=0, storage_options=_options(store))
+    if not _is_empty(table):
+        raise StoreError(f"{store.url}: another compaction has published meanwhile; run this one again")
+    return table
+
+
+def _is_empty(table: DeltaTable) -> bool:
+    """Whether the table has just been created: nothing is published in it."""
+    return table.version() == 0 and not table.file_uris()
 
 
 def _published(store: Store, marks: DeltaTable | None, experiment_id: str) -> set[tuple[object, ...]]:

@@ -68,7 +68,7 @@ def test_a_seed_that_two_units_hold_is_published_once(file_store: Store) -> None
 def test_batches_bound_what_is_read_at_a_time(file_store: Store) -> None:
     land(file_store, *(Unit("ticket", 0, level, (0,)) for level in range(5)))
     assert compact(file_store, units_at_once=2).added["levels"] == 5
-    assert deltalake.DeltaTable(f"{file_store.url}/curated/levels").version() == 2  # three batches
+    assert deltalake.DeltaTable(f"{file_store.url}/curated/levels").version() == 3  # created empty, then three batches
     assert_curated_is_committed(file_store)
 
 
