@@ -156,7 +156,7 @@ def test_networks_without_their_removed_units_go_on_too(digits: ImageData, tmp_p
     job = job_of(load_experiment("smoke", UNITS), digits, tmp_path)
     first = stages.rewind_unit(job, WORK, digits).result
     trained = stages.train_unit(job, WORK, first, digits).result
-    done = stages.evaluate_unit(job, WORK, first, trained, digits).done
+    done = stages.evaluate_unit(job, WORK, trained, digits).done
     todo = work(job.experiment, Unit("ticket", 0, 1, SEEDS), {("ticket", 0, 0, seed): done[seed] for seed in SEEDS})
     pruned = stages.prune_unit(job, todo, digits).result
     ticket = interrupted(job, digits, lambda step, _: step == 12, todo, pruned)
@@ -228,7 +228,7 @@ def test_a_commit_forgets_its_saves_and_no_others(job: Job, digits: ImageData) -
             job.store.put_progress(job.experiment.id, unit, Unit(unit.arm, 0, unit.level, seeds), {}, "x")
     ticket = stages.rewind_unit(job, WORK, digits).result
     trained = stages.train_unit(job, WORK, ticket, digits).result
-    stages.evaluate_unit(job, WORK, ticket, trained, digits)
+    stages.evaluate_unit(job, WORK, trained, digits)
     assert job.store.units_in_progress(job.experiment.id) == {unit.name for unit in others}
     assert len(job.store.objects.sizes("progress")) == 6
 

@@ -44,7 +44,7 @@ def test_each_stage_is_handed_what_the_one_before_it_made(unit: Unit, lost: tupl
     def call(stage: Any, job: Job, work: Any, **handed: Any) -> Any:
         called.append((stage.__name__, handed))
         return SimpleNamespace(
-            arrays=f"of {stage.__name__}", done="done", seconds={"training": 1.0, stage.__name__: 2.0}
+            result=f"of {stage.__name__}", done="done", seconds={"training": 1.0, stage.__name__: 2.0}
         )
 
     finished = run_unit(JOB, work(JOB.experiment, unit, committed(*lost)), call)
@@ -54,9 +54,9 @@ def test_each_stage_is_handed_what_the_one_before_it_made(unit: Unit, lost: tupl
         assert called[1][1] == {"pruned": "of prune_unit"}
     if len(order) > 1:
         assert called[-2][1] == {"ticket": "of rewind_unit"}
-        assert called[-1][1] == {"ticket": "of rewind_unit", "trained": "of train_unit"}
+        assert called[-1][1] == {"trained": "of train_unit"}
     else:
-        assert called == [("evaluate_unit", {"ticket": None, "trained": None})]
+        assert called == [("evaluate_unit", {"trained": None})]
 
 
 LATE = "rewinding={kind: step, step: 5it}"
