@@ -11,7 +11,7 @@ from lth.sweep.cohort_size import choose_cohort_size
 from lth.sweep.estimate import estimate_storage, steps_to_train, time_a_step
 from lth.sweep.planning import done_of, needs, plan, planned_count
 from lth.sweep.setup import DataFacts, resolve
-from lth.sweep.transfer import found_tickets
+from lth.sweep.transfer import find_tickets
 
 
 def print_plan(
@@ -27,7 +27,7 @@ def print_plan(
     data = experiment.dataset.load()
     setup = resolve(experiment, DataFacts.of(data))
     store = Store(store_url, READING)
-    found_tickets(store, experiment, seeds, DataFacts.of(data), exported)
+    find_tickets(store, experiment, seeds, DataFacts.of(data), exported)
     done = done_of(experiment, seeds, store.committed(experiment.id))
     size = cohort_size or choose_cohort_size(len(seeds), slots, setup.network.layout.width)
     units = plan(experiment, seeds, done, size)

@@ -103,12 +103,12 @@ def _say_what_came_of_it(diverged: int, seconds: dict[str, float], slots: int, c
 def _check_before_start(experiment: Experiment, store: Store, seeds: tuple[int, ...]) -> None:
     """Find mistakes that need the data before Prefect and Ray are started, where reading the data is quick."""
     from lth.sweep.setup import resolve
-    from lth.sweep.transfer import found_tickets
+    from lth.sweep.transfer import find_tickets
 
     facts = facts_before_start(experiment)
     if facts is not None:
         resolve(experiment, facts)
-        found_tickets(store, experiment, seeds, facts)
+        find_tickets(store, experiment, seeds, facts)
 
 
 def time_line(seconds: dict[str, float], slots: int) -> str:

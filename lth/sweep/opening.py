@@ -10,10 +10,10 @@ from lth.errors import StoreError
 from lth.experiment import Experiment
 from lth.store import Committed, Store, Unit, unit_name_of
 from lth.sweep.handover import Job
-from lth.sweep.planning import DONE_COLUMNS, Done, Found, Key, Work, done_of, ready, work
+from lth.sweep.planning import DONE_COLUMNS, Done, Key, SourceTickets, Work, done_of, ready, work
 from lth.sweep.record import record
 from lth.sweep.setup import resolve
-from lth.sweep.transfer import found_tickets
+from lth.sweep.transfer import find_tickets
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 LOG = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class Opened:
 
     experiment: Experiment
     store: Store
-    found: Found | None
+    found: SourceTickets | None
     done: dict[Key, Done]
 
     def ready(self, unit: Unit) -> bool:
@@ -60,7 +60,7 @@ def open_sweep(
     store.check_writable()
     experiment = job.experiment
     resolve(experiment, job.facts)
-    found = found_tickets(store, experiment, seeds, job.facts)
+    found = find_tickets(store, experiment, seeds, job.facts)
     record(store, experiment, seeds if planned else None, job.facts, fingerprint)
     committed = store.committed(experiment.id)
     for damaged, reason in committed.damaged.items():
@@ -73,7 +73,7 @@ def open_sweep(
 
 def reopened(store: Store, job: Job, seeds: Sequence[int], committed: Committed) -> Opened:
     """A sweep as the store holds it, to repeat a part of it: nothing is checked or written."""
-    found = found_tickets(store, job.experiment, seeds, job.facts)
+    found = find_tickets(store, job.experiment, seeds, job.facts)
     return Opened(job.experiment, store, found, done_of(job.experiment, seeds, committed))
 
 

@@ -8,13 +8,13 @@ from lth.experiment import Experiment
 from lth.rewinding import rewind_of
 from lth.store import Unit
 from lth.sweep.sources import source_of
-from lth.sweep.work import DONE_COLUMNS, Done, Found, Key, Work, done_of
+from lth.sweep.work import DONE_COLUMNS, Done, Key, SourceTickets, Work, done_of
 
 __all__ = [
     "DONE_COLUMNS",
     "Done",
-    "Found",
     "Key",
+    "SourceTickets",
     "Work",
     "done_of",
     "keeps_weights",
@@ -86,7 +86,7 @@ def ready(experiment: Experiment, unit: Unit, done: Mapping[Key, Done]) -> bool:
     return all((*need, seed) in done for need in needs(experiment, unit) for seed in unit.seeds)
 
 
-def work(experiment: Experiment, unit: Unit, done: Mapping[Key, Done], found: Found | None = None) -> Work:
+def work(experiment: Experiment, unit: Unit, done: Mapping[Key, Done], found: SourceTickets | None = None) -> Work:
     """The unit with the names of the units that it reads from; call it when the unit is `ready`. `found` are the
     tickets of another experiment, if it takes over those."""
     if unit.level == 0:

@@ -25,7 +25,7 @@ __all__ = ["DataFacts", "Setup", "resolve", "resolve_recipe"]
 
 @dataclass(frozen=True)
 class Setup:
-    """An experiment made setup for a data set.
+    """An experiment made concrete for a data set.
 
     `recipe` is how the dense network and fresh weights are trained, `retraining` how a ticket is. `counts[level]` is
     what remains, by tensor or group: weights, or units where whole units are removed; where tickets are another

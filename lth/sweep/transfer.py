@@ -20,13 +20,13 @@ from lth.store import Store
 from lth.sweep.networks import DataFacts
 from lth.sweep.sources import source_of
 from lth.sweep.sources.another_experiment import described
-from lth.sweep.work import Found
+from lth.sweep.work import SourceTickets
 from lth.tickets import read_file, read_ticket
 
 
-def found_tickets(
+def find_tickets(
     store: Store, experiment: Experiment, seeds: Sequence[int], facts: DataFacts, exported: bytes | None = None
-) -> Found | None:
+) -> SourceTickets | None:
     """Where the tickets lie that the experiment takes over; None if it takes over none. `exported` is a ticket that is
     not in the store yet.
 

@@ -56,7 +56,7 @@ def done_of(experiment: Experiment, seeds: Sequence[int], committed: Committed) 
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceTickets:
     """Tickets that another experiment found, and whether it rewinds them to a later step than the first. None of them
     where one exported ticket is every seed's."""
 

@@ -27,7 +27,7 @@ from lth.sweep.here import run_here
 from lth.sweep.planning import done_of, work
 from lth.sweep.record import code_version
 from lth.sweep.setup import DataFacts, resolve
-from lth.sweep.transfer import found_tickets, taking_over_experiment, taking_over_file
+from lth.sweep.transfer import find_tickets, taking_over_experiment, taking_over_file
 from lth.tickets import save
 
 SEEDS = (0, 1, 2)
@@ -78,7 +78,7 @@ def starts(store: Store, experiment: Experiment, data: ImageData, arm: str, leve
     """The weights that an arm of a level starts from, by parameter; not yet masked."""
     job = Job(experiment, DataFacts.of(data), store.url, "cpu", 1, code_version())
     done = done_of(experiment, SEEDS, store.committed(experiment.id))
-    todo = work(experiment, Unit(arm, 0, level, SEEDS), done, found_tickets(store, experiment, SEEDS, job.facts))
+    todo = work(experiment, Unit(arm, 0, level, SEEDS), done, find_tickets(store, experiment, SEEDS, job.facts))
     pruned = stages.prune_unit(job, todo, data).result if arm == "ticket" else None
     rows = stages.rewind_unit(job, todo, data, pruned).result.weights
     return job.setup.network.layout.views(rows)

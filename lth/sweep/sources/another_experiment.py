@@ -19,7 +19,7 @@ from lth.sweep.checkpoints import gathered
 from lth.sweep.networks import DataFacts, ExperimentNetwork, network_of
 from lth.sweep.sources.new_output import check_fit, with_dense_output, with_new_output
 from lth.sweep.sources.source import Masks, Pruner, Start
-from lth.sweep.work import Found, Work, done_of
+from lth.sweep.work import SourceTickets, Work, done_of
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class AnotherExperiment:
         seeds: Sequence[int],
         facts: DataFacts,
         exported: bytes | None = None,
-    ) -> Found | None:
+    ) -> SourceTickets | None:
         theirs, network = described(store, self.identifier), _network_of(store, self.identifier)
         shapes = {slot.name: slot.shape for slot in network.network.layout.slots}
         prunable = {tensor.name for tensor in network.network.prunable}
@@ -70,12 +70,12 @@ class AnotherExperiment:
                 f"{self.identifier} has no tickets of level {level} for seeds {lacking}; run it for them "
                 "first, or ask for fewer seeds or levels"
             )
-        return Found(done, rewind_of(theirs.rewinding.kind).source == "step")
+        return SourceTickets(done, rewind_of(theirs.rewinding.kind).source == "step")
 
-    def without_mask(self, unit: Unit, found: Found | None) -> set[int]:
+    def without_mask(self, unit: Unit, found: SourceTickets | None) -> set[int]:
         return {seed for seed in unit.seeds if not _found(found).tickets["ticket", 0, unit.level, seed].has_mask}
 
-    def taken_over(self, work: Work, found: Found | None) -> Work:
+    def taken_over(self, work: Work, found: SourceTickets | None) -> Work:
         tickets, late, ticket = _found(found).tickets, _found(found).late, work.unit.arm == "ticket"
 
         def units(level: int) -> dict[int, str]:
@@ -153,7 +153,7 @@ def _network_once(store_url: str, identifier: str) -> ExperimentNetwork:
     return _network_of(Store(store_url), identifier)
 
 
-def _found(found: Found | None) -> Found:
+def _found(found: SourceTickets | None) -> SourceTickets:
     if found is None:
         raise ValueError("tickets of another experiment are planned with what `find` says of them")
     return found

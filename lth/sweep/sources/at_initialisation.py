@@ -10,7 +10,7 @@ from lth.experiment import Experiment
 from lth.store import Store, Unit
 from lth.sweep.networks import DataFacts, ExperimentNetwork
 from lth.sweep.sources.source import Masks, Pruner, Start
-from lth.sweep.work import Found, Work
+from lth.sweep.work import SourceTickets, Work
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class AtInitialisation:
         seeds: Sequence[int],
         facts: DataFacts,
         exported: bytes | None = None,
-    ) -> Found | None:
+    ) -> SourceTickets | None:
         return None
 
-    def without_mask(self, unit: Unit, found: Found | None) -> set[int]:
+    def without_mask(self, unit: Unit, found: SourceTickets | None) -> set[int]:
         return set()
 
-    def taken_over(self, work: Work, found: Found | None) -> Work:
+    def taken_over(self, work: Work, found: SourceTickets | None) -> Work:
         return work
 
     def masks(self, pruner: Pruner) -> Masks:

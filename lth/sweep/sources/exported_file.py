@@ -15,7 +15,7 @@ from lth.store import Store, Unit
 from lth.sweep.networks import DataFacts, ExperimentNetwork, network_of
 from lth.sweep.sources.new_output import check_fit, with_dense_output, with_new_output
 from lth.sweep.sources.source import Masks, Pruner, Start
-from lth.sweep.work import Found, Work
+from lth.sweep.work import SourceTickets, Work
 
 if TYPE_CHECKING:
     from lth.tickets.portable import PortableTicket
@@ -47,18 +47,18 @@ class ExportedFile:
         seeds: Sequence[int],
         facts: DataFacts,
         exported: bytes | None = None,
-    ) -> Found | None:
+    ) -> SourceTickets | None:
         ticket = _read(exported, self.sha256) if exported else _ticket(store, self.sha256)
         card = ticket.card
         module = build_model(card.model, card.input_shape, card.classes, card.model_arguments)
         shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
         check_fit(_name(self.sha256), shapes, set(ticket.masks), set(), network_of(experiment, facts))
-        return Found({}, late=False)
+        return SourceTickets({}, late=False)
 
-    def without_mask(self, unit: Unit, found: Found | None) -> set[int]:
+    def without_mask(self, unit: Unit, found: SourceTickets | None) -> set[int]:
         return set()
 
-    def taken_over(self, work: Work, found: Found | None) -> Work:
+    def taken_over(self, work: Work, found: SourceTickets | None) -> Work:
         return work
 
     def masks(self, pruner: Pruner) -> Masks:

@@ -11,7 +11,7 @@ import torch
 from lth.experiment import Experiment
 from lth.store import Store, Unit
 from lth.sweep.networks import DataFacts, ExperimentNetwork
-from lth.sweep.work import Found, Work
+from lth.sweep.work import SourceTickets, Work
 
 Masks = dict[str, torch.Tensor]
 """bool [seeds, *shape] of every prunable tensor, by name."""
@@ -86,17 +86,17 @@ class MaskSource(Protocol):
         seeds: Sequence[int],
         facts: DataFacts,
         exported: bytes | None = None,
-    ) -> Found | None:
+    ) -> SourceTickets | None:
         """Where the tickets lie that are taken over; None if masks are cut here. `exported` is a ticket that is not in
         the store yet.
 
         Raises InvalidExperiment if there are none, or if the experiment's network has no place for them.
         """
 
-    def without_mask(self, unit: Unit, found: Found | None) -> set[int]:
+    def without_mask(self, unit: Unit, found: SourceTickets | None) -> set[int]:
         """Seeds of a unit of tickets for which there is none to take over."""
 
-    def taken_over(self, work: Work, found: Found | None) -> Work:
+    def taken_over(self, work: Work, found: SourceTickets | None) -> Work:
         """The work with the names of the units elsewhere that it reads."""
 
     def masks(self, pruner: Pruner) -> Masks:
