@@ -96,7 +96,7 @@ def run(part: str, folder: Path, *settings: str) -> Ran:
 def test_the_map_is_that_of_the_folders() -> None:
     mapped = re.findall(r"^- `([\w/]+)/`: \S", PAGE, re.MULTILINE)
     packages = {f"lth/{path.parent.name}" for path in (ROOT / "lth").glob("*/__init__.py")}
-    folders = {"flows", "tasks", "infra", "benchmarks", "docs", "tests", *(["examples"] * (ROOT / "examples").exists())}
+    folders = {"flows", "tasks", "infra", "benchmarks", "docs", "tests", "examples"}
     assert len(mapped) == len(set(mapped)) and set(mapped) == packages | folders
     assert all((ROOT / folder).is_dir() for folder in mapped)
 
