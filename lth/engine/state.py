@@ -97,4 +97,5 @@ def chosen(rows: torch.Tensor, these: Ended, others: Ended) -> Ended:
     for name, other in of_others.items():
         this = of_these.get(name, other)
         found[name] = torch.where(rows.view(-1, *[1] * (other.ndim - 1)), this, other)
-    return structured(Ended, {**of_these, **found})
+    only = {name: this.clone() for name, this in of_these.items() if name not in found}
+    return structured(Ended, {**only, **found})

@@ -16,7 +16,7 @@ from lth.engine.recipe import Recipe, learning_rate
 from lth.engine.result import Trained, trained_of
 from lth.engine.state import CohortState, Ended, Start, begun, chosen
 from lth.engine.updates import make_updates
-from lth.engine.watchers import Change, EarlyStop, Evaluation, Watcher
+from lth.engine.watchers import Change, EarlyStop, Evaluation, RewindPoint, Watcher
 from lth.objectives import score_of
 
 
@@ -37,6 +37,8 @@ class CohortTraining:
         self.sees_gradients = _that_have(self.watchers, "on_gradient")
         self.sees_steps = _that_have(self.watchers, "on_step")
         self.sees_epochs = _that_have(self.watchers, "on_epoch")
+        # Nobody's training ends before its rewind point is kept: what later levels start from.
+        self.ends_from = max((each.step for each in self.watchers if isinstance(each, RewindPoint)), default=0)
         # Host seconds; on a GPU, where nothing waits, they are those of launching the work.
         self.evaluation_seconds = 0.0
 
@@ -44,7 +46,9 @@ class CohortTraining:
         self.gradient = torch.zeros_like(self.state.weights)
         self._make_updates()
         self.state.kept = {watcher.name: watcher.begin(self.state) for watcher in self.watchers}
-        self.ending: torch.Tensor | None = None  # asked for only now and then: looking at it would wait for a GPU
+        self.ending = torch.zeros(len(feed.seeds), dtype=torch.bool, device=feed.device)
+        # Known on the host, so that no step waits for a GPU.
+        self.some_end = self.all_ended = False
         self._ask(watcher.on_step(self.state, self.state.kept[watcher.name]) for watcher in self.sees_steps)
         self._evaluate()
 
@@ -87,7 +91,7 @@ class CohortTraining:
         `on_progress(step)` follows every evaluation; `on_step()` every step, when the training can be checkpointed.
         """
         last = self.recipe.steps if until is None else min(until, self.recipe.steps)
-        while self.state.step < last and not self._all_ended():
+        while self.state.step < last and not self.all_ended:
             state = self.state
             inputs, targets = self.batches(state.step)
             loss, sums = self.program.gradients(state, inputs, targets, self.gradient)
@@ -111,23 +115,27 @@ class CohortTraining:
                 on_step()
         return self
 
-    def _all_ended(self) -> bool:
-        return self.state.ended is not None and bool((self.state.ended.at >= 0).all())
-
     def _ask(self, changes: Iterator[Change | None]) -> None:
         """Do what watchers ask for."""
         for change in changes:
             if change is None:
                 continue
             if change.end is not None:
-                self.ending = change.end if self.ending is None else self.ending | change.end
+                self.ending |= change.end
+                self.some_end = True
             if change.mask is not None:
                 self._change_mask(change.mask)
 
     def _change_mask(self, mask: torch.Tensor) -> None:
-        """From now on this mask: what it removes and what it adds are zero, with moments of zero."""
+        """From now on this mask: what it removes and what it adds are zero, with moments of zero.
+
+        Of seeds that lose weights, early stop is searched anew: it is a network's with the mask that it is stored with.
+        """
         state, kept = self.state, self.state.mask & mask
         rows = self.updates.moment_rows()
+        best = state.kept[EarlyStop.name]
+        best["loss"].masked_fill_((state.mask & ~mask).any(1), torch.inf)
+        best["weights"].masked_fill_(~mask, 0.0)  # where no evaluation follows
         state.weights.masked_fill_(~kept, 0.0)
         state.mask = mask.clone()
         self._make_updates()
@@ -155,20 +163,21 @@ class CohortTraining:
         state.measured_at = state.step
         measured = Evaluation(loss, score)
         self._ask(watcher.on_evaluation(state, state.kept[watcher.name], measured) for watcher in self.watchers)
-        if self.ending is not None and bool(self.ending.any()):
-            self._end(self.ending)
+        if self.some_end and state.step >= self.ends_from:
+            self._end()
         self.evaluation_seconds += time.perf_counter() - begun_at
 
-    def _end(self, ending: torch.Tensor) -> None:
+    def _end(self) -> None:
         """Put aside what is left of the seeds whose training ends here; the others train on."""
         state = self.state
         if state.ended is None:
             at = torch.full((state.seeds,), -1, dtype=torch.int64, device=state.weights.device)
             now = Ended(at, state.weights, state.mask, state.buffers, state.kept)
             state.ended = mapped(now, torch.clone)
-        fresh = ending & (state.ended.at < 0)
+        fresh = self.ending & (state.ended.at < 0)
         at = torch.where(fresh, state.step, state.ended.at)
         state.ended = chosen(fresh, Ended(at, state.weights, state.mask, state.buffers, state.kept), state.ended)
+        self.all_ended = bool((at >= 0).all())
 
     def result(self) -> Trained:
         """What came of the training so far (call it at the end)."""
@@ -177,9 +186,7 @@ class CohortTraining:
     def checkpoint(self) -> dict[str, torch.Tensor]:
         """Everything that a restart needs, as plain tensors on the host: the state by name."""
         saved = {"state/" + name: tensor for name, tensor in named_tensors(self.state).items()}
-        if self.ending is not None:
-            saved["ending"] = self.ending
-        return {name: tensor.detach().cpu().clone() for name, tensor in saved.items()}
+        return {name: tensor.detach().cpu().clone() for name, tensor in {**saved, "ending": self.ending}.items()}
 
     def restore(self, saved: Mapping[str, torch.Tensor]) -> CohortTraining:
         """Continue from a checkpoint of the same network, recipe and seeds; to the bit on a CPU."""
@@ -192,7 +199,9 @@ class CohortTraining:
         self.state = structured(CohortState, there)
         for watcher in self.watchers:  # one that keeps nothing has left no tensor
             self.state.kept.setdefault(watcher.name, {})
-        self.ending = saved["ending"].to(device, copy=True) if "ending" in saved else None
+        self.ending = saved["ending"].to(device, copy=True)
+        self.some_end = bool(saved["ending"].any())
+        self.all_ended = self.state.ended is not None and bool((self.state.ended.at >= 0).all())
         moments = self.state.moments
         self._make_updates()
         self.updates.restore(moments)

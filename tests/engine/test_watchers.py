@@ -14,7 +14,7 @@ from lth.engine import CohortState, Watcher
 from lth.engine.named_tensors import named_tensors
 from lth.engine.optimizers import SGD, Adam
 from lth.engine.state import Kept
-from lth.engine.watchers import WATCHERS, Change, Evaluation
+from lth.engine.watchers import WATCHERS, Change, Evaluation, RewindPoint
 from lth.errors import InvalidExperiment
 from lth.experiment import load_experiment
 from lth.store import Store
@@ -104,6 +104,35 @@ def test_seeds_end_by_themselves_and_a_seed_is_the_same_in_any_cohort() -> None:
             assert torch.equal(one.weights[0], other.weights[row])
         steps = int((cohort.curves.steps <= alone.last_step[0]).sum())
         assert torch.equal(alone.curves.validation_loss[0, :steps], cohort.curves.validation_loss[row, :steps])
+
+
+@dataclass(frozen=True)
+class EndAtOnce(Watcher):
+    """Ends every seed at its first evaluation."""
+
+    name = "end_at_once"
+
+    def on_evaluation(self, state: CohortState, kept: Kept, evaluation: Evaluation) -> Change | None:
+        return Change(end=torch.ones(state.seeds, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("at", [7, 60], ids=["on the way", "at the last step"])
+def test_early_stop_is_a_network_with_the_mask_at_the_end(at: int) -> None:
+    data = images()
+    # losses only rise from the first step on, so that the lowest of all is of the mask before
+    network, plan = perceptron(data), recipe(Adam(learning_rate=1.0), steps=60, watchers=(Swap(at),))
+    result = training_of(network, data, SEEDS, plan, 0.5).advance().result()
+    assert not result.early_stop.weights[~result.mask].any()
+    if at == 7:
+        assert (result.early_stop_step > 7).all()
+
+
+def test_no_seed_ends_before_its_rewind_point_is_kept() -> None:
+    data = images()
+    network, plan = perceptron(data), recipe(steps=60, watchers=(EndAtOnce(), RewindPoint(step=8)))
+    result = training_of(network, data, SEEDS, plan).advance().result()
+    assert result.rewind_point is not None
+    assert result.last_step.tolist() == [12, 12, 12]  # the first evaluation from step 8 on
 
 
 OWN = '''"""A watcher of a user's own: half of the weights go while training."""

@@ -25,8 +25,9 @@ class Change:
     """What a watcher asks for.
 
     `mask`: bool rows [seeds, width], from the next step on. Weights that it removes become zero, and so do their
-    moments; weights that it adds begin at zero, with moments of zero. `end`: bool [seeds], whose training is to end at
-    its next evaluation (or at this one), so that every curve ends with a measurement; the others train on.
+    moments; weights that it adds begin at zero, with moments of zero. Of seeds that lose weights early stop is searched
+    anew. `end`: bool [seeds], whose training is to end at its next evaluation (or at this one), so that every curve
+    ends with a measurement, and not before its rewind point is kept; the others train on.
     """
 
     mask: torch.Tensor | None = None
