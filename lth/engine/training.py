@@ -17,6 +17,7 @@ from lth.engine.result import Trained, trained_of
 from lth.engine.state import CohortState, Ended, Start, begun, chosen
 from lth.engine.updates import make_updates
 from lth.engine.watchers import Change, EarlyStop, Evaluation, RewindPoint, Watcher
+from lth.errors import LthError
 from lth.objectives import score_of
 
 
@@ -37,6 +38,10 @@ class CohortTraining:
         self.sees_gradients = _that_have(self.watchers, "on_gradient")
         self.sees_steps = _that_have(self.watchers, "on_step")
         self.sees_epochs = _that_have(self.watchers, "on_epoch")
+        # Biases, norms and padding are no part of a mask that is stored.
+        self.never_pruned = network.masks(
+            {tensor.name: torch.zeros(1, *tensor.shape, dtype=torch.bool) for tensor in network.prunable}
+        ).to(feed.device)
         # Nobody's training ends before its rewind point is kept: what later levels start from.
         self.ends_from = max((each.step for each in self.watchers if isinstance(each, RewindPoint)), default=0)
         # Host seconds; on a GPU, where nothing waits, they are those of launching the work.
@@ -124,6 +129,8 @@ class CohortTraining:
                 self.ending |= change.end
                 self.some_end = True
             if change.mask is not None:
+                if not any(watcher.changes_mask for watcher in self.watchers):
+                    raise LthError("a watcher asked for another mask; say `changes_mask = True` in its class")
                 self._change_mask(change.mask)
 
     def _change_mask(self, mask: torch.Tensor) -> None:
@@ -131,6 +138,7 @@ class CohortTraining:
 
         Of seeds that lose weights, early stop is searched anew: it is a network's with the mask that it is stored with.
         """
+        mask = mask | self.never_pruned
         state, kept = self.state, self.state.mask & mask
         rows = self.updates.moment_rows()
         best = state.kept[EarlyStop.name]

@@ -261,6 +261,15 @@ class Experiment(Section):
             raise ValueError(
                 f"an exported ticket is level 1 and the only one; set pruning.levels to 1, not {self.pruning.levels}"
             )
+        for name in self.training.mask_changers:
+            controls = [arm for arm in names if arm != "ticket"]
+            if controls:
+                raise ValueError(
+                    f"watcher {name!r} changes masks while networks train: arm {controls[0]!r} would be changed twice, "
+                    "and compare unlike with unlike; set arms to [ticket]"
+                )
+            if self.pruning.remove != "weights":
+                raise ValueError(f"watcher {name!r} changes masks of weights; set pruning.remove to weights")
         if self.transfer is not None and "dense" in names:
             raise ValueError(
                 "arm 'dense' would repeat level 0: here a ticket costs one training, as the dense network "

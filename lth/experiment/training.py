@@ -67,6 +67,11 @@ class Training(Section):
                 raise ValueError(f"watcher {kind!r} appears twice; name each once")
         return watchers
 
+    @property
+    def mask_changers(self) -> tuple[str, ...]:
+        """The watchers that may change the mask while a network trains."""
+        return tuple(part.kind for part in self.watchers if WATCHERS[part.kind].changes_mask)
+
     @model_validator(mode="after")
     def _lengths(self) -> Training:
         if int(self.duration[:-2]) == 0:

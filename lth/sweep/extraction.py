@@ -67,6 +67,12 @@ def collect(
             "another seed or level"
         )
     experiment = _experiment(described["experiment"], rows, experiment_id)
+    if experiment.training.mask_changers:
+        raise LthError(
+            f"watcher {experiment.training.mask_changers[0]!r} of {experiment_id} changes masks while networks train: "
+            "the store holds the mask at the end, from which a training cannot be repeated; take masks from the table "
+            "`masks`"
+        )
     data = experiment.dataset.load()
     if data.fingerprint() != described["data_sha256"]:
         raise LthError(

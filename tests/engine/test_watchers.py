@@ -15,9 +15,10 @@ from lth.engine.named_tensors import named_tensors
 from lth.engine.optimizers import SGD, Adam
 from lth.engine.state import Kept
 from lth.engine.watchers import WATCHERS, Change, Evaluation, RewindPoint
-from lth.errors import InvalidExperiment
+from lth.errors import InvalidExperiment, LthError
 from lth.experiment import load_experiment
 from lth.store import Store
+from lth.sweep.extraction import collect
 from lth.sweep.here import run_here
 
 SEEDS = (0, 1, 2)
@@ -28,10 +29,12 @@ class Swap(Watcher):
     """At one step the smallest weight of every row goes, and the last that is gone comes back."""
 
     name = "swap"
+    changes_mask = True
     at: int = 7
 
     def begin(self, state: CohortState) -> Kept:
-        return {"swaps": torch.zeros(state.seeds, dtype=torch.int64)}
+        swaps = torch.zeros(state.seeds, dtype=torch.int64, device=state.weights.device)
+        return {"swaps": swaps, "weights": state.weights != 0}  # biases begin at zero
 
     def on_step(self, state: CohortState, kept: Kept) -> Change | None:
         if state.step != self.at:
@@ -40,8 +43,7 @@ class Swap(Watcher):
         mask = state.mask.clone()
         for row in range(state.seeds):
             back = int((~state.mask[row]).nonzero()[-1])
-            magnitudes = state.weights[row].abs().masked_fill(~state.mask[row], torch.inf)
-            magnitudes[magnitudes == 0] = torch.inf  # biases and padding
+            magnitudes = state.weights[row].abs().masked_fill(~state.mask[row] | ~kept["weights"][row], torch.inf)
             mask[row, int(magnitudes.argmin())] = False
             mask[row, back] = True
         return Change(mask=mask)
@@ -138,6 +140,7 @@ def test_no_seed_ends_before_its_rewind_point_is_kept() -> None:
 OWN = '''"""A watcher of a user's own: half of the weights go while training."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -151,6 +154,7 @@ from lth.settings import Steps, setting
 class Halve(Watcher):
     """Removes the smaller half of the surviving weights of a row at one step."""
 
+    changes_mask: ClassVar[bool] = True
     at: Steps = setting(10, "The step after which half goes.")
 
     def on_step(self, state, kept):
@@ -169,7 +173,12 @@ def test_a_watcher_of_a_users_own_is_one_file(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(WATCHERS, "_entries", dict(WATCHERS._entries))
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "my_halve.py").write_text(OWN)
-    settings = ["imports=[my_halve]", "training.watchers=[{kind: halve, at: 15it}]", "pruning.levels=0"]
+    settings = [
+        "imports=[my_halve]",
+        "training.watchers=[{kind: halve, at: 15it}]",
+        "pruning.levels=0",
+        "arms=[ticket]",
+    ]
     experiment = load_experiment("smoke", settings)
     assert experiment.id != load_experiment("smoke").id
     store = Store(tmp_path / "store")
@@ -178,7 +187,23 @@ def test_a_watcher_of_a_users_own_is_one_file(tmp_path: Path, monkeypatch: pytes
     dense = [row for row in rows if row["level"] == 0]
     # 1,184 prunable weights; biases count among the 26 others that may go: about half is left of the dense network.
     assert all(0.45 < row["density"] < 0.55 for row in dense) and len({row["mask_sha256"] for row in dense}) == 2
+    with pytest.raises(InvalidExperiment, match="'halve' changes masks while networks train: arm 'reinit' would be"):
+        load_experiment("smoke", settings[:2])
+    with pytest.raises(InvalidExperiment, match="'halve' changes masks of weights; set pruning.remove to weights"):
+        load_experiment("smoke", [*settings, "pruning={remove: units, criterion: l1, levels: 0}"])
+    with pytest.raises(LthError, match="'halve' of .* changes masks .*: the store holds the mask at the end"):
+        collect(store, experiment.id, 0, 0)
     with pytest.raises(InvalidExperiment, match=r"training.watchers.0: kind is one of .*halve.*; got 'thirds'"):
         load_experiment("smoke", [settings[0], "training.watchers=[thirds]"])
     with pytest.raises(InvalidExperiment, match="'halve' appears twice"):
         load_experiment("smoke", [settings[0], "training.watchers=[halve, halve]"])
+
+
+def test_a_watcher_that_changes_masks_says_so() -> None:
+    data = images()
+
+    class Silent(Swap):
+        changes_mask = False
+
+    with pytest.raises(LthError, match="say `changes_mask = True`"):
+        training_of(perceptron(data), data, (0,), recipe(watchers=(Silent(),)), 0.5).advance()

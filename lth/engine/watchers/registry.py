@@ -43,9 +43,13 @@ class Watcher:
 
     name: ClassVar[str]
     """What it is registered under."""
+    changes_mask: ClassVar[bool] = False
+    """Whether it may ask for another mask. The mask that is stored is then the one that a training ended with: it takes
+    no controls, no removal of units, and is not repeated from what is stored."""
 
     def begin(self, state: CohortState) -> Kept:
-        """What it keeps from the start on, before the first evaluation."""
+        """What it keeps from the start on, before the first evaluation, on the device of `state.weights`: every tensor
+        that it will ever keep, but for the rewind point, which all seeds have from the same step on."""
         return {}
 
     def on_gradient(self, state: CohortState, kept: Kept, gradient: torch.Tensor) -> None:

@@ -84,7 +84,7 @@ def trained_before(job: Job, work: Work, data: DataSet, clock: Clock) -> tuple[S
             }
         return trained, evidence
     except DamagedObject:
-        if parent and keeps_weights(job.experiment):
+        if parent and (keeps_weights(job.experiment) or job.experiment.training.mask_changers):
             raise
     again = _train_again(job, work, parent, data, clock)
     return again.end, {name: again.kept[name][name] for name in names}
