@@ -159,12 +159,8 @@ class OneOf:
             ) from None
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            self.validate,
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda part, info: part.model_dump(mode=info.mode), info_arg=True
-            ),
-        )
+        # Written as the section that it is: pydantic turns a Ctrl-C within a function into an error.
+        return core_schema.no_info_plain_validator_function(self.validate)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         return {"oneOf": [section.model_json_schema() for section in self.sections().values()]}
