@@ -20,6 +20,7 @@ from lth.experiment import Execution, Experiment, load_experiment
 from lth.experiment.load import preset_names
 from lth.experiment.one_of import kinds_of
 from lth.pruning import SCOPES, criterion_names
+from lth.pruning.sources import MASK_SOURCES
 from lth.rewinding import REWINDS
 from lth.sweep.cohort_size import LARGE_SWEEP
 
@@ -87,7 +88,7 @@ _CHANGES: dict[str, tuple[str, Any, str]] = {  # field of the form: (field of th
     "levels": ("pruning.levels", int, "Pruning levels"),
     "fraction": ("pruning.fraction", float, "Fraction pruned per level"),
     "criterion": ("pruning.criterion", _menu(criterion_names()), "Criterion"),
-    "when": ("pruning.when", Literal["after_training", "at_initialisation"], "When to score"),
+    "when": ("pruning.when", _menu(MASK_SOURCES.names()), "When to score"),
     "scope": ("pruning.scope", _menu(SCOPES.names()), "Scope"),
     "schedule": ("pruning.schedule", Literal["iterative", "one_shot"], "Schedule"),
     "densities": ("pruning.densities", list[Annotated[float, Field(gt=0, le=1)]], "Densities"),

@@ -25,7 +25,7 @@ app = typer.Typer(
     help="Find lottery tickets at scale: sparse subnetworks that train as well as the dense network.",
 )
 
-Listed: Any = Literal[("presets", "experiments", "datasets", *REGISTRIES)]
+Listed: Any = Literal[("presets", "experiments", *REGISTRIES)]
 Source = Annotated[str, typer.Argument(metavar="PRESET|FILE", help="A preset (`lth list presets`) or a YAML file.")]
 Seeds = Annotated[str, typer.Option(help="Replicates, as 0-4 or 0,3,10-12.")]
 Levels = Annotated[int | None, typer.Option(help="Pruning levels; overrides pruning.levels.")]

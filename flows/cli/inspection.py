@@ -279,10 +279,6 @@ def _entries(what: str, store_url: str) -> list[tuple[str, str]]:
     if what == "experiments":
         store = Store(store_url, READING)
         return [(identifier, _described(store, identifier)) for identifier in store.experiments()]
-    if what == "datasets":
-        from lth.data import dataset_names
-
-        return list(dataset_names().items())
     return list(registry_of(what).names().items())
 
 

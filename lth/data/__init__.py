@@ -14,11 +14,12 @@ from lth.data import digits, embedded_tables, parquet, parquet_tables, torchvisi
 from lth.data.augment import AugmentationDraw, augment, draw_augmentation
 from lth.data.images import ImageData
 from lth.data.kinds import restore
-from lth.data.registry import data_root, dataset_names, load_dataset, register_dataset
+from lth.data.registry import DATASETS, data_root, dataset_names, load_dataset, register_dataset
 from lth.data.splits import channel_statistics, split
 from lth.data.tables import TableData
 
 __all__ = [
+    "DATASETS",
     "AugmentationDraw",
     "ImageData",
     "TableData",

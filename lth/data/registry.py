@@ -1,8 +1,7 @@
-"""Data sets by name: a plain dict, one function that adds to it and one that loads from it."""
+"""Data sets by name: the registry, one function that adds to it and one that loads from it."""
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,22 +9,24 @@ from typing import NamedTuple, TypeVar
 
 from lth.data.examples import DataSet
 from lth.errors import DataError
+from lth.registry import Registry, unknown
 
 Loader = TypeVar("Loader", bound=Callable[..., DataSet])
 
 
 class RegisteredDataset(NamedTuple):
-    """How a data set is loaded, and what a person reads about it."""
+    """How a data set is loaded: by a function that answers with a `lth.data.examples.DataSet`, which is then checked.
+
+    It is called as `load(root)`, or `load(root, path)`, with the keywords `target` and `target_kind` where it takes a
+    target.
+    """
 
     load: Callable[..., DataSet]
-    """`load(root)`, or `load(root, path)`, with the keywords `target` and `target_kind` where it takes a target."""
-    description: str
-    """One line."""
     takes_path: bool = False
     takes_target: bool = False
 
 
-DATASETS: dict[str, RegisteredDataset] = {}
+DATASETS: Registry[RegisteredDataset] = Registry("data set", RegisteredDataset)
 
 
 def register_dataset(
@@ -44,14 +45,12 @@ def register_dataset(
             where what the column holds decides.
 
     Raises:
-        DataError: another loader has that name already. (Running the same definition again, as notebooks do, is fine.)
+        InvalidExperiment: another loader has that name already. (The same definition again, as
+            notebooks run it, is fine.)
     """
 
     def add(load: Loader) -> Loader:
-        known = DATASETS.get(name)
-        if known is not None and _definition(known.load) != _definition(load):
-            raise DataError(f"a data set named {name!r} is registered already: choose another name")
-        DATASETS[name] = RegisteredDataset(load, description, takes_path, takes_target)
+        DATASETS.add(name, RegisteredDataset(load, takes_path, takes_target), description, load)
         return load
 
     return add
@@ -59,7 +58,7 @@ def register_dataset(
 
 def dataset_names() -> dict[str, str]:
     """Name and one-line description of every registered data set, in alphabetical order."""
-    return {name: DATASETS[name].description for name in sorted(DATASETS)}
+    return DATASETS.names()
 
 
 def data_root(root: Path | None = None) -> Path:
@@ -102,11 +101,9 @@ def load_dataset(
         DataError: unknown name, a path or target given where none is wanted or missing where one is, or data that are
             absent, damaged or unusable.
     """
-    dataset = DATASETS.get(name)
-    if dataset is None:
-        close = difflib.get_close_matches(name, DATASETS, n=1)
-        suggestion = f"did you mean {close[0]!r}? " if close else ""
-        raise DataError(f"unknown data set {name!r}: {suggestion}known are {', '.join(sorted(DATASETS))}")
+    if name not in DATASETS:
+        raise DataError(unknown("data set", name, list(DATASETS)))
+    dataset = DATASETS[name]
     wrong = needed_of(name, path=path, target=target)
     if wrong:
         raise DataError(wrong)
@@ -114,7 +111,3 @@ def load_dataset(
     data = dataset.load(data_root(root), *([path] if dataset.takes_path else []), **column)
     data.check()
     return data
-
-
-def _definition(load: Callable[..., DataSet]) -> tuple[str, str]:
-    return load.__module__, load.__qualname__

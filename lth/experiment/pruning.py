@@ -11,6 +11,7 @@ from lth.experiment.name_in import NameIn
 from lth.experiment.section import Section, known
 from lth.pruning import CRITERIA, SCOPES
 from lth.pruning.scopes import scopes_of_one_density
+from lth.pruning.sources import MASK_SOURCES, scores_trained
 from lth.structured import UNIT_CRITERIA
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
@@ -57,10 +58,10 @@ class Pruning(Section):
     criterion: str = Field(
         "magnitude", description="Score of a weight, lowest pruned (`lth list criteria`); for units l1, l2 or bn_scale."
     )
-    when: Literal["after_training", "at_initialisation"] = Field(
+    when: Annotated[str, NameIn(MASK_SOURCES)] = Field(
         "after_training",
-        description="Which weights are scored: those of the trained network, or the initial ones "
-        "(nothing needs to be trained before a mask is known).",
+        description="Which weights are scored (`lth list mask-sources`): those of the trained network, or the initial "
+        "ones (nothing needs to be trained before a mask is known).",
     )
     scope: Annotated[str, NameIn(SCOPES)] = Field(
         "layer",
@@ -181,7 +182,7 @@ class Pruning(Section):
     def _known_criterion(self) -> Pruning:
         if self.remove == "units":
             known("criterion for units", self.criterion, list(UNIT_CRITERIA))
-            if not SCOPES[self.scope].units or self.when != "after_training":
+            if not SCOPES[self.scope].units or not scores_trained(self.when):
                 raise ValueError(
                     "pruning.remove 'units' goes with scope layer or global, after training; "
                     f"got {self.scope!r}, {self.when!r}"
@@ -194,7 +195,7 @@ class Pruning(Section):
             }
         else:
             criterion = CRITERIA[known("criterion", self.criterion, list(CRITERIA))]
-            if criterion.trained and self.when == "at_initialisation":
+            if criterion.trained and not scores_trained(self.when):
                 raise ValueError(
                     f"criterion {self.criterion!r} scores what a training did; set pruning.when to after_training"
                 )

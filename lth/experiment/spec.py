@@ -17,6 +17,7 @@ from lth.experiment.pruning import Pruning
 from lth.experiment.section import Section, known
 from lth.experiment.training import Training
 from lth.objectives import OBJECTIVES
+from lth.pruning.sources import scores_trained
 from lth.registry import import_module
 from lth.rewinding import REWINDS, rewind_of
 
@@ -240,12 +241,12 @@ class Experiment(Section):
         if "ticket" not in names:
             raise ValueError("arms must include 'ticket': it is the dense baseline and what controls are cut after")
         rewind = rewind_of(self.rewinding.kind)
-        if self.pruning.when == "at_initialisation" and rewind.source != "initial":
+        if not scores_trained(self.pruning.when) and rewind.source != "initial":
             raise ValueError(
-                f"pruning.when 'at_initialisation' leaves nothing to rewind to but the initial weights; "
+                f"pruning.when {self.pruning.when!r} leaves nothing to rewind to but the initial weights; "
                 f"set rewinding.kind to init, not {self.rewinding.kind!r}"
             )
-        if self.pruning.when == "at_initialisation" and "dense" in names:
+        if not scores_trained(self.pruning.when) and "dense" in names:
             raise ValueError(
                 "arm 'dense' would repeat level 0: at initialisation a ticket costs one training, as the "
                 "dense network does; leave it out and compare with level 0"

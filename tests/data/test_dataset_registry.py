@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from lth.data import ImageData, data_root, dataset_names, load_dataset, register_dataset, registry
-from lth.errors import DataError
+from lth.data import DATASETS, ImageData, data_root, dataset_names, load_dataset, register_dataset
+from lth.errors import DataError, InvalidExperiment
 
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "DATASETS", dict(registry.DATASETS))
+    monkeypatch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
 
 
 def one_image(label: int = 0) -> ImageData:
@@ -37,9 +37,9 @@ def test_every_data_set_has_a_one_line_description() -> None:
 
 
 def test_unknown_name_suggests_the_nearest_and_lists_all() -> None:
-    with pytest.raises(DataError, match=r"unknown data set 'fashion_mnist': did you mean 'fashion-mnist'.*cifar10, ci"):
+    with pytest.raises(DataError, match=r"unknown data set 'fashion_mnist'; did you mean 'fashion-mnist'.*cifar10, ci"):
         load_dataset("fashion_mnist")
-    with pytest.raises(DataError, match="unknown data set 'zzz': known are breast-cancer"):
+    with pytest.raises(DataError, match="unknown data set 'zzz'; known: breast-cancer"):
         load_dataset("zzz")
 
 
@@ -73,7 +73,7 @@ def test_a_registered_data_set_loads_from_the_root(tmp_path: Path) -> None:
 
 
 def test_a_name_is_given_once() -> None:
-    with pytest.raises(DataError, match="'digits' is registered already"):
+    with pytest.raises(InvalidExperiment, match="a data set named 'digits' is registered already"):
         register_dataset("digits", "Others")(lambda root: one_image())
 
 

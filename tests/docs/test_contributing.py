@@ -16,7 +16,6 @@ import torch
 
 import lth.results
 from lth.catalogue import REGISTRIES, registry_of
-from lth.data.registry import DATASETS
 from lth.engine import OPTIMIZERS
 from lth.engine.schedules import SCHEDULES, rate_at
 from lth.experiment import Experiment, load_experiment
@@ -69,7 +68,6 @@ def nothing_stays_registered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     for registry in (registry_of(what) for what in REGISTRIES):
         for entries in ("_entries", "_definitions"):
             monkeypatch.setattr(registry, entries, dict(getattr(registry, entries)))
-    monkeypatch.setattr("lth.data.registry.DATASETS", dict(DATASETS))
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
     yield
@@ -106,7 +104,8 @@ def test_every_part_has_a_room_a_contract_and_a_recipe() -> None:
     parts = {part for part, _, _ in table}
     assert parts - {"score"} == set(RECIPES)  # the score is the objective's
     irregular = {"criteria": "criterion", "unit-criteria": "unit criterion", "evidence": "evidence"}
-    assert parts == {irregular.get(what, what.removesuffix("s")) for what in REGISTRIES} | {"data set"}
+    irregular |= {"datasets": "data set", "mask-sources": "mask source"}
+    assert parts == {irregular.get(what, what.removesuffix("s")) for what in REGISTRIES}
     for _, room, contract in table:
         module, _, name = contract.rpartition(".")
         promise = getattr(importlib.import_module(module), name)
@@ -206,6 +205,16 @@ def test_a_watcher(tmp_path: Path) -> None:
 def test_a_rewind(tmp_path: Path) -> None:
     ran = run("rewind", tmp_path)
     assert [[row["steps"] for row in ran.rows(level=level)] for level in (0, 1)] == [[40, 40], [60, 60]]
+
+
+def test_a_mask_source(tmp_path: Path) -> None:
+    ran = run("mask source", tmp_path)
+    dense = collect(ran.store, ran.experiment.id, 0, 0, weights="end", device="cpu")
+    for name, mask in ran.masks().items():
+        middle = ((dense.initial[name] + dense.trained[name]) / 2).abs()
+        assert middle[mask[0]].min() > middle[~mask[0]].max()
+        trained = dense.trained[name].abs()
+        assert trained[mask[0]].min() < trained[~mask[0]].max()
 
 
 def test_a_scope(tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ import pytest
 
 from lth.arms import ARMS
 from lth.catalogue import REGISTRIES, registry_of
-from lth.data import load_dataset
-from lth.data.registry import DATASETS
+from lth.data import DATASETS, load_dataset
 from lth.experiment import load_experiment
 from lth.models.registry import MODELS
 from lth.pruning import CRITERIA
@@ -36,9 +35,8 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     (tmp_path / "my_methods.py").write_text("\n\n".join(blocks("python")))
     (tmp_path / "mine.yaml").write_text(next(block for block in blocks("yaml") if "imports" in block))
     monkeypatch.chdir(tmp_path)
-    for registry in (ARMS, CRITERIA, MODELS):
+    for registry in (ARMS, CRITERIA, DATASETS, MODELS):
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    monkeypatch.setattr("lth.data.registry.DATASETS", dict(DATASETS))
     path = list(sys.path)
     yield tmp_path
     sys.path[:] = path

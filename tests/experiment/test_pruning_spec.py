@@ -65,7 +65,7 @@ def refusal(*settings: str) -> str:
         (["pruning.criterion=snip", "pruning.scoring.examples=0"], ["pruning.scoring.examples", "got 0"]),
         (["pruning.criterion=snip", "pruning.scoring.example=5"], ["did you mean pruning.scoring.examples?"]),
         (["pruning.criterion=movement", "pruning.when=at_initialisation"], ["'movement'", "after_training"]),
-        (["pruning.when=at_init"], ["pruning.when", "'at_init'", "'at_initialisation'"]),
+        (["pruning.when=at_init"], ["pruning.when", "'at_init'", "known: after_training, at_initialisation"]),
         (
             ["pruning.when=at_initialisation", "rewinding={kind: step, step: 5it}"],
             ["'at_initialisation'", "rewinding.kind to init", "'step'"],

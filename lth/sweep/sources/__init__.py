@@ -1,6 +1,6 @@
-"""Where the masks of tickets come from: each source a file of its own, and one function that chooses."""
+"""Where tickets come from: cut here, or taken over; each source a file of its own, and one function that chooses."""
 
 from lth.sweep.sources.choice import source_of
-from lth.sweep.sources.source import Masks, MaskSource, Pruner, Scorable, Start
+from lth.sweep.sources.source import Start, TicketSource, UnitPruner
 
-__all__ = ["MaskSource", "Masks", "Pruner", "Scorable", "Start", "source_of"]
+__all__ = ["Start", "TicketSource", "UnitPruner", "source_of"]

@@ -13,12 +13,13 @@ from lth.engine import initial_buffers, initialise
 from lth.errors import DamagedObject, InvalidExperiment, LthError
 from lth.experiment import Experiment, format_seeds
 from lth.experiment.load import build_experiment
+from lth.pruning.sources import Masks
 from lth.rewinding import rewind_of
 from lth.store import Store, Unit
 from lth.sweep.checkpoints import gathered
 from lth.sweep.networks import DataFacts, ExperimentNetwork, network_of
 from lth.sweep.sources.new_output import check_fit, with_dense_output, with_new_output
-from lth.sweep.sources.source import Masks, Pruner, Start
+from lth.sweep.sources.source import Start, UnitPruner
 from lth.sweep.work import SourceTickets, Work, done_of
 
 
@@ -87,7 +88,7 @@ class AnotherExperiment:
             source_rewind_points=units(0) if late else {},
         )
 
-    def masks(self, pruner: Pruner) -> Masks:
+    def masks(self, pruner: UnitPruner) -> Masks:
         try:
             read = pruner.store.read_masks(self.identifier, dict(pruner.work.source_tickets))
         except DamagedObject as error:

@@ -11,10 +11,11 @@ from lth.engine import initial_buffers
 from lth.errors import InvalidExperiment
 from lth.experiment import Experiment
 from lth.models import build_model
+from lth.pruning.sources import Masks
 from lth.store import Store, Unit
 from lth.sweep.networks import DataFacts, ExperimentNetwork, network_of
 from lth.sweep.sources.new_output import check_fit, with_dense_output, with_new_output
-from lth.sweep.sources.source import Masks, Pruner, Start
+from lth.sweep.sources.source import Start, UnitPruner
 from lth.sweep.work import SourceTickets, Work
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class ExportedFile:
     def taken_over(self, work: Work, found: SourceTickets | None) -> Work:
         return work
 
-    def masks(self, pruner: Pruner) -> Masks:
+    def masks(self, pruner: UnitPruner) -> Masks:
         seeds = pruner.work.seeds
         masks = _ticket_once(pruner.store.url, self.sha256).masks
         every = {name: mask.expand(len(seeds), *mask.shape).clone() for name, mask in masks.items()}

@@ -8,8 +8,9 @@ import torch
 
 from lth.engine import initialise
 from lth.errors import InvalidExperiment
+from lth.pruning.sources import Masks
 from lth.sweep.networks import ExperimentNetwork
-from lth.sweep.sources.source import Masks, Start
+from lth.sweep.sources.source import Start
 
 Tensors = Mapping[str, torch.Tensor]
 Shapes = Mapping[str, Sequence[int]]

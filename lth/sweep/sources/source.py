@@ -1,35 +1,23 @@
-"""What a sweep asks the source of its masks, whatever that is."""
+"""What a sweep asks of where its tickets come from, whatever that is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 
 from lth.experiment import Experiment
+from lth.pruning.sources import Masks, Pruner
 from lth.store import Store, Unit
 from lth.sweep.networks import DataFacts, ExperimentNetwork
 from lth.sweep.work import SourceTickets, Work
 
-Masks = dict[str, torch.Tensor]
-"""bool [seeds, *shape] of every prunable tensor, by name."""
 Start = tuple[torch.Tensor, dict[str, torch.Tensor]]
 """Weights as rows [seeds, width], and buffers [seeds, *shape] by name."""
 
 
-@dataclass(frozen=True)
-class Scorable:
-    """A cohort's weights that masks can be cut from: rows [seeds, width], buffers [seeds, *shape] by name, and what
-    watchers of their training gathered, rows by the watcher's name."""
-
-    weights: torch.Tensor
-    buffers: Mapping[str, torch.Tensor]
-    watched: Mapping[str, torch.Tensor] = field(default_factory=dict)
-
-
-class Pruner(Protocol):
+class UnitPruner(Pruner, Protocol):
     """What the stage `prune` lends a source, for one unit of work."""
 
     @property
@@ -41,19 +29,9 @@ class Pruner(Protocol):
     @property
     def work(self) -> Work: ...
 
-    def trained(self) -> Scorable:
-        """The trained weights of the parent level, trained again where they are gone."""
 
-    def initial(self) -> Scorable:
-        """The initial weights."""
-
-    def cut(self, weights: Scorable) -> Masks:
-        """The parent level's masks (of the dense network, where there is none) without what the experiment's criterion
-        scores lowest, down to the counts of the unit's level."""
-
-
-class MaskSource(Protocol):
-    """Where the masks of an experiment's tickets come from, and all that follows from it.
+class TicketSource(Protocol):
+    """Where the tickets of an experiment come from, and all that follows from it.
 
     Levels are those of tickets; controls take the mask of the ticket of their level, whatever its source.
     """
@@ -99,7 +77,7 @@ class MaskSource(Protocol):
     def taken_over(self, work: Work, found: SourceTickets | None) -> Work:
         """The work with the names of the units elsewhere that it reads."""
 
-    def masks(self, pruner: Pruner) -> Masks:
+    def masks(self, pruner: UnitPruner) -> Masks:
         """The masks of a unit of tickets: what the stage `prune` is about."""
 
     def weights(self, store: Store, ours: ExperimentNetwork, work: Work) -> Start | None:

@@ -12,13 +12,14 @@ from lth.errors import LthError
 from lth.experiment import format_seeds
 from lth.pruning import CRITERIA, PruningFailed, Scored
 from lth.pruning import prune as cut
+from lth.pruning.sources import Masks, Scorable
 from lth.store import Store
 from lth.structured import alive_units, keep_units, unit_masks, unit_scores
 from lth.sweep.handover import Job
 from lth.sweep.handover import Masks as Pruned
 from lth.sweep.networks import ExperimentNetwork, network_of
 from lth.sweep.planning import Work
-from lth.sweep.sources import Masks, Scorable, source_of
+from lth.sweep.sources import source_of
 from lth.sweep.stages.clock import Clock, Stage
 from lth.sweep.stages.feed import feed_of
 from lth.sweep.stages.gpu_memory import in_memory
@@ -38,7 +39,7 @@ def prune_unit(job: Job, work: Work, data: DataSet) -> Stage[Pruned]:
 
 @dataclass(frozen=True)
 class _Pruner:
-    """What a source of masks is lent for a unit: weights that can be scored, and the cut (see `Pruner`)."""
+    """What a source of masks is lent for a unit: weights that can be scored, and the cut (see `UnitPruner`)."""
 
     job: Job
     work: Work

@@ -1,4 +1,4 @@
-"""Masks cut from the initial weights: nothing needs to be trained before a mask is known."""
+"""Masks that this experiment cuts itself, from the weights that its mask source says."""
 
 from __future__ import annotations
 
@@ -7,30 +7,33 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from lth.experiment import Experiment
+from lth.pruning.sources import Masks, MaskSource
 from lth.store import Store, Unit
 from lth.sweep.networks import DataFacts, ExperimentNetwork
-from lth.sweep.sources.source import Masks, Pruner, Start
+from lth.sweep.sources.source import Start, UnitPruner
 from lth.sweep.work import SourceTickets, Work
 
 
 @dataclass(frozen=True)
-class AtInitialisation:
-    """The criterion scores the initial weights under the mask of the last level (`iterative`), or of the dense network
-    (one-shot)."""
+class CutHere:
+    """`source` says which weights `criterion` scores; nothing is taken over."""
 
+    source: MaskSource
     criterion: str
-    iterative: bool
     elsewhere: ClassVar[str | None] = None
-    scores_trained: ClassVar[bool] = False
+
+    @property
+    def scores_trained(self) -> bool:
+        return self.source.scores_trained
 
     def parent_level(self, level: int) -> int | None:
-        return level - 1 if self.iterative and level else None
+        return self.source.parent_level(level)
 
     def trainings_behind(self, level: int) -> int:
-        return 1
+        return self.source.trainings_behind(level)
 
     def read_later(self, level: int) -> bool:
-        return False
+        return self.source.read_later(level)
 
     def find(
         self,
@@ -48,8 +51,8 @@ class AtInitialisation:
     def taken_over(self, work: Work, found: SourceTickets | None) -> Work:
         return work
 
-    def masks(self, pruner: Pruner) -> Masks:
-        return pruner.cut(pruner.initial())
+    def masks(self, pruner: UnitPruner) -> Masks:
+        return self.source.masks(pruner)
 
     def weights(self, store: Store, ours: ExperimentNetwork, work: Work) -> Start | None:
         return None
