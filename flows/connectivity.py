@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextvars
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Literal
+from uuid import UUID
 
 from prefect import flow
 
 from flows.session import DEFAULT_STORE, Session
 from lth.experiment import Execution, Experiment, parse_seeds
-from lth.store import Store
+from lth.store import Store, Unit
 from lth.sweep.connectivity import Connection, Measure, missing
 from lth.sweep.progress import Phase, tell
 from tasks import stages
@@ -73,8 +74,23 @@ def connectivity(
             raise KeyboardInterrupt from None
 
 
+def _tickets_of(session: Session, todo: list[Connection]) -> dict[str, UUID]:
+    """Of every unit whose masks are read a task run that stands for it in the graph, by the unit's name."""
+    seeds: dict[str, list[int]] = {}
+    levels: dict[str, int] = {}
+    for connection in todo:
+        for seed, name in connection.masks_from.items():
+            levels[name] = connection.unit.level
+            if seed not in seeds.setdefault(name, []):
+                seeds[name].append(seed)
+    return {
+        name: stages.committed(Unit("ticket", 0, levels[name], tuple(sorted(read))), "", session.prepared_by)
+        for name, read in seeds.items()
+    }
+
+
 def _run(session: Session, cluster: Cluster, todo: list[Connection], measure: Measure, slots: int) -> int:
-    rows = 0
+    rows, tickets = 0, _tickets_of(session, todo)
     with ThreadPoolExecutor(max(slots, 1), thread_name_prefix="connect") as pool:
         futures = [
             pool.submit(
@@ -86,7 +102,7 @@ def _run(session: Session, cluster: Cluster, todo: list[Connection], measure: Me
                 connection,
                 measure,
                 session.prepared.data,
-                session.prepared_by,
+                [tickets[name] for name in dict.fromkeys(connection.masks_from.values())] or [session.prepared_by],
             )
             for connection in todo
         ]

@@ -220,10 +220,13 @@ def connect(
     connection: Connection,
     measure: Measure,
     data: ray.ObjectRef[Any],
-    prepared: UUID,
+    after: list[UUID],
 ) -> int:
-    """Train copies of a seed from one step in other data orders, and measure the lines between them; rows made."""
+    """Train copies of a seed from one step in other data orders, and measure the lines between them; rows made.
+
+    `after` are the task runs that stand for what it reads: its tickets, or else the data.
+    """
     kind, name = _kind("connect", connection.unit), label("connect", connection.unit)
     body = partial(_run, cluster, share, kind, remote.connect, job, connection, measure, data)
-    (rows, _), _ = record(CONNECT, f"{name} · from step {connection.step}", body, [prepared])
+    (rows, _), _ = record(CONNECT, f"{name} · from step {connection.step}", body, after)
     return int(rows)

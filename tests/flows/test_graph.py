@@ -12,6 +12,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
+from flows.connectivity import connectivity
 from flows.sweep import sweep
 from lth.data import load_dataset
 from lth.experiment import Execution, Experiment, load_experiment
@@ -142,3 +143,17 @@ def test_tickets_of_another_experiment_say_whose_they_are(tmp_path: Path) -> Non
     expected += [(theirs, named("prune", 1, "0")), *within(1, "0")]
     expected += [(named("evaluate", 1, "0"), named("rewind", 1, "0", "reinit")), *within(1, "0", "reinit")]
     swept(taken, "0", store, expected)
+
+
+def test_connectivity_hangs_on_the_tickets_that_it_reads(tmp_path: Path) -> None:
+    experiment, store = smoke("name=graph-lines", "pruning.levels=2", "arms=[ticket, random_mask]"), Store(tmp_path)
+    run_here(experiment, (0, 1), store, load_dataset("digits"), cohort_size=2)
+    options: dict[str, Any] = {"levels": [0, 1], "copies": 2, "points": 3, "arms": ["ticket", "random_mask"]}
+    connectivity(experiment, "0-1", store.url, execution=Execution(cores=2, cohort_size=1), **options)
+    edges = [(PREPARE, named("committed", 1, "0-1"))]
+    for seed in ("0", "1"):
+        edges.append((PREPARE, f"{named('connect', 0, seed)} · from step 0"))
+        for arm in ("ticket", "random_mask"):
+            edges.append((named("committed", 1, "0-1"), f"{named('connect', 1, seed, arm)} · from step 0"))
+    labels = sorted({label for edge in edges for label in edge})
+    assert graph_of(f"connectivity of {experiment.id} · seeds 0-1", len(labels)) == (labels, sorted(edges))
