@@ -13,7 +13,7 @@ from flows.session import DEFAULT_STORE, Session
 from lth.experiment import Execution, Experiment, parse_seeds
 from lth.store import Store, Unit
 from lth.sweep.connectivity import Connection, Measure, missing
-from lth.sweep.progress import Phase, tell
+from lth.sweep.progress import Phase, emit
 from tasks import stages
 from tasks.cluster import Cluster, Stopped, connected, stopped_by_signals
 
@@ -59,7 +59,7 @@ def connectivity(
     measure = Measure(copies, points, batch_norm, tuple(splits or ["test"]))
     session = Session(experiment, parse_seeds(seeds), Store(store), execution or Execution())
     with connected(session.execution.cores) as cluster, stopped_by_signals(cluster):
-        tell(Phase("reading the data and the store"))
+        emit(Phase("reading the data and the store"))
         session.connect(cluster)
         try:
             session.prepare(cluster, sweep=False)
@@ -109,7 +109,7 @@ def _run(session: Session, cluster: Cluster, todo: list[Connection], measure: Me
         try:
             for number, future in enumerate(as_completed(futures), 1):
                 rows += future.result()
-                tell(Phase(f"{number} of {len(todo)} pieces of work done"))
+                emit(Phase(f"{number} of {len(todo)} pieces of work done"))
         except BaseException:
             cluster.stopping.set()
             for future in futures:

@@ -63,12 +63,12 @@ def _optional(kind: Any, title: str, description: str, bounds: Mapping[str, Any]
 
 def _bounds(info: FieldInfo) -> dict[str, Any]:
     """Limits of a number or text, as pydantic keeps them."""
-    found = {}
+    limits = {}
     for constraint in info.metadata:
         for name in ("gt", "ge", "lt", "le", "pattern", "max_length"):
             if (limit := getattr(constraint, name, None)) is not None:
-                found[name] = limit
-    return found
+                limits[name] = limit
+    return limits
 
 
 def _menu(names: Iterable[str]) -> Any:

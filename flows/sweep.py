@@ -32,7 +32,7 @@ from lth.sweep.claimed_units import ASK_AGAIN, ClaimedElsewhere, UnitsElsewhere
 from lth.sweep.estimate import steps_to_train
 from lth.sweep.opening import set_aside
 from lth.sweep.planning import Done, plan, planned_count
-from lth.sweep.progress import Phase, Planned, Steps, UnitChanged, tell
+from lth.sweep.progress import Phase, Planned, Steps, UnitChanged, emit
 from lth.sweep.seconds import Seconds
 from lth.sweep.unit import run_unit
 from tasks import stages
@@ -93,7 +93,7 @@ class Sweep(Session):
         self.seconds = Seconds()
         self.lock = threading.Lock()
         self.planned = 0
-        self.told: set[tuple[str, int, int]] = set()
+        self.logged: set[tuple[str, int, int]] = set()
         self.claims = store.claims(experiment.id)
         self.elsewhere = UnitsElsewhere(self.log)
         self.publisher = Publisher(experiment, seeds)
@@ -101,7 +101,7 @@ class Sweep(Session):
     def run(self, begun: float) -> Outcome:
         """Prepare, run all missing units, and say what came of it."""
         with connected(self.execution.cores) as cluster, stopped_by_signals(cluster):
-            tell(Phase("reading the data and the store"))
+            emit(Phase("reading the data and the store"))
             slots = self.connect(cluster)
             warm = cluster.warm(self.share, slots) if cluster.local else []
             try:
@@ -119,7 +119,7 @@ class Sweep(Session):
             planned = planned_count(self.experiment, len(self.seeds))
             steps = sum(len(unit.seeds) * steps_to_train(self.job.setup, self.experiment, unit) for unit in units)
             resumed = len(self.store.units_in_progress(self.experiment.id) & {unit.name for unit in units})
-            tell(Planned(planned, before, len(units), slots, steps, resumed))
+            emit(Planned(planned, before, len(units), slots, steps, resumed))
             self.log.info(
                 "%s: seeds %s, levels 0-%d, arms %s",
                 self.experiment.id,
@@ -190,7 +190,7 @@ class Sweep(Session):
                         cluster.stopping.wait(ASK_AGAIN / 4)
                     else:
                         break  # what still waits needs a unit that failed
-                    tell(Steps(self.counter.total()))
+                    emit(Steps(self.counter.total()))
                     self.publisher.advance(self.planned, len(self.opened.done))
                     if cluster.stopping.is_set():
                         raise KeyboardInterrupt
@@ -209,11 +209,11 @@ class Sweep(Session):
     def _finish(self, unit: Unit, error: BaseException | None) -> None:
         if error is None:
             self.completed += 1
-            tell(UnitChanged(unit, "committed"))
-            found = [self.opened.done.get((unit.arm, unit.draw, unit.level, seed)) for seed in self.seeds]
-            if all(found) and (unit.arm, unit.draw, unit.level) not in self.told:
-                self.told.add((unit.arm, unit.draw, unit.level))  # the last two cohorts may end at the same moment
-                self.log.info(level_line(unit, [done for done in found if done]))
+            emit(UnitChanged(unit, "committed"))
+            facts = [self.opened.done.get((unit.arm, unit.draw, unit.level, seed)) for seed in self.seeds]
+            if all(facts) and (unit.arm, unit.draw, unit.level) not in self.logged:
+                self.logged.add((unit.arm, unit.draw, unit.level))  # the last two cohorts may end at the same moment
+                self.log.info(level_line(unit, [done for done in facts if done]))
             return
         if isinstance(error, (KeyboardInterrupt, Stopped)):
             raise KeyboardInterrupt
@@ -223,7 +223,7 @@ class Sweep(Session):
         reason = f"{unit.name}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
         self.failed.append(reason)
         self.log.error("unit failed: %s", reason)
-        tell(UnitChanged(unit, "failed", reason))
+        emit(UnitChanged(unit, "failed", reason))
 
     def _run_unit(self, cluster: Cluster, unit: Unit) -> None:
         """One unit, stage after stage; once more from its beginning if arrays between stages were lost with a node.
@@ -249,7 +249,7 @@ class Sweep(Session):
         committed = self.opened.committed(unit)
         if committed is not None:
             return committed
-        tell(UnitChanged(unit, "started"))
+        emit(UnitChanged(unit, "started"))
         work = self.opened.work(unit)
         calls = stages.UnitRuns(
             cluster, self.share, self.prepared.data, self.counter, self.graph.sources(work), self.prepared_by
@@ -261,15 +261,15 @@ class Sweep(Session):
         return finished.done
 
 
-def level_line(unit: Unit, found: Sequence[Done]) -> str:
+def level_line(unit: Unit, facts: Sequence[Done]) -> str:
     """A level that is complete for all seeds, as a sentence of the log."""
     arm = "dense" if unit.level == 0 else f"{unit.arm}.{unit.draw}" if unit.draw else unit.arm
-    diverged = sum(done.diverged for done in found)
+    diverged = sum(done.diverged for done in facts)
     ending = f", {diverged} diverged" if diverged else ""
-    values = [done.reached for done in found if done.reached is not None and not done.diverged]
+    values = [done.reached for done in facts if done.reached is not None and not done.diverged]
     if not values:
         return f"level {unit.level} · {arm}: no seed finished{ending}"
-    reached = ScoreText.named(found[0].score).over_seeds(values)
-    densities = [100 * done.density for done in found if done.density is not None]
+    reached = ScoreText.named(facts[0].score).over_seeds(values)
+    densities = [100 * done.density for done in facts if done.density is not None]
     kept = f"{sum(densities) / len(densities):.3g}% of the weights, " if densities else ""
     return f"level {unit.level} · {arm}: {kept}test {reached} (n = {len(values)}{ending})"

@@ -14,7 +14,7 @@ from rich.console import Console
 from lth.display import Display
 from lth.errors import LthError
 from lth.experiment import Experiment
-from lth.sweep.progress import LISTENER, Phase, tell
+from lth.sweep.progress import LISTENER, Phase, emit
 
 if TYPE_CHECKING:
     from lth.sweep.setup import DataFacts
@@ -53,7 +53,7 @@ def run_flow(start: Callable[[], T], experiment: Experiment, console: Console, k
     """`run_shown` of a flow, with a server of its own where none is named."""
 
     def served() -> T:
-        tell(Phase("starting Prefect and Ray"))
+        emit(Phase("starting Prefect and Ray"))
         from flows.local_server import temporary_server
 
         with temporary_server():

@@ -96,8 +96,8 @@ def checked(name: str, ticket: Ticket, draw: Draw) -> Ticket:
     for tensor in draw.network.prunable:
         mask, shape = ticket.masks.get(tensor.name), (len(draw.seeds), *tensor.shape)
         if mask is None or mask.dtype != torch.bool or tuple(mask.shape) != shape:
-            found = "none" if mask is None else f"{mask.dtype} {list(mask.shape)}"
+            given = "none" if mask is None else f"{mask.dtype} {list(mask.shape)}"
             raise LthError(
-                f"arm {name!r} returned a mask of {tensor.name!r} that is {found}; it must be bool {list(shape)}"
+                f"arm {name!r} returned a mask of {tensor.name!r} that is {given}; it must be bool {list(shape)}"
             )
     return ticket

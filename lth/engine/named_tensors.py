@@ -28,10 +28,10 @@ def named_tensors(structure: Any, prefix: str = "") -> dict[str, torch.Tensor]:
         parts = {field.name: getattr(structure, field.name) for field in dataclasses.fields(structure)}
     else:
         parts = dict(structure)
-    found: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for name, part in parts.items():
-        found.update(named_tensors(part, f"{prefix}/{name}" if prefix else name))
-    return found
+        tensors.update(named_tensors(part, f"{prefix}/{name}" if prefix else name))
+    return tensors
 
 
 def structured(kind: type[S], tensors: Mapping[str, torch.Tensor]) -> S:

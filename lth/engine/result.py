@@ -91,7 +91,7 @@ def trained_of(state: CohortState) -> Trained:
     others = {name: dict(tensors) for name, tensors in now.kept.items() if name not in ("early_stop", "rewind_point")}
     best, late = now.kept["early_stop"], now.kept.get("rewind_point", {})
     curve = state.curve.permute(1, 2, 0).contiguous()  # [4, seeds, evaluations]
-    found = Trained(
+    trained = Trained(
         end=Snapshot(now.weights, dict(now.buffers)),
         mask=now.mask,
         last_step=last_step,
@@ -102,7 +102,7 @@ def trained_of(state: CohortState) -> Trained:
         diverged=state.diverged | ~torch.isfinite(now.weights).all(1),
         curves=Curves(state.evaluated, *curve.unbind(0)),
     )
-    return mapped(found, lambda tensor: tensor.detach().to("cpu", copy=True))
+    return mapped(trained, lambda tensor: tensor.detach().to("cpu", copy=True))
 
 
 def _snapshot(kept: dict[str, torch.Tensor]) -> Snapshot:

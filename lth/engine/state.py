@@ -93,9 +93,9 @@ def begun(start: Start, score_sums: int, device: torch.device) -> CohortState:
 def chosen(rows: torch.Tensor, these: Ended, others: Ended) -> Ended:
     """Of every tensor the rows (bool [seeds]) of one, else those of the other; what only one has is its own."""
     of_these, of_others = named_tensors(these), named_tensors(others)
-    found = {}
+    both = {}
     for name, other in of_others.items():
         this = of_these.get(name, other)
-        found[name] = torch.where(rows.view(-1, *[1] * (other.ndim - 1)), this, other)
-    only = {name: this.clone() for name, this in of_these.items() if name not in found}
-    return structured(Ended, {**only, **found})
+        both[name] = torch.where(rows.view(-1, *[1] * (other.ndim - 1)), this, other)
+    only = {name: this.clone() for name, this in of_these.items() if name not in both}
+    return structured(Ended, {**only, **both})

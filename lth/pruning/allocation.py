@@ -95,9 +95,9 @@ def _with_competition(
 
 
 def _largest_remainder(exact: Mapping[str, Fraction], total: int, most: Mapping[str, int]) -> dict[str, int]:
-    found = {name: math.floor(value) for name, value in exact.items()}
-    order = sorted(exact, key=lambda name: found[name] - exact[name])  # stable: the first among equals
-    while (left := total - sum(found.values())) > 0:
-        for name in [name for name in order if found[name] < most[name]][:left]:
-            found[name] += 1
-    return found
+    counts = {name: math.floor(value) for name, value in exact.items()}
+    order = sorted(exact, key=lambda name: counts[name] - exact[name])  # stable: the first among equals
+    while (left := total - sum(counts.values())) > 0:
+        for name in [name for name in order if counts[name] < most[name]][:left]:
+            counts[name] += 1
+    return counts

@@ -59,7 +59,7 @@ def prune(
             "": sum(count for name, count in before.items() if name not in after),
         }
     for number, keep in enumerate(between(before, after, rounds)):
-        found = gather(
+        evidence = gather(
             frozenset(criterion.needs),
             cohort.network,
             cohort.seeds,
@@ -75,7 +75,7 @@ def prune(
             round_=number,
             loss=cohort.loss,
         )
-        scores = {name: criterion.score(**{need: found[need][name] for need in criterion.needs}) for name in masks}
+        scores = {name: criterion.score(**{need: evidence[need][name] for need in criterion.needs}) for name in masks}
         for name, score in scores.items():
             if not isinstance(score, torch.Tensor) or score.shape != masks[name].shape:
                 shape = list(score.shape) if isinstance(score, torch.Tensor) else type(score).__name__

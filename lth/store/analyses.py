@@ -33,13 +33,13 @@ def put(objects: Objects, kind: str, experiment_id: str, table: pa.Table) -> str
     key = f"{folder(kind, experiment_id)}/{content[:16]}.parquet"
     data = parquet.encode(table, {"content_sha256": content})
     if not objects.create(key, data):
-        found = objects.read(key)
+        existing = objects.read(key)
         try:
-            if found is not None:
-                parquet.decode(found, kind)
+            if existing is not None:
+                parquet.decode(existing, kind)
                 return key
         except DamagedObject:
-            objects.quarantine(key, found)
+            objects.quarantine(key, existing)
         objects.create(key, data)
     return key
 

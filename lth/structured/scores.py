@@ -27,16 +27,16 @@ def unit_scores(
     check_units(groups, criterion)
     scores = []
     for group in groups:
-        found = {}
+        evidence = {}
         if {"weights", "remaining"} & set(chosen.needs):
             shapes = {writer.tensor: tensors[writer.tensor].shape[1:] for writer in group.writers}
             masks = unit_masks(groups, alive, shapes)
             there = torch.cat([per_unit(masks[writer.tensor], writer) for writer in group.writers], 2)
             written = torch.cat([per_unit(tensors[writer.tensor], writer) for writer in group.writers], 2)
-            found = {"weights": written * there, "remaining": there}
+            evidence = {"weights": written * there, "remaining": there}
         if chosen.needs_norms:
-            found["scales"] = torch.cat([per_unit(tensors[norm.tensor], norm) for norm in group.norms], 2)
-        score = chosen.score(**{need: found[need] for need in chosen.needs})
+            evidence["scales"] = torch.cat([per_unit(tensors[norm.tensor], norm) for norm in group.norms], 2)
+        score = chosen.score(**{need: evidence[need] for need in chosen.needs})
         if not isinstance(score, torch.Tensor) or tuple(score.shape) != (len(alive[0]), group.units):
             shape = list(score.shape) if isinstance(score, torch.Tensor) else type(score).__name__
             raise LthError(

@@ -6,7 +6,7 @@ import time
 
 from lth.store import Owner, Unit
 from lth.sweep.opening import Log
-from lth.sweep.progress import Notice, tell
+from lth.sweep.progress import Notice, emit
 
 ASK_AGAIN = 2.0
 """Seconds after which a unit that another sweep is at is asked for again."""
@@ -42,7 +42,7 @@ class UnitsElsewhere:
                 "it hang, end it and they are done here"
             )
             self.log.info(text)
-            tell(Notice(text))
+            emit(Notice(text))
 
     def may_ask(self, unit: Unit) -> bool:
         """Whether it is time to ask for the unit (again)."""

@@ -114,7 +114,7 @@ def connections(
     known: pa.Table,
 ) -> list[Connection]:
     """What is still to be measured, of seeds that have a mask. Arms that start afresh have no other step than 0."""
-    found = []
+    pieces = []
     have = measured(known, measure)
     for level in levels:
         for arm, draw in arms:
@@ -130,8 +130,8 @@ def connections(
                 for start in range(0, len(todo), cohort_size):
                     some = tuple(todo[start : start + cohort_size])
                     masks = {seed: done["ticket", 0, level, seed].unit for seed in some} if level else {}
-                    found.append(Connection(Unit(arm, draw, level, some), step, masks))
-    return found
+                    pieces.append(Connection(Unit(arm, draw, level, some), step, masks))
+    return pieces
 
 
 def measured(known: pa.Table, measure: Measure) -> set[tuple[str, int, int, int, int]]:
@@ -143,7 +143,7 @@ def measured(known: pa.Table, measure: Measure) -> set[tuple[str, int, int, int,
         if row["points"] == measure.points and row["batch_norm"] == measure.batch_norm:
             place = (row["arm"], row["draw"], row["level"], row["step"], row["seed"])
             have.setdefault(place, set()).add(((row["copy_a"], row["copy_b"]), row["split"]))
-    return {place for place, found in have.items() if wanted <= found}
+    return {place for place, done in have.items() if wanted <= done}
 
 
 def connect(job: Job, connection: Connection, measure: Measure, data: DataSet) -> pa.Table:

@@ -22,7 +22,7 @@ from lth.sweep.estimate import steps_to_train
 from lth.sweep.handover import Job
 from lth.sweep.opening import LOG, Opened, open_sweep, set_aside
 from lth.sweep.planning import Done, Key, Work, plan, planned_count
-from lth.sweep.progress import Phase, Planned, Steps, UnitChanged, tell
+from lth.sweep.progress import Phase, Planned, Steps, UnitChanged, emit
 from lth.sweep.record import code_version
 from lth.sweep.seconds import Seconds
 from lth.sweep.setup import DataFacts, resolve
@@ -41,7 +41,7 @@ def sweep_here(
             "with Ray: `lth run` without --here"
         )
     device = choose_device(execution.device, experiment.training.precision)
-    tell(Phase(f"reading the data set {experiment.dataset.name}"))
+    emit(Phase(f"reading the data set {experiment.dataset.name}"))
     data = experiment.dataset.load()
     setup = resolve(experiment, DataFacts.of(data))
     floats = setup.network.activation_floats * setup.recipe.batch_size if device.type == "cuda" else 0
@@ -79,13 +79,13 @@ def run_here(
     is at are left to it. Raises what the stages raise; what was committed before stays.
     """
     begun, seconds = time.perf_counter(), seconds or Seconds()
-    tell(Phase("reading the store"))
+    emit(Phase("reading the store"))
     job = Job(experiment, DataFacts.of(data), store.url, device, threads, code_version(), save_every)
     sweep = open_sweep(store, job, seeds, data.fingerprint())
     units = plan(experiment, seeds, sweep.done, cohort_size or len(seeds))
     steps = sum(len(unit.seeds) * steps_to_train(job.setup, experiment, unit) for unit in units)
     resumed = len(store.units_in_progress(experiment.id) & {unit.name for unit in units})
-    tell(Planned(planned_count(experiment, len(seeds)), len(sweep.done), len(units), 1, steps, resumed))
+    emit(Planned(planned_count(experiment, len(seeds)), len(sweep.done), len(units), 1, steps, resumed))
     seconds.start += time.perf_counter() - begun
     try:
         with store.claims(experiment.id) as claims:
@@ -125,10 +125,10 @@ class _Units:
             finally:
                 self.claims.give_back(unit.name)
             self.elsewhere.end(unit)
-            tell(UnitChanged(unit, "committed"))
+            emit(UnitChanged(unit, "committed"))
 
     def _run(self, unit: Unit) -> dict[int, Done]:
-        tell(UnitChanged(unit, "started"))
+        emit(UnitChanged(unit, "started"))
         try:
             finished = run_unit(self.job, self.sweep.work(unit), self._call)
         except DamagedObject as error:
@@ -148,4 +148,4 @@ class _Units:
 
     def _count(self, steps: int) -> None:
         self.trained += steps
-        tell(Steps(self.trained))
+        emit(Steps(self.trained))

@@ -77,13 +77,13 @@ def _compared(
         return {name: torch.from_numpy(mask) for name, mask in read.items()}
 
     blocks_a = _blocks(sorted(where[a] if a == b else where[a].keys() & where[b].keys()), weights)
-    found = []
+    tables = []
     for number, seeds_a in enumerate(blocks_a):
         of_a = masks(a, seeds_a)
         for seeds_b in blocks_a[number:] if a == b else [seeds_a]:
             of_b = of_a if (a, seeds_a) == (b, seeds_b) else masks(b, seeds_b)
-            found.append(overlap_rows(overlaps(of_a, of_b), experiment_id, Unit(*a, seeds_a), Unit(*b, seeds_b)))
-    return found
+            tables.append(overlap_rows(overlaps(of_a, of_b), experiment_id, Unit(*a, seeds_a), Unit(*b, seeds_b)))
+    return tables
 
 
 def _blocks(seeds: list[int], weights: int) -> list[tuple[int, ...]]:

@@ -59,7 +59,7 @@ Listener = Callable[[Event], None]
 LISTENER: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
 
-def tell(event: Event) -> None:
+def emit(event: Event) -> None:
     """Pass an event to whoever listens to this sweep."""
     listener = LISTENER.get()
     if listener is not None:

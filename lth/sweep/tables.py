@@ -171,14 +171,14 @@ def _level_row(trained: Trained, figures: Figures, position: int, setup: Setup) 
 def _metric_rows(trained: Trained, figures: Figures, position: int) -> list[dict[str, Any]]:
     curves, last = trained.curves, int(trained.last_step[position])
     steps = [step for step in curves.steps.tolist() if step <= last]  # further, if others of its cohort trained on
-    found = []
+    rows = []
     for split, losses, scores in (
         ("train", curves.train_loss, curves.train_score),
         ("val", curves.validation_loss, curves.validation_score),
     ):
         begin = 1 if split == "train" else 0  # before the first step there is no training batch
         figures_of = zip(losses[position].tolist(), scores[position].tolist(), strict=True)
-        found += [
+        rows += [
             {"step": step, "split": split, "loss": number(loss), "score_value": number(score)}
             for step, (loss, score) in list(zip(steps, figures_of, strict=False))[begin:]
         ]
@@ -187,7 +187,7 @@ def _metric_rows(trained: Trained, figures: Figures, position: int) -> list[dict
         early: (figures.early_test_loss, figures.early_test_score),
         last: (figures.test_loss, figures.test_score),
     }
-    return found + [
+    return rows + [
         {"step": step, "split": "test", "loss": number(loss[position]), "score_value": number(score[position])}
         for step, (loss, score) in tests.items()
     ]

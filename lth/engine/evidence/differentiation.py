@@ -16,5 +16,5 @@ def requiring_grad(parameters: Tensors, names: Sequence[str]) -> dict[str, torch
 
 def gradients_of(value: torch.Tensor, wanted: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """d(value)/d(tensor) by name; zeros for what the value does not depend on."""
-    found = torch.autograd.grad(value, list(wanted.values()), allow_unused=True)
-    return {name: torch.zeros_like(wanted[name]) if g is None else g for name, g in zip(wanted, found, strict=True)}
+    gradients = torch.autograd.grad(value, list(wanted.values()), allow_unused=True)
+    return {name: torch.zeros_like(wanted[name]) if g is None else g for name, g in zip(wanted, gradients, strict=True)}

@@ -52,13 +52,13 @@ def gather(
         round_,
         loss,
     )
-    found: dict[str, dict[str, torch.Tensor]] = {}
+    gathered: dict[str, dict[str, torch.Tensor]] = {}
     computed = {}
     for need in needs:
         evidence = EVIDENCE[need]
         if evidence.of_cohort is not None:
             views = network.layout.views(evidence.of_cohort(cohort))
-            found[need] = {name: views[name] for name in names}
+            gathered[need] = {name: views[name] for name in names}
         elif evidence.of_seed is not None:
             computed[need] = evidence.of_seed
     each: list[dict[str, Tensors]] = []
@@ -68,5 +68,5 @@ def gather(
             with one.own_randomness():
                 each[-1][need] = of_seed(one)
     for need in computed:
-        found[need] = {name: torch.stack([evidence[need][name] for evidence in each]) for name in names}
-    return found
+        gathered[need] = {name: torch.stack([evidence[need][name] for evidence in each]) for name in names}
+    return gathered

@@ -18,11 +18,11 @@ def in_memory(rows: list[int], seeds: Sequence[int], work: Callable[[list[int]],
 
     `seeds` are the whole cohort's. Raises LthError if one seed alone does not fit.
     """
-    found: list[T] = []
+    results: list[T] = []
     with suppress(torch.OutOfMemoryError):  # left behind, it holds nothing of what `work` had put onto the device
-        found.append(work(rows))
-    if found:
-        yield found[0]
+        results.append(work(rows))
+    if results:
+        yield results[0]
         return
     torch.cuda.empty_cache()
     if len(rows) == 1:
