@@ -13,9 +13,10 @@ from lth.engine.evaluation import EVALUATION_BATCH
 from lth.engine.feed import Feed
 from lth.inspection.batch_sizes import BatchSize, check_batch_sizes, in_batches
 from lth.inspection.building import built_twice
+from lth.inspection.comparison import same
 from lth.inspection.evidence import check_evidence
 from lth.inspection.repetition import Copy, check_repetition
-from lth.streams import own_randomness, watched_randomness
+from lth.streams import own_randomness
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def inspect_network(network: Network, trials: Trials) -> Inspection:
     """
     recipe, feed = trials.recipe, trials.feed
     seed = feed.seeds[0]
-    with exact_arithmetic(1, recipe.precision):
+    with exact_arithmetic(1, recipe.precision), own_randomness(seed, "inspection", device=feed.device):
         module, other = built_twice(network, seed)
         inputs, targets = (tensor[0] for tensor in feed.batch(feed.train[:, :8]))
         check_batch_sizes(network.build, inputs, network.classes, _sizes(trials))
@@ -82,9 +83,11 @@ def _without_gradient(
 
 
 def _draws(copy: Copy, weights: torch.Tensor, inputs: torch.Tensor) -> bool:
-    with torch.no_grad(), own_randomness(0, "inspection"), watched_randomness() as watched:
-        functional_call(copy.module.eval(), _tensors(copy, weights), (inputs,))
-    return watched.drawn
+    answers = []
+    for draw in range(2):
+        with torch.no_grad(), own_randomness(0, "inspection", draw):
+            answers.append(functional_call(copy.module.eval(), _tensors(copy, weights), (inputs.clone(),)))
+    return not same(*answers)
 
 
 def _sizes(trials: Trials) -> list[BatchSize]:

@@ -56,7 +56,7 @@ class Copy:
         """Outputs for two examples in evaluation mode."""
         inputs, _ = self.feed.batch(self.feed.validation[:, :2])
         buffers = {name: buffer.to(self.feed.device).clone() for name, buffer in self.buffers.items()}
-        return {"outputs": self.program.outputs(weights, buffers, inputs).clone()}
+        return {"answer": self.program.outputs(weights, buffers, inputs).clone()}
 
 
 def check_repetition(copy: Copy, other: Copy, weights: torch.Tensor) -> Seen:
