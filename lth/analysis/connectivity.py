@@ -231,7 +231,7 @@ def _measuring(module: nn.Module) -> Iterator[list[str]]:
         layer.train()
         layer.momentum = None  # torch then takes the mean over all batches since the reset
     try:
-        yield list(norms)
+        yield [name for name, layer in norms.items() if layer.training]  # others stay in evaluation mode in training
     finally:
         for name, layer in norms.items():
             layer.momentum = momenta[name]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from types import MethodType
 
 import torch
 from torch import nn
@@ -11,17 +13,18 @@ from torch.func import functional_call, grad, vmap
 
 from lth.engine.layout import Layout
 from lth.models.structure import PrunableTensor
-from lth.streams import stream, stream_seed
+from lth.streams import own_randomness, stream, watched_randomness
 
 
 @dataclass(frozen=True)
 class Network:
     """A module's structure, without weights of its own.
 
-    `module` is a skeleton: its tensors are never read, it only says how to compute. `build` makes a fresh module
-    with weights from torch's global generator. `draws_randomness` tells whether a training pass draws random numbers
-    (dropout), found by watching the generator; `random_buffers` whether its constructor draws any buffer; `stackable`
-    whether `vmap` can run it, found by trying; `activation_floats` the outputs of all its layers for one example.
+    `module` is a skeleton: its tensors are never read, it only says how to compute. Layers that its factory has set to
+    evaluation mode stay in it. `build` makes a fresh module with weights from the global generators. `input_shape` is
+    that of one example. `draws_randomness` tells whether a pass draws random numbers (dropout), found by watching the
+    generators; `random_buffers` whether its constructor draws any buffer; `activation_floats` the outputs of all its
+    layers for one example.
     """
 
     module: nn.Module
@@ -29,16 +32,24 @@ class Network:
     layout: Layout
     buffers: Mapping[str, torch.Tensor]
     prunable: tuple[PrunableTensor, ...]
+    input_shape: tuple[int, ...]
     classes: int
     initialisation: str
     draws_randomness: bool
     random_buffers: bool
-    stackable: bool
     activation_floats: int
 
     def masks(self, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Mask rows [seeds, width] (bool) from one mask per prunable tensor; everything else is kept."""
         return self.layout.rows({name: mask.float() for name, mask in tensors.items()}, fill=1.0) > 0
+
+    @cached_property
+    def stackable(self) -> bool:
+        """Whether `vmap` can run it: found by trying, on a copy."""
+        if self.draws_randomness:
+            return False
+        with own_randomness(0, "description"):
+            return _can_be_stacked(self.build().train(), self.input_shape)
 
 
 def describe(
@@ -48,25 +59,47 @@ def describe(
     prunable: tuple[PrunableTensor, ...],
     initialisation: str,
 ) -> Network:
-    """The network that `build` makes. Touches torch's global generator only within a fork."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+    """The network that `build` makes. Touches the global generators only within a fork."""
+    with own_randomness(0, "description"):
         module = build()
-        before = torch.get_rng_state()
-        module.train()
-        with torch.no_grad():
-            module(torch.zeros(2, *input_shape))
-        draws = not torch.equal(before, torch.get_rng_state())
-        torch.manual_seed(1)
-        buffers = {name: buffer.detach().clone() for name, buffer in build().named_buffers()}
-        torch.manual_seed(2)
-        random_buffers = any(not torch.equal(buffer, buffers[name]) for name, buffer in build().named_buffers())
-        stackable = not draws and _can_be_stacked(module, input_shape)
-        activations = _activation_floats(module, input_shape)
+    layers_stay_in_evaluation(module)
+    with own_randomness(1, "description"):
+        tried = build()
+    buffers = {name: buffer.detach().clone() for name, buffer in tried.named_buffers()}
+    random_buffers = any(not torch.equal(buffer, buffers[name]) for name, buffer in module.named_buffers())
+    activations, drawn = 0, False
+    for mode in (True, False):
+        tried.train(mode)
+        with torch.no_grad(), own_randomness(2, "description"), watched_randomness() as watched:
+            activations = _activation_floats(tried, input_shape)
+        drawn |= watched.drawn
     layout = Layout.of({name: tuple(parameter.shape) for name, parameter in module.named_parameters()})
     return Network(
-        module, build, layout, buffers, prunable, classes, initialisation, draws, random_buffers, stackable, activations
+        module,
+        build,
+        layout,
+        buffers,
+        prunable,
+        tuple(input_shape),
+        classes,
+        initialisation,
+        drawn,
+        random_buffers,
+        activations,
     )
+
+
+def layers_stay_in_evaluation(module: nn.Module) -> list[str]:
+    """Hold the layers that are in evaluation mode while `module` is not, whatever mode it is set to; their names."""
+    held = [name for name, layer in module.named_modules() if module.training and not layer.training]
+    for name in held:
+        layer = module.get_submodule(name)
+        layer.train = MethodType(_stay, layer)  # type: ignore[method-assign]
+    return held
+
+
+def _stay(layer: nn.Module, mode: bool = True) -> nn.Module:
+    return layer
 
 
 def _can_be_stacked(module: nn.Module, input_shape: Sequence[int]) -> bool:
@@ -143,6 +176,5 @@ def initial_buffers(
 
 
 def _built(network: Network, seed: int, purpose: str, draw: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream_seed(seed, purpose + "/own", draw))
+    with own_randomness(seed, purpose + "/own", draw):
         return network.build()

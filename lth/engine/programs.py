@@ -11,8 +11,8 @@ of one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -24,7 +24,7 @@ from lth.engine.network import Network
 from lth.engine.recipe import Precision
 from lth.engine.state import CohortState
 from lth.objectives import HasOutputGradient, Objective, score_of
-from lth.streams import stream_seed
+from lth.streams import own_randomness
 
 Buffers = Mapping[str, torch.Tensor]
 
@@ -197,7 +197,8 @@ class StackedProgram:
 
 
 class InTurnProgram:
-    """Any module, one seed after another. Random layers draw from the seed's own stream ("dropout", step)."""
+    """Any module, one seed after another. What draws random numbers draws from the seed's own stream ("dropout", step);
+    in evaluation mode from the same one at every batch."""
 
     def __init__(self, network: Network, objective: Objective, seeds: Sequence[int], precision: Precision) -> None:
         self.network = network
@@ -206,16 +207,21 @@ class InTurnProgram:
         self.seeds = tuple(seeds)
         self.precision = precision
 
+    def _randomness(self, seed: int, device: torch.device, name: str, *counters: int) -> AbstractContextManager[None]:
+        if self.network.draws_randomness:
+            return own_randomness(seed, name, *counters, device=device)
+        return nullcontext()
+
     def outputs(self, weights: torch.Tensor, buffers: Buffers, inputs: torch.Tensor) -> torch.Tensor:
         self.network.module.eval()
-        views = self.network.layout.views(weights)
-        with torch.no_grad(), _autocast(self.precision, weights.device):
-            return torch.stack(
-                [
+        views, device = self.network.layout.views(weights), weights.device
+        found = []
+        for row, seed in enumerate(self.seeds):
+            with torch.no_grad(), self._randomness(seed, device, "evaluation"), _autocast(self.precision, device):
+                found.append(
                     functional_call(self.network.module, (_row(views, row), _row(buffers, row)), (inputs[row],)).float()
-                    for row in range(len(weights))
-                ]
-            )
+                )
+        return torch.stack(found)
 
     def gradients(
         self, state: CohortState, inputs: torch.Tensor, targets: torch.Tensor, gradient: torch.Tensor
@@ -226,12 +232,13 @@ class InTurnProgram:
         losses, answers = [], []
         for row, seed in enumerate(self.seeds):
             parameters = {name: view[row].detach().requires_grad_() for name, view in views.items()}
-            with _own_randomness(self.network, seed, state.step, device), _autocast(self.precision, device):
-                outputs = functional_call(
-                    self.network.module, (parameters, _row(state.buffers, row)), (inputs[row],)
-                ).float()
-                loss = self.objective.loss(outputs, targets[row])
-            found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+            with self._randomness(seed, device, "dropout", state.step):
+                with _autocast(self.precision, device):
+                    outputs = functional_call(
+                        self.network.module, (parameters, _row(state.buffers, row)), (inputs[row],)
+                    ).float()
+                    loss = self.objective.loss(outputs, targets[row])
+                found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for name, value in zip(parameters, found, strict=True):
                 written[name][row].copy_(torch.zeros(()) if value is None else value)  # None: unused in this step
             losses.append(loss.detach())
@@ -244,14 +251,3 @@ class InTurnProgram:
 
 def _row(tensors: Mapping[str, torch.Tensor], row: int) -> dict[str, torch.Tensor]:
     return {name: tensor[row] for name, tensor in tensors.items()}
-
-
-@contextmanager
-def _own_randomness(network: Network, seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Within it torch's generators belong to (seed, step); outside they are as they were."""
-    if not network.draws_randomness:
-        yield
-        return
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(stream_seed(seed, "dropout", step))
-        yield

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from lth.errors import InvalidExperiment, in_one_line
+from lth.models.modes import evaluating
 from lth.registry import Registry, import_module
 
 
@@ -103,13 +104,11 @@ def build_model(
 
 def _give_shapes(name: str, module: nn.Module, input_shape: Sequence[int]) -> None:
     """Run a module with lazy layers (`nn.LazyLinear`) once, so that its weights exist."""
-    was_training = module.training
     try:
-        with torch.no_grad():
-            module.eval()(torch.zeros(1, *input_shape))
+        with torch.no_grad(), evaluating(module):
+            module(torch.zeros(1, *input_shape))
     except Exception as error:
         raise InvalidExperiment(
             f"model {name!r} does not run on inputs of shape {tuple(input_shape)}: "
             f"{in_one_line(error)}; mend the network"
         ) from None
-    module.train(was_training)

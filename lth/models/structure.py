@@ -36,6 +36,48 @@ class PrunableTensor:
         return math.prod(self.shape)
 
 
+@dataclass(frozen=True)
+class LeftDense:
+    """A parameter that is never pruned, and why; `trained` is False where it is frozen (`requires_grad` is False)."""
+
+    name: str
+    shape: tuple[int, ...]
+    reason: str
+    trained: bool = True
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Every parameter of a module, once: what may be pruned, in the order of running, and what stays dense."""
+
+    prunable: tuple[PrunableTensor, ...]
+    dense: tuple[LeftDense, ...]
+
+
+def structure_of(
+    module: nn.Module,
+    input_shape: Sequence[int],
+    classes: int,
+    prunable: Sequence[str] | None = None,
+    output_layer: str | None = None,
+) -> Structure:
+    """What takes part in `module` and can be pruned, and what stays dense and why; raises as `prunable_tensors` does."""
+    found = prunable_tensors(module, input_shape, classes, prunable, output_layer)
+    chosen = {tensor.name for tensor in found}
+    return Structure(
+        found,
+        tuple(
+            LeftDense(name, tuple(parameter.shape), "not pruned", parameter.requires_grad)
+            for name, parameter in module.named_parameters()
+            if name not in chosen
+        ),
+    )
+
+
 def prunable_tensors(
     module: nn.Module,
     input_shape: Sequence[int],

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from lth.engine.feed import Feed
 from lth.engine.network import Network
-from lth.streams import stream, stream_seed
+from lth.streams import own_randomness, stream
 
 Tensors = Mapping[str, torch.Tensor]
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -140,9 +140,10 @@ class OneSeed:
 
     @contextmanager
     def own_randomness(self) -> Iterator[None]:
-        """Within it torch's generators belong to the seed and the round, for networks that draw (dropout)."""
-        draws, device = self.cohort.network.draws_randomness, self.cohort.weights.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=draws):
-            if draws:
-                torch.manual_seed(stream_seed(self.seed, "scoring/dropout", self.cohort.round_))
+        """Within it the global generators belong to the seed and the round, for networks that draw (dropout)."""
+        if not self.cohort.network.draws_randomness:
+            yield
+            return
+        device = self.cohort.weights.device
+        with own_randomness(self.seed, "scoring/dropout", self.cohort.round_, device=device):
             yield

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lth.engine.evidence.cohort import Loss, OneSeed, Tensors
 from lth.engine.evidence.differentiation import gradients_of, requiring_grad
@@ -45,7 +46,8 @@ def hessian_gradient(
     With `masks`, g is that of the network that is left: a pruned weight has no gradient.
     """
     wanted = requiring_grad(parameters, names)
-    value = _loss(module.train(), {**parameters, **wanted}, buffers, inputs, targets, loss, temperature)
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernels of attention have no second derivative
+        value = _loss(module.train(), {**parameters, **wanted}, buffers, inputs, targets, loss, temperature)
     first = torch.autograd.grad(value, list(wanted.values()), create_graph=True, allow_unused=True)
     product = torch.zeros((), device=value.device)
     for name, g in zip(wanted, first, strict=True):
