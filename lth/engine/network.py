@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
+from lth.draws import portable_draws
 from lth.engine.layout import Layout
 from lth.models.structure import PrunableTensor
 from lth.streams import stream, stream_seed
@@ -120,10 +121,11 @@ def initialise(network: Network, seeds: Sequence[int], purpose: str = "init", dr
             generator = stream(seed, purpose, draw)
             for layer in module.modules():
                 if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
-                    if network.initialisation == "glorot_normal":
-                        nn.init.xavier_normal_(layer.weight, generator=generator)
-                    else:
-                        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+                    with portable_draws():
+                        if network.initialisation == "glorot_normal":
+                            nn.init.xavier_normal_(layer.weight, generator=generator)
+                        else:
+                            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
                     if layer.bias is not None:
                         nn.init.zeros_(layer.bias)
         parameters = dict(module.named_parameters())
@@ -143,6 +145,6 @@ def initial_buffers(
 
 
 def _built(network: Network, seed: int, purpose: str, draw: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), portable_draws():
         torch.manual_seed(stream_seed(seed, purpose + "/own", draw))
         return network.build()

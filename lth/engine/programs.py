@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
+from lth.draws import portable_draws
 from lth.engine.feed import aligned_empty
 from lth.engine.network import Network
 from lth.engine.recipe import Precision
@@ -252,6 +253,6 @@ def _own_randomness(network: Network, seed: int, step: int, device: torch.device
     if not network.draws_randomness:
         yield
         return
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), portable_draws():
         torch.manual_seed(stream_seed(seed, "dropout", step))
         yield

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from lth.draws import portable_draws
 from lth.engine.feed import Feed
 from lth.engine.network import Network
 from lth.streams import stream, stream_seed
@@ -143,6 +144,9 @@ class OneSeed:
         """Within it torch's generators belong to the seed and the round, for networks that draw (dropout)."""
         draws, device = self.cohort.network.draws_randomness, self.cohort.weights.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else [], enabled=draws):
-            if draws:
-                torch.manual_seed(stream_seed(self.seed, "scoring/dropout", self.cohort.round_))
-            yield
+            if not draws:
+                yield
+                return
+            torch.manual_seed(stream_seed(self.seed, "scoring/dropout", self.cohort.round_))
+            with portable_draws():
+                yield
