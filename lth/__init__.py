@@ -6,7 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from lth.processor import pin_instructions
 from lth.version import __version__
+
+pin_instructions()  # before torch computes anything
 
 if TYPE_CHECKING:
     from lth.experiment import Experiment

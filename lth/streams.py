@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from lth.draws import portable_draws
+
 
 def stream_seed(seed: int, name: str, *counters: int) -> int:
     """The 63-bit integer that starts the stream `name` of `seed`; `counters` tell epochs or draws apart.
@@ -35,8 +37,10 @@ def stream(seed: int, name: str, *counters: int) -> torch.Generator:
 @contextmanager
 def own_randomness(seed: int, name: str, *counters: int, device: torch.device | None = None) -> Iterator[None]:
     """Within it the generators that code draws from without being handed one belong to the stream `name` of `seed`:
-    torch's (of a CUDA `device`, too), NumPy's and Python's. Outside they are as they were."""
-    with torch.random.fork_rng(devices=[device] if device is not None and device.type == "cuda" else []):
+    torch's (of a CUDA `device`, too), NumPy's and Python's. Outside they are as they were. What torch draws on the CPU
+    is the same on every processor."""
+    devices = [device] if device is not None and device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), portable_draws():
         python, numpy = random.getstate(), np.random.get_state()
         start = stream_seed(seed, name, *counters)
         torch.default_generator.manual_seed(start)  # torch.manual_seed takes 100 us: it asks for every kind of device

@@ -8,6 +8,8 @@ import os
 import torch
 from hypothesis import settings
 
+import lth  # noqa: F401  # before torch computes anything
+
 os.environ.update(
     {
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, vmap
 
+from lth.draws import portable_draws
 from lth.engine.layout import Layout
 from lth.models.structure import PrunableTensor
 from lth.streams import own_randomness, stream, watched_randomness
@@ -153,10 +154,11 @@ def initialise(network: Network, seeds: Sequence[int], purpose: str = "init", dr
             generator = stream(seed, purpose, draw)
             for layer in module.modules():
                 if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
-                    if network.initialisation == "glorot_normal":
-                        nn.init.xavier_normal_(layer.weight, generator=generator)
-                    else:
-                        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+                    with portable_draws():
+                        if network.initialisation == "glorot_normal":
+                            nn.init.xavier_normal_(layer.weight, generator=generator)
+                        else:
+                            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
                     if layer.bias is not None:
                         nn.init.zeros_(layer.bias)
         parameters = dict(module.named_parameters())

@@ -65,7 +65,7 @@ def structure_of(
     prunable: Sequence[str] | None = None,
     output_layer: str | None = None,
 ) -> Structure:
-    """What takes part in `module` and can be pruned, and what stays dense and why; raises as `prunable_tensors` does."""
+    """What can be pruned in `module`, what stays dense and why; raises as `prunable_tensors` does."""
     found = prunable_tensors(module, input_shape, classes, prunable, output_layer)
     chosen = {tensor.name for tensor in found}
     return Structure(

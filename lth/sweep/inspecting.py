@@ -10,7 +10,7 @@ from lth.errors import InvalidExperiment
 from lth.experiment import Experiment
 from lth.inspection import Inspection, Trials, inspect_network
 from lth.pruning import CRITERIA
-from lth.sweep.progress import Phase, tell
+from lth.sweep.progress import Phase, emit
 from lth.sweep.setup import DataFacts, resolve
 from lth.sweep.sources import source_of
 
@@ -25,7 +25,7 @@ def inspected(experiment: Experiment, data: DataSet, device: torch.device | str 
     facts = DataFacts.of(data)
     key = experiment.model_dump_json(), facts, str(device)
     if key not in _FOUND:
-        tell(Phase("inspecting the network"))
+        emit(Phase("inspecting the network"))
         _FOUND[key] = _inspect(experiment, data, facts, torch.device(device))
     return _FOUND[key]
 
