@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lth.experiment import Experiment, format_seeds
@@ -25,9 +26,10 @@ def print_plan(
     """Units, task runs, and estimates; the time is that of a few real training steps measured here."""
     console = Console(highlight=False)
     data = experiment.dataset.load()
-    setup = resolve(experiment, DataFacts.of(data))
+    facts = DataFacts.of(data)
+    setup = resolve(experiment, facts)
     store = Store(store_url, READING)
-    find_tickets(store, experiment, seeds, DataFacts.of(data), exported)
+    find_tickets(store, experiment, seeds, facts, exported)
     done = done_of(experiment, seeds, store.committed(experiment.id))
     size = cohort_size or choose_cohort_size(len(seeds), slots, setup.network.layout.width)
     units = plan(experiment, seeds, done, size)
@@ -72,6 +74,8 @@ def print_plan(
     for name, text in rows:
         table.add_row(name, text)
     console.print(table)
+    for note in facts.caveats:
+        console.print(f"[yellow]caveat:[/] {escape(note)}", soft_wrap=True)
 
 
 def _last_density(counts: tuple[dict[str, int], ...]) -> float:

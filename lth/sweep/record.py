@@ -48,11 +48,14 @@ def record(
     import numpy
     import torch
 
+    data = {**asdict(facts), "input_shape": list(facts.input_shape), "caveats": list(facts.caveats)}
+    if not facts.caveats:
+        del data["caveats"]
     first = {
         "experiment": experiment.model_dump(mode="json"),
         "id": experiment.id,
         "margin": experiment.margin,
-        "data": {**asdict(facts), "input_shape": list(facts.input_shape)},
+        "data": data,
         "data_sha256": fingerprint,
         "first_run": {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
