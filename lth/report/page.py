@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
+from lth import yaml_text
 from lth.analysis.summary import ordered_arms, summarise
 from lth.errors import LthError
 from lth.report import detail_figures
@@ -322,7 +322,7 @@ def _run(levels: pa.Table, description: dict[str, Any]) -> str:
         ("energy, a guess", f"{energy:.3g} kWh at {WATTS_A_CORE:g} W a core and {WATTS_A_GPU:g} W a GPU; not measured"),
     ]
     rows = [f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in facts]
-    spec = yaml.safe_dump(description.get("experiment", {}), sort_keys=False)
+    spec = yaml_text.dump(description.get("experiment", {}))
     return (
         f'<table class="facts">{"".join(rows)}</table><details><summary>the experiment, every field</summary>'
         f"<pre>{escape(spec)}</pre></details>"
