@@ -111,7 +111,7 @@ def publish_results(store: Store, experiment_id: str, found: SweepResults | None
     if found is None:
         return False
     slug = slug_of(experiment_id)
-    judged = [verdict_markdown(found.verdicts)] if found.verdicts.num_rows else []
+    judged = [verdict_markdown(found.verdicts, notes=found.notes)] if found.verdicts.num_rows else []
     where = f"Tables and masks: `{store.url}`, experiment `{experiment_id}`."
     create_markdown_artifact(
         "\n\n".join([markdown_table(found.summary), *judged, where]),

@@ -18,12 +18,13 @@ class SweepResults:
     """`summary`: a row per level and arm of so many `trainings`; `figures`: PNG files, which the store holds at `urls`.
 
     `verdicts` are empty before level 1. They and the figures are of everything that the store holds of the experiment:
-    a later, smaller sweep takes nothing away.
+    a later, smaller sweep takes nothing away. `notes`: what a reader must know of the data.
     """
 
     trainings: int
     summary: pa.Table
     verdicts: pa.Table
+    notes: list[str]
     figures: dict[str, bytes]
     urls: dict[str, str]
 
@@ -46,7 +47,7 @@ def results_of(store: Store, experiment_id: str) -> SweepResults | None:
 def _results(store: Store, experiment_id: str, everything: pa.Table, levels: pa.Table) -> SweepResults | None:
     """Summarise `levels`, draw `everything` into the store. None before any training ended without diverging."""
     from lth.analysis import single_score, summarise
-    from lth.report import early_stop_figure, save_png, score_figure
+    from lth.report import data_caveats, early_stop_figure, save_png, score_figure
 
     if "ok" not in levels["status"].to_pylist():
         return None
@@ -58,7 +59,9 @@ def _results(store: Store, experiment_id: str, everything: pa.Table, levels: pa.
         store.put_report(experiment_id, f"{name}.png", figures[name])
     urls = {name: store.report_url(experiment_id, f"{name}.png") for name in figures}
     judged = judge(store, experiment_id, everything)
-    return SweepResults(levels.num_rows, summarise(levels), judged, figures, urls)
+    return SweepResults(
+        levels.num_rows, summarise(levels), judged, data_caveats(store.describe(experiment_id)), figures, urls
+    )
 
 
 def put_report_page(store: Store, experiment_id: str) -> str:

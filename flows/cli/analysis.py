@@ -48,18 +48,18 @@ def names(text: str) -> list[str]:
 def print_verdicts(source: str, store_url: str, settings: list[str], arm: str, margin: float | None) -> None:
     """The claim in one sentence, its caveats, and the table behind it."""
     import lth.results
-    from lth.report import caveats, claim, verdict_table
+    from lth.report import caveats, claim, data_caveats, verdict_table
 
     store, console = Store(store_url, READING), Console(highlight=False)
     identifier = id_in(store, source, settings)
     results = lth.results.open(store_url, identifier)
     found = lth.results.judge(store, identifier, results.levels, margin)
-    said, notes = claim(found, arm), caveats(found, arm)
+    said, notes = claim(found, arm), [*data_caveats(store.describe(identifier)), *caveats(found, arm)]
     console.print(f"[bold]{identifier}[/]")
     console.print(verdict_table(found, arm))
     console.print(f"[bold]{said}[/]")
     for note in notes:
-        console.print(f"- {note}")
+        console.print(f"- {note}", markup=False)
 
 
 def print_overlap(

@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 from rich.console import Console
 
+from lth import yaml_text
 from lth.catalogue import REGISTRIES
 from lth.errors import InvalidExperiment
 
@@ -369,11 +370,9 @@ def list_(
 @app.command()
 def show(source: Source, set_: Settings = None, levels: Levels = None) -> None:
     """Print an experiment with every field filled in, as YAML, and its id."""
-    import yaml
-
     from lth.experiment import load_experiment
 
     experiment = load_experiment(source, settings(set_, levels))
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(f"# id: {experiment.id}")
-    console.print(yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False), end="")
+    console.print(yaml_text.dump(experiment.model_dump(mode="json")), end="")

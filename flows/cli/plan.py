@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from lth.experiment import Experiment, format_seeds
@@ -86,8 +87,8 @@ def print_plan(
     for part in shares(experiment, facts):
         weights.add_row(part.what, f"{part.weights:,}", f"{part.share:.1%}")
     console.print(weights)
-    for note in said:
-        console.print(f"- {note}")
+    for note in (*facts.caveats, *said):
+        console.print(f"[yellow]caveat:[/] {escape(note)}", soft_wrap=True)
 
 
 def _last_density(counts: tuple[dict[str, int], ...]) -> float:

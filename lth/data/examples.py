@@ -98,6 +98,9 @@ class DataSet(Protocol):
     def check(self) -> None:
         """Raises DataError, one line, of a data set that could not be trained on."""
 
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader of its results must know, one sentence each: what is legal, and hardly meant."""
+
     def to_arrays(self) -> tuple[Description, Arrays]:
         """Plain data and arrays over the same memory; `lth.data.restore` is the reverse."""
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lth.data.arrays import Arrays, Description, as_array, as_tensors, sha256_of, type_and_shape
+from lth.data.class_labels import check_classes, class_caveats
 from lth.data.examples import TARGET, Examples, Schema
 from lth.data.image_transform import PIXELS, ImageTransform
 from lth.errors import DataError
@@ -36,6 +37,8 @@ class ImageData:
     """Class of each test image, int64 [M]."""
     classes: int
     """Number of classes, the width of a network's output."""
+    labels: tuple[str, ...] = ()
+    """What the classes are called, where that is not 0, 1, 2, ..."""
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.input_shape))
@@ -67,7 +70,8 @@ class ImageData:
 
         Raises:
             DataError: an empty split, a wrong dtype or rank, images and labels of different number, images of different
-                shape in the two splits, or a label outside 0..classes-1; the message names the split and the value.
+                shape in the two splits, a label outside 0..classes-1, one class only, or one that only the test split
+                has; the message names the split and the value.
         """
         for split_name in ("train", "test"):
             inputs: Tensor = getattr(self, f"{split_name}_inputs")
@@ -92,19 +96,30 @@ class ImageData:
             train, test = list(self.train_inputs.shape[1:]), list(self.test_inputs.shape[1:])
             both = f"train images of {train}, test images of {test}"
             raise DataError(f"data set {self.name!r} has {both}: they must agree")
+        check_classes(self.name, self.classes, self.train_labels, self.test_labels, self.labels)
+
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader of its results must know, one sentence each."""
+        sentences = class_caveats(self.classes, self.train_labels, self.test_labels, self.labels)
+        if torch.equal(self.train_inputs, self.test_inputs):
+            sentences.append("The test split holds the images of the training split: its scores say nothing of others.")
+        if bool((self.train_inputs == self.train_inputs[:1]).all()):
+            sentences.append("All training images are the same: nothing can be learnt from them.")
+        return tuple(sentences)
 
     def fingerprint(self) -> str:
         """SHA-256 (64 hex digits) over the number of classes and every tensor's name, type, shape and bytes.
 
         Two runs used the same data exactly when their fingerprints agree. The data set's name does not count: MNIST
-        read from another format is still MNIST.
+        read from another format is still MNIST; nor does what its classes are called.
         """
         return sha256_of(f"classes={self.classes};", self.to_arrays()[1])
 
     def to_arrays(self) -> tuple[Description, Arrays]:
         """Name and classes, and the four tensors as arrays that share their memory (copied only from a GPU)."""
         arrays = {name: as_array(getattr(self, name)) for name in ARRAY_NAMES}
-        return {"kind": "images", "name": self.name, "classes": self.classes}, arrays
+        description = {"kind": "images", "name": self.name, "classes": self.classes, "labels": list(self.labels)}
+        return description, arrays
 
     @classmethod
     def from_arrays(cls, description: Description, arrays: Arrays) -> ImageData:
@@ -114,6 +129,7 @@ class ImageData:
             DataError: if an array is missing or the content does not pass `check`.
         """
         name = description["name"]
-        data = cls(name=name, classes=description["classes"], **as_tensors(name, arrays, ARRAY_NAMES))
+        tensors = as_tensors(name, arrays, ARRAY_NAMES)
+        data = cls(name=name, classes=description["classes"], labels=tuple(description["labels"]), **tensors)
         data.check()
         return data

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
+import json
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,59 +13,84 @@ from torch import Tensor
 
 from lth.data.images import ImageData
 from lth.data.parquet_files import naming, parquet_folder, parquet_shards
+from lth.data.picture import Form, decode, pixels
 from lth.data.registry import register_dataset
 from lth.errors import DataError
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from PIL.Image import Image
 
 _ROWS_AT_ONCE = 1024
 """Rows read before they are decoded: bounds the memory that encoded images take."""
-_GREY_MODES = ("1", "L", "LA")
-_DEEP_MODES = ("I", "F")
-
-
-class _Form(NamedTuple):
-    """What all images of a set have in common."""
-
-    mode: str
-    """`L` (grey) or `RGB`, Pillow's names."""
-    width: int
-    height: int
-
-    @property
-    def channels(self) -> int:
-        return len(self.mode)
 
 
 @register_dataset("parquet", "Any image set in Parquet: <path>/train*.parquet and test*.parquet", takes_path=True)
 def load_parquet(root: Path, path: str) -> ImageData:
     """Read `<root>/<path>/train*.parquet` and `test*.parquet`, several shards in the order of their names.
 
-    Columns: `img` or `image`, a struct with `bytes` (an encoded image: PNG, JPEG, ...), and `label`, or failing that
-    `fine_label`, an integer from 0. The first training image decides the size, and whether images are grey
-    [N, 1, H, W] or colour [N, 3, H, W]; grey images in a colour set become colour. There are as many classes as the
-    largest label says. Decoding takes about 0.1 ms an image of 32x32, without threads: at this size Pillow holds the
+    Columns: `img` or `image`, a struct with `bytes` (an encoded image, see `lth.data.picture`), and `label`, or failing
+    that `fine_label`, an integer that is not negative. The first training image decides the size, and whether images
+    are grey [N, 1, H, W] or colour [N, 3, H, W]; grey images in a colour set become colour. Classes are those that the
+    files' metadata declare (ClassLabel of Hugging Face), else the labels of the training split in order: {0, 10, 20}
+    are three classes. Decoding takes about 0.1 ms an image of 32x32, without threads: at this size Pillow holds the
     interpreter nearly all the time, and two threads were measured to be slower than one.
 
     Raises:
-        DataError: the path leaves `root`, a file is missing, damaged or lacks a column, or an image or a label is
-            unusable; the message names the file, and the row, counted from 0.
+        DataError: the path leaves `root`, a file is missing, damaged or lacks a column, files differ in their names of
+            classes, or an image or a label is unusable; the message names the file, and the row, counted from 0.
     """
     folder = parquet_folder(root, path)
     train_files, test_files = parquet_shards(folder, "train"), parquet_shards(folder, "test")
-    train_inputs, train_labels, form = _read(train_files, None)
-    test_inputs, test_labels, _ = _read(test_files, form)
+    names = _class_names([*train_files, *test_files])
+    train_inputs, train_labels, form = _read(train_files, None, names)
+    test_inputs, test_labels, _ = _read(test_files, form, names)
+    if names is None:
+        present, train_labels = torch.unique(train_labels, return_inverse=True)
+        test_labels = _numbered(test_labels, present, folder)
+        names = tuple(map(str, present.tolist()))
+    classes = len(names)
+    if names == tuple(map(str, range(classes))):
+        names = ()
+    return ImageData(f"parquet:{path}", train_inputs, train_labels, test_inputs, test_labels, classes, names)
 
-    classes = 1 + int(max(train_labels.max(), test_labels.max()))
-    if classes > len(train_labels):
-        trained = f"{len(train_labels)} training images cannot show {classes} classes"
-        raise DataError(f"{folder} has the label {classes - 1}, but {trained}: number the classes from 0 without gaps")
-    return ImageData(f"parquet:{path}", train_inputs, train_labels, test_inputs, test_labels, classes)
+
+def _numbered(labels: Tensor, present: Tensor, folder: Path) -> Tensor:
+    """The place of each test label among those that the training split has."""
+    places = torch.searchsorted(present, labels).clamp(max=len(present) - 1)
+    strange = (present[places] != labels).nonzero().flatten()
+    if len(strange):
+        row = int(strange[0])
+        raise DataError(
+            f"the test split of {folder}, row {row}, has the label {int(labels[row])}, which no training image has: no "
+            "network can learn it; split the images anew"
+        )
+    return places
 
 
-def _read(files: list[Path], form: _Form | None) -> tuple[Tensor, Tensor, _Form]:
+def _class_names(files: list[Path]) -> tuple[str, ...] | None:
+    """What the files' metadata call the classes, in the order of their labels; None where they do not say."""
+    from pyarrow.parquet import ParquetFile
+
+    declared: dict[Path, tuple[str, ...]] = {}
+    for file in files:
+        with naming(file), ParquetFile(file) as shard:
+            schema = shard.schema_arrow
+        label = _columns(schema, file)[1]
+        try:
+            features = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+            found = tuple(map(str, features[label]["names"])) if features[label]["_type"] == "ClassLabel" else ()
+        except (ValueError, LookupError, TypeError):  # no such metadata, or of another shape
+            found = ()
+        if found:
+            declared[file] = found
+    for file, found in declared.items():
+        first, wanted = next(iter(declared.items()))
+        if found != wanted:
+            raise DataError(f"{file} names other classes in its metadata than {first}: its labels mean something else")
+    return next(iter(declared.values()), None)
+
+
+def _read(files: list[Path], form: Form | None, names: tuple[str, ...] | None) -> tuple[Tensor, Tensor, Form]:
     """Images uint8 [N, C, H, W] and labels int64 [N] of all files, in order, and the form of the images."""
     from pyarrow.parquet import ParquetFile
 
@@ -74,8 +100,7 @@ def _read(files: list[Path], form: _Form | None) -> tuple[Tensor, Tensor, _Form]
             total += shard.metadata.num_rows
     if total == 0:
         raise DataError(f"{files[0]} has no rows: each split needs at least one image")
-
-    labels = np.empty(total, dtype=np.int64)
+    labels: list[np.ndarray[Any, Any]] = []
     inputs: np.ndarray[Any, Any] | None = None
     at = 0
     for file in files:
@@ -83,24 +108,30 @@ def _read(files: list[Path], form: _Form | None) -> tuple[Tensor, Tensor, _Form]
         with naming(file), ParquetFile(file, page_checksum_verification=True) as shard:
             image, label = _columns(shard.schema_arrow, file)
             for batch in shard.iter_batches(_ROWS_AT_ONCE, columns=[f"{image}.bytes", label]):
-                stop = at + len(batch)
-                labels[at:stop] = _labels(batch.column(label), file, row)
-                pictures = []
-                for encoded in batch.column(image).flatten()[0].to_pylist():
-                    picture = _decode(encoded, file, row)
-                    form = form or _Form("L" if picture.mode in _GREY_MODES else "RGB", *picture.size)
-                    pictures.append(_pixels(picture, form, file, row))
+                labels.append(_labels(batch.column(label), file, row, names))
+                for encoded in batch.column(image).flatten()[0]:
+                    picture = decode(encoded.as_py(), f"{file}, row {row}", form)
+                    if form is None:
+                        form = Form.of(picture)
+                    if inputs is None:
+                        inputs = _room(total, form, file)
+                    inputs[at] = pixels(picture, form, f"{file}, row {row}").transpose(2, 0, 1)
                     row += 1
-                if form is None:  # an empty batch before the first image
-                    continue
-                if inputs is None:
-                    inputs = np.empty((total, form.channels, form.height, form.width), dtype=np.uint8)
-                pixels = np.frombuffer(b"".join(pictures), dtype=np.uint8)
-                pixels = pixels.reshape(-1, form.height, form.width, form.channels)
-                inputs[at:stop] = pixels.transpose(0, 3, 1, 2)
-                at = stop
+                    at += 1
     assert inputs is not None and form is not None and at == total
-    return torch.from_numpy(inputs), torch.from_numpy(labels), form
+    return torch.from_numpy(inputs), torch.from_numpy(np.concatenate(labels)), form
+
+
+def _room(images: int, form: Form, file: Path) -> np.ndarray[Any, Any]:
+    """uint8 [images, C, H, W] for the pixels of a split; refuses more than half of the machine's memory."""
+    shape = (images, form.channels, form.height, form.width)
+    needed, memory = float(np.prod(shape, dtype=float)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory / 2:
+        raise DataError(
+            f"{file} begins {images:,} images of {form.width}x{form.height} pixels, {needed / 1e9:,.1f} GB decoded, "
+            f"more than half of this machine's {memory / 1e9:,.1f} GB: make them smaller or fewer"
+        )
+    return np.empty(shape, dtype=np.uint8)
 
 
 def _columns(schema: pa.Schema, file: Path) -> tuple[str, str]:
@@ -120,38 +151,15 @@ def _columns(schema: pa.Schema, file: Path) -> tuple[str, str]:
     return image, label
 
 
-def _labels(column: pa.Array, file: Path, first_row: int) -> np.ndarray[Any, Any]:
-    """Labels of one batch, int64; `first_row` is its place in the file."""
+def _labels(column: pa.Array, file: Path, first_row: int, names: tuple[str, ...] | None) -> np.ndarray[Any, Any]:
+    """Labels of one batch, int64; `first_row` is its place in the file, `names` what its classes are declared to be."""
     # An unsigned number beyond int64 is no class either: unsafe casting wraps it around to a negative one.
     values: np.ndarray[Any, Any] = column.cast("int64", safe=False).fill_null(-1).to_numpy(zero_copy_only=False)
     if (values < 0).any():
         row = int((values < 0).argmax())
         raise DataError(f"{file}, row {first_row + row}, has the label {column[row]}: labels are integers from 0")
+    if names is not None and (values >= len(names)).any():
+        row = int((values >= len(names)).argmax())
+        wrong = f"the label {column[row]}, but the file's metadata name {len(names)} classes"
+        raise DataError(f"{file}, row {first_row + row}, has {wrong}: mend the label, or the names")
     return values
-
-
-def _decode(encoded: bytes | None, file: Path, row: int) -> Image:
-    from PIL import Image
-
-    if encoded is None:
-        raise DataError(f"{file}, row {row}, has no image bytes: images must be embedded, not referred to by path")
-    try:
-        picture = Image.open(io.BytesIO(encoded))
-        picture.load()
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        what = "unknown format" if "cannot identify" in str(error) else error
-        raise DataError(f"{file}, row {row}: the image cannot be decoded ({what}); mend or remove the row") from error
-    if picture.mode.startswith(_DEEP_MODES):
-        raise DataError(f"{file}, row {row}: the image has mode {picture.mode}; convert the set to 8 bits a channel")
-    return picture
-
-
-def _pixels(picture: Image, form: _Form, file: Path, row: int) -> bytes:
-    """Pixels of an image, [H, W, C] in row-major order, if it has the form of the others."""
-    if picture.size != (form.width, form.height):
-        sizes = f"{picture.width}x{picture.height} pixels, the first training image {form.width}x{form.height}"
-        raise DataError(f"{file}, row {row}: the image has {sizes}; make all images the same size")
-    if form.mode == "L" and picture.mode not in _GREY_MODES:
-        modes = f"mode {picture.mode}, but the first training image is grey"
-        raise DataError(f"{file}, row {row}: the image has {modes}; make all images grey or all colour")
-    return (picture if picture.mode == form.mode else picture.convert(form.mode)).tobytes()

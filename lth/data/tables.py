@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lth.data.arrays import Arrays, Description, as_array, as_tensors, sha256_of, type_and_shape
+from lth.data.class_labels import check_classes, class_caveats
 from lth.data.examples import TARGET, Column, Examples, Schema
 from lth.data.table_transform import FEATURES, TableTransform
 from lth.errors import DataError, InvalidExperiment
@@ -126,26 +127,14 @@ class TableData:
                     raise DataError(f"{where} has {what}: it has {len(column.categories)} categories, numbered from 0")
 
     def _check_classes(self) -> None:
-        seen = {}
         for split in ("train", "test"):
             target: Tensor = getattr(self, f"{split}_target")
             wrong = target[(target < 0) | (target >= self.target.classes)]
             if len(wrong):
                 allowed = f"with {self.target.classes} classes they must be in 0..{self.target.classes - 1}"
                 raise DataError(f"the {split} split of data set {self.name!r} has the class {int(wrong[0])}: {allowed}")
-            seen[split] = set(target.unique().tolist())
-        if len(self.labels) not in (0, self.target.classes):
-            counts = f"{len(self.labels)} labels for {self.target.classes} classes"
-            raise DataError(f"data set {self.name!r} has {counts}: name each or none")
-        if len(seen["train"]) == 1:
-            only = self._label(*seen["train"])
-            raise DataError(f"the train split of data set {self.name!r} has the one class {only}: nothing to learn")
-        untrained = sorted(seen["test"] - seen["train"])
-        if untrained:
-            raise DataError(
-                f"class {self._label(untrained[0])} of data set {self.name!r} is in the test split only: no network "
-                "can learn it; split the rows anew, or set dataset.target_kind to number if the target is a quantity"
-            )
+        hint = ", or set dataset.target_kind to number if the target is a quantity"
+        check_classes(self.name, self.target.classes, self.train_target, self.test_target, self.labels, hint)
 
     def _check_numbers(self) -> None:
         for split in ("train", "test"):
@@ -161,8 +150,19 @@ class TableData:
             only = f"the one target {float(self.train_target[0]):g}"
             raise DataError(f"the train split of data set {self.name!r} has {only}: there is nothing to learn")
 
-    def _label(self, code: int) -> str:
-        return repr(self.labels[code]) if self.labels else str(code)
+    def caveats(self) -> tuple[str, ...]:
+        """What a reader of its results must know, one sentence each."""
+        sentences = []
+        if self.target.kind == "class":
+            sentences = class_caveats(self.target.classes, self.train_target, self.test_target, self.labels)
+        same = (
+            self.train_features.shape == self.test_features.shape
+            and torch.equal(self.train_features.nan_to_num(), self.test_features.nan_to_num())
+            and torch.equal(self.train_target, self.test_target)
+        )
+        if same:
+            sentences.append("The test split holds the rows of the training split: its scores say nothing of others.")
+        return tuple(sentences)
 
     def fingerprint(self) -> str:
         """SHA-256 (64 hex digits) over the columns, their categories, the kind of target, and every tensor.

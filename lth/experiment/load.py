@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -12,30 +13,15 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from lth import yaml_text
 from lth.errors import InvalidExperiment
+from lth.experiment.hints import meant, of_command
 from lth.experiment.one_of import kinds_of
 from lth.experiment.spec import Experiment
 
 # Fields that are one of several kinds: pydantic puts the kind ("adam") after them in an error's path.
 _KINDS = ("optimizer", "schedule", "rewinding", "objective")
 _LISTS_OF_KINDS = ("watchers",)
-# What YAML's reader raises: its own errors, a bare ValueError for a date such as 2020-13-45, and too deep a nesting.
-_UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """Plain data only, and no key twice (YAML would keep the last one silently)."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} appears twice", key_node.start_mark
-                )
-            seen.add(key if isinstance(key, str) else None)
-        return super().construct_mapping(node, deep)
 
 
 def preset_names() -> list[str]:
@@ -53,15 +39,15 @@ def preset_text(name: str) -> str:
 def read_yaml(text: str, source: str) -> dict[str, Any]:
     """A YAML mapping of plain data; tags that would build Python objects are refused."""
     try:
-        content = yaml.load(text, Loader=_StrictLoader)
-    except _UNREADABLE as error:
+        content = yaml_text.load(text)
+    except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         problem = ", ".join(filter(None, (getattr(error, "context", None), getattr(error, "problem", None))))
         problem = problem or (str(error).splitlines() or ["it is no YAML"])[0]
-        if "python/" in problem:
-            problem = "a tag that would build a Python object; an experiment is plain data"
         raise InvalidExperiment(f"{source}{line}: {problem}") from None
+    if content is None:
+        raise InvalidExperiment(f"{source} is empty: an experiment is a mapping of fields, e.g. `preset: digits`")
     if not isinstance(content, dict):
         raise InvalidExperiment(f"{source}: an experiment is a mapping of fields, not {type(content).__name__}")
     return content
@@ -100,8 +86,8 @@ def _setting(text: str) -> dict[str, Any]:
     if not separator or not all(parts):
         raise InvalidExperiment(f"--set {text!r} is not key=value; e.g. --set training.duration=2000it")
     try:
-        content = yaml.load(value, Loader=_StrictLoader)
-    except _UNREADABLE:
+        content = yaml_text.load(value)
+    except yaml.YAMLError:
         content = value
     for part in reversed(parts):
         content = {part: content}
@@ -127,11 +113,12 @@ def _mistake(item: ErrorDetails, model: type[BaseModel]) -> str:
         case "value_error":
             return message if not where or message.startswith(where) else f"{where}: {message}"
         case "extra_forbidden":
-            message = _no_such_field(path, location, model)
+            return _no_such_field(path, location, item["input"], model)
         case "missing":
             message = "is missing; give it"
         case "union_tag_invalid":
-            message = f"kind is one of {', '.join(sorted(_kinds(model, path)))}; got {item['ctx']['tag']!r}"
+            kinds, got = ", ".join(sorted(_kinds(model, path))), item["ctx"]["tag"]
+            message = f"kind is one of {kinds}; got {got!r}" if got else f"kind is missing; give one of {kinds}"
         case "string_pattern_mismatch" if path == ["name"]:
             message = (
                 f"{given} cannot name an experiment; use letters, digits, - and _, "
@@ -139,10 +126,12 @@ def _mistake(item: ErrorDetails, model: type[BaseModel]) -> str:
             )
         case "greater_than" | "less_than" if path[:2] == ["pruning", "fraction"]:
             message = f"a fraction is above 0 and below 1, got {given}; leave it empty (null) for layers never pruned"
+        case "greater_than" | "less_than" if path == ["margin"]:
+            message = f"a fraction above 0 and below 1, e.g. 0.005 for half a percentage point; got {given}"
         case "tuple_type" | "too_short":
             message = f"must be a list with at least one entry, e.g. [{_example(path)}]; got {given}"
         case "model_type" | "model_attributes_type" | "dict_type":
-            message = f"must be a group of fields; got {given}"
+            message = f"must be a group of fields; got {given}{_as_group(path, item['input'], model)}"
         case _:
             message = f"{message[0].lower()}{message[1:]}; got {given}"
     return f"{where}: {message}" if where else message
@@ -159,8 +148,25 @@ def _is_kind(location: list[str], at: int) -> bool:
     )
 
 
-def _no_such_field(path: list[str], location: list[str], model: type[BaseModel]) -> str:
-    """What to write instead of an unknown field: one that is spelled alike, or else those that there are."""
+def _as_group(path: list[str], given: object, model: type[BaseModel]) -> str:
+    """How a group is written that was given as a name: `model: resnet20`."""
+    if not isinstance(given, str) or not path:
+        return ""
+    if path[-1] in (*_KINDS, *_LISTS_OF_KINDS):
+        return f"; write {{kind: {given}}}"
+    return f"; write {{name: {given}}}" if ".".join([*path, "name"]) in field_paths(model) else ""
+
+
+def _no_such_field(path: list[str], location: list[str], given: object, model: type[BaseModel]) -> str:
+    """What to write instead of an unknown field: one that is meant or spelled alike, or else those that there are."""
+    where = ".".join(path)
+    option = of_command(path[-1], given) if len(path) == 1 and model is Experiment else None
+    if option is not None:
+        return f"{where} {option}"
+    return f"{where}: {_instead(path, location, given, model)}"
+
+
+def _instead(path: list[str], location: list[str], given: object, model: type[BaseModel]) -> str:
     names = field_paths(model)
     parent = [part for part in path[:-1] if not part.isdigit()]
     siblings = [name.split(".")[-1] for name in names if name.split(".")[:-1] == parent]
@@ -171,9 +177,12 @@ def _no_such_field(path: list[str], location: list[str], model: type[BaseModel])
         if others:
             return f"kind {kind!r} has no such field; {' and '.join(others)} {'has' if len(others) == 1 else 'have'}"
         siblings = list(kinds[kind].model_fields)
+    other = meant(parent, path[-1], given, siblings, names)
+    if other is not None:
+        return f"no such field; did you mean {other}?"
     close = difflib.get_close_matches(path[-1], siblings, 1)
-    alike = [".".join([*parent, *close])] if close else [name for name in names if name.split(".")[-1] == path[-1]]
-    return "no such field; " + (f"did you mean {alike[0]}?" if alike else f"there are {', '.join(siblings)}")
+    alike = f"did you mean {'.'.join([*parent, *close])}?" if close else f"there are {', '.join(siblings)}"
+    return f"no such field; {alike}"
 
 
 def _kinds(model: type[BaseModel], path: list[str]) -> dict[str, type[BaseModel]]:
@@ -247,7 +256,9 @@ def _content(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if not path.is_file():
         raise InvalidExperiment(f"{source!r} is neither a preset nor a file; {_presets_like(source)}")
     try:
-        content = read_yaml(path.read_text(encoding="utf-8"), source)
+        encoded = path.read_bytes()
+        text = encoded.decode("utf-16" if encoded[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
+        content = read_yaml(text, source)
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidExperiment(f"{source}: cannot be read: {error}") from None
     base = content.pop("preset", None)
@@ -260,6 +271,8 @@ def _content(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
         said, content = content, _merge(begun, content)
     else:
         said = dict(content)
+    for name in [name for name in content if isinstance(name, str) and name.startswith("x-")]:
+        del content[name], said[name]  # where a file keeps parts that it merges into others, as in Compose
     content.setdefault("name", path.stem)
     return content, said
 

@@ -120,8 +120,8 @@ class OneOf:
 
     registry: Registry[Any]
     default: str
-    without: tuple[str, ...] = ()
-    """Kinds that nobody chooses: they are there by themselves."""
+    without: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    """Kinds that nobody chooses, as they are there by themselves, and what to do instead."""
 
     def sections(self) -> dict[str, type[Part]]:
         """The section of each kind, by its name."""
@@ -142,7 +142,12 @@ class OneOf:
         if not isinstance(value, Mapping):
             raise PydanticCustomError("model_type", "must be a group of fields")
         kind = value.get("kind", self.default)
+        if not isinstance(kind, str):
+            raise PydanticCustomError("union_tag_invalid", "unknown kind {tag}", {"tag": kind})
         sections = self.sections()
+        if kind in self.without:
+            said = {"tag": repr(kind), "instead": self.without[kind]}
+            raise PydanticCustomError("value_error", "{tag} is always there by itself: {instead}", said)
         if kind not in sections:
             raise PydanticCustomError("union_tag_invalid", "unknown kind {tag}", {"tag": kind})
         try:

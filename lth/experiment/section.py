@@ -16,12 +16,12 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _yes_is_no_number(cls, fields: object) -> object:
-        # YAML reads `yes`, `on` and `true` as True, which would pass as the number 1.
+        # Python takes True for the number 1.
         for name, value in fields.items() if isinstance(fields, dict) else ():
             if isinstance(value, bool) and name in cls.model_fields and cls.model_fields[name].annotation is not bool:
                 raise ValueError(
                     f"{name} is {value!r}, but it is no yes-or-no field; write numbers in digits, "
-                    "and quote a text such as 'yes'"
+                    "and quote a text such as 'true'"
                 )
         return fields
 

@@ -15,7 +15,11 @@ from lth.experiment.section import Section, not_longer
 
 _OPTIMIZER = OneOf(OPTIMIZERS, "adam")
 _SCHEDULE = OneOf(SCHEDULES, "constant")
-_WATCHER = OneOf(WATCHERS, "", without=("early_stop", "rewind_point"))
+_ALWAYS = {
+    "early_stop": "leave it out, every training keeps its best evaluation",
+    "rewind_point": "leave it out, and say with rewinding.step where tickets begin",
+}
+_WATCHER = OneOf(WATCHERS, "", without=_ALWAYS)
 
 
 class Training(Section):

@@ -1,6 +1,7 @@
 """What a person looks at: figures and tables of a sweep."""
 
 from lth.report.comparison import comparison_figure, comparison_table
+from lth.report.data_caveats import data_caveats
 from lth.report.figures import early_stop_figure, save_figure, save_png, score_figure
 from lth.report.page import figures_of, report_page
 from lth.report.style import arm_styles
@@ -13,6 +14,7 @@ __all__ = [
     "claim",
     "comparison_figure",
     "comparison_table",
+    "data_caveats",
     "early_stop_figure",
     "figures_of",
     "markdown_table",

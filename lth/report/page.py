@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
+from lth import yaml_text
 from lth.analysis.summary import ordered_arms, summarise
 from lth.errors import LthError
 from lth.report import detail_figures
+from lth.report.data_caveats import data_caveats
 from lth.report.figures import early_stop_figure, score_figure
 from lth.report.score_texts import ScoreText
 from lth.report.style import arm_label
@@ -63,7 +64,7 @@ def report_page(results: Results, experiment_id: str, description: dict[str, Any
         parts.append(f"<p>{whose}, trained on {escape(spec['dataset']['name'])}.</p>")
     if 0 in verdicts["against_level"].to_pylist():
         parts.append(f'<p class="claim">{escape(claim(verdicts))}</p>')
-        notes = caveats(verdicts)
+        notes = [*data_caveats(description), *caveats(verdicts)]
         if notes:
             parts.append("<h2>Caveats</h2><ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>")
         parts.append("<h2>Verdicts</h2>" + _verdict_table(verdicts))
@@ -321,7 +322,7 @@ def _run(levels: pa.Table, description: dict[str, Any]) -> str:
         ("energy, a guess", f"{energy:.3g} kWh at {WATTS_A_CORE:g} W a core and {WATTS_A_GPU:g} W a GPU; not measured"),
     ]
     rows = [f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in facts]
-    spec = yaml.safe_dump(description.get("experiment", {}), sort_keys=False)
+    spec = yaml_text.dump(description.get("experiment", {}))
     return (
         f'<table class="facts">{"".join(rows)}</table><details><summary>the experiment, every field</summary>'
         f"<pre>{escape(spec)}</pre></details>"

@@ -154,14 +154,14 @@ def verdict_table(table: pa.Table, arm: str = "ticket") -> Table:
     return shown
 
 
-def verdict_markdown(table: pa.Table, arm: str = "ticket") -> str:
-    """The claim, its caveats and the table of an arm's comparisons as Markdown."""
+def verdict_markdown(table: pa.Table, arm: str = "ticket", notes: Sequence[str] = ()) -> str:
+    """The claim, its caveats after other `notes`, and the table of an arm's comparisons as Markdown."""
     others = others_of(table, arm)
     header = ["level", "weights", "minus dense", "speed-up", *(f"minus {arm_label(other)}" for other in others)]
     lines = [
         f"**{claim(table, arm)}**",
         "",
-        *(f"- {each}" for each in caveats(table, arm)),
+        *(f"- {each}" for each in (*notes, *caveats(table, arm))),
         "",
         "| " + " | ".join(header) + " |",
         "|" + " ---: |" * len(header),

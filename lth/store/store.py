@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from lth import yaml_text
 from lth.errors import DamagedObject, LthError, StoreError
 from lth.store import analyses, checkpoints, commits, reader
 from lth.store.claims import Claims
@@ -233,7 +234,7 @@ class Store:
         if text is None:
             return {}
         try:
-            content = yaml.safe_load(text)
+            content = yaml_text.load(text)
         except yaml.YAMLError:
             content = None
         if not isinstance(content, dict) or "data_sha256" not in content:

@@ -22,12 +22,15 @@ class DataFacts:
     classes: int
     examples: int
     target: Literal["class", "number"] = "class"
+    caveats: tuple[str, ...] = ()
+    """What a reader of results on these data must know, one sentence each."""
 
     @classmethod
     def of(cls, data: DataSet) -> DataFacts:
         examples = data.examples()
         schema = examples.schema
-        return cls(schema.input_shape, schema.target.classes, len(examples.train[TARGET]), schema.target.kind)
+        count = len(examples.train[TARGET])
+        return cls(schema.input_shape, schema.target.classes, count, schema.target.kind, data.caveats())
 
 
 @dataclass(frozen=True)

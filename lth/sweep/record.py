@@ -10,8 +10,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-import yaml
-
+from lth import yaml_text
 from lth.errors import LthError
 from lth.experiment import Experiment, format_seeds
 from lth.store import Store
@@ -48,11 +47,14 @@ def record(
     import numpy
     import torch
 
+    data = {**asdict(facts), "input_shape": list(facts.input_shape), "caveats": list(facts.caveats)}
+    if not facts.caveats:
+        del data["caveats"]
     first = {
         "experiment": experiment.model_dump(mode="json"),
         "id": experiment.id,
         "margin": experiment.margin,
-        "data": {**asdict(facts), "input_shape": list(facts.input_shape)},
+        "data": data,
         "data_sha256": fingerprint,
         "first_run": {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -63,7 +65,7 @@ def record(
             "platform": platform.platform(),
         },
     }
-    store.put_experiment(experiment.id, yaml.safe_dump(first, sort_keys=False))
+    store.put_experiment(experiment.id, yaml_text.dump(first))
     began = str(store.describe(experiment.id).get("data_sha256"))
     if began != fingerprint:
         raise LthError(

@@ -19,8 +19,8 @@ def own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def one_image(label: int = 0) -> ImageData:
-    inputs, labels = torch.zeros(1, 1, 2, 2, dtype=torch.uint8), torch.tensor([label])
-    return ImageData("one", inputs, labels, inputs, labels, classes=1)
+    inputs, labels = torch.zeros(2, 1, 2, 2, dtype=torch.uint8), torch.tensor([label, 1])
+    return ImageData("one", inputs, labels, inputs, labels, classes=2)
 
 
 def test_every_data_set_has_a_one_line_description() -> None:
@@ -65,7 +65,7 @@ def test_a_registered_data_set_loads_from_the_root(tmp_path: Path) -> None:
         roots.append(root)
         return one_image()
 
-    assert load_dataset("one", tmp_path).classes == 1
+    assert load_dataset("one", tmp_path).classes == 2
     assert roots == [tmp_path]
     assert dataset_names()["one"] == "One black image"
     register_dataset("one", "One black image, described anew")(load_one)

@@ -134,7 +134,7 @@ def test_tensors_keep_the_memory_of_their_arrays_alive() -> None:
 def test_to_arrays_shares_memory() -> None:
     data = tiny()
     description, arrays = data.to_arrays()
-    assert description == {"kind": "images", "name": "tiny", "classes": 3}
+    assert description == {"kind": "images", "name": "tiny", "classes": 3, "labels": []}
     assert list(arrays) == ["train_inputs", "train_labels", "test_inputs", "test_labels"]
     assert arrays["train_labels"].ctypes.data == data.train_labels.data_ptr()
 

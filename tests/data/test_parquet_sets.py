@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -173,7 +175,7 @@ def test_images_of_another_size_or_depth_are_named_with_their_row(tmp_path: Path
     deep = io.BytesIO()
     Image.fromarray(np.full((5, 4), 40_000, np.uint16)).save(deep, "PNG")
     write(tmp_path / "test.parquet", [deep.getvalue()], [0])
-    with pytest.raises(DataError, match=r"test\.parquet, row 0: the image has mode I;16"):
+    with pytest.raises(DataError, match=r"test\.parquet, row 0: the image has mode I;16 with more than 8 bits"):
         load_dataset("parquet", tmp_path, ".")
 
 
@@ -187,7 +189,6 @@ def test_images_of_another_size_or_depth_are_named_with_their_row(tmp_path: Path
             r"train\.parquet, row 5, has the label 18446744073709551615",
         ),
         (pa.array([0.0, 1.0, 2.0, 0.0, 1.0, 2.0]), r"train\.parquet has label of type double"),
-        (pa.array([0, 1, 2, 0, 1, 11]), "has the label 11, but 6 training images cannot show 12 classes"),
     ],
 )
 def test_unusable_labels_are_named(labels: pa.Array, message: str, tmp_path: Path) -> None:
@@ -195,6 +196,82 @@ def test_unusable_labels_are_named(labels: pa.Array, message: str, tmp_path: Pat
     write(tmp_path / "train.parquet", [encoded(picture) for picture in images[:6]], labels)
     with pytest.raises(DataError, match=message):
         load_dataset("parquet", tmp_path, ".")
+
+
+def declared(names: Sequence[str], label: str = "label") -> dict[bytes, bytes]:
+    """Metadata of a Parquet file that the Hugging Face hub makes."""
+    features = {label: {"names": list(names), "_type": "ClassLabel"}, "img": {"_type": "Image"}}
+    return {b"huggingface": json.dumps({"info": {"features": features}}).encode()}
+
+
+def write_labels(folder: Path, train: Sequence[int], test: Sequence[int], *metadata: dict[bytes, bytes]) -> None:
+    """Grey images with these labels; metadata of the training split, and of the test split."""
+    for number, (split, labels) in enumerate((("train", train), ("test", test))):
+        file = folder / f"{split}.parquet"
+        write(file, [encoded(picture) for picture in pictures(len(labels), 5, 4)], pa.array(labels, pa.int64()))
+        if number < len(metadata):
+            pq.write_table(pq.read_table(file).replace_schema_metadata(metadata[number]), file)
+
+
+def test_labels_with_gaps_are_the_classes_that_there_are(tmp_path: Path) -> None:
+    write_labels(tmp_path, [30, 10, 0, 20, 10, 30, 20, 0], [20, 0])
+    data = load_dataset("parquet", tmp_path, ".")
+    assert (data.classes, data.labels) == (4, ("0", "10", "20", "30"))
+    assert (data.train_labels.tolist(), data.test_labels.tolist()) == ([3, 1, 0, 2, 1, 3, 2, 0], [2, 0])
+    assert [note for note in data.caveats() if "not numbered without gaps: they are 4 classes" in note]
+    assert [note for note in data.caveats() if "The test split has no example of 2 of 4 classes ('10', '30')" in note]
+    write_labels(tmp_path, [0, 1, 2, 0, 1, 2], [1, 0, 2])
+    plain = load_dataset("parquet", tmp_path, ".")
+    assert (plain.classes, plain.labels, plain.caveats()) == (3, (), ())
+
+
+def test_classes_that_metadata_name_are_those(tmp_path: Path) -> None:
+    names = declared(["cat", "dog", "emu", "fox"])
+    write_labels(tmp_path, [0, 1, 3, 0, 1, 3], [3, 1, 0], names, names)
+    data = load_dataset("parquet", tmp_path, ".")
+    assert (data.classes, data.labels) == (4, ("cat", "dog", "emu", "fox"))
+    assert data.train_labels.tolist() == [0, 1, 3, 0, 1, 3]
+    assert "The training split has no example of 1 of 4 classes ('emu'): nothing is learnt of what it lacks." in (
+        data.caveats()
+    )
+    write_labels(tmp_path, [0, 1, 3, 0, 1, 3], [2], names, names)
+    with pytest.raises(DataError, match="class 'emu' of data set 'parquet:.' is in the test split only"):
+        load_dataset("parquet", tmp_path, ".")
+    write_labels(tmp_path, [0, 1, 4], [1], names, names)
+    with pytest.raises(DataError, match="row 2, has the label 4, but the file's metadata name 4 classes"):
+        load_dataset("parquet", tmp_path, ".")
+    write_labels(tmp_path, [0, 1], [1], names, declared(["dog", "cat", "emu", "fox"]))
+    with pytest.raises(DataError, match=r"test\.parquet names other classes in its metadata than .*train\.parquet"):
+        load_dataset("parquet", tmp_path, ".")
+
+
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b'{"info": null}', b'{"info": {"features": {"label": 3}}}'])
+def test_metadata_of_another_shape_say_nothing(tmp_path: Path, content: bytes) -> None:
+    write_labels(tmp_path, [0, 1], [1], {b"huggingface": content})
+    assert load_dataset("parquet", tmp_path, ".").classes == 2
+
+
+def test_classes_that_cannot_be_learnt_are_refused(tmp_path: Path) -> None:
+    write_labels(tmp_path, [0, 1, 0, 1], [1, 7])
+    with pytest.raises(DataError, match="row 1, has the label 7, which no training image has"):
+        load_dataset("parquet", tmp_path, ".")
+    write_labels(tmp_path, [4, 4, 4], [4])
+    with pytest.raises(DataError, match="has the one class '4': there is nothing to learn"):
+        load_dataset("parquet", tmp_path, ".")
+
+
+def test_a_set_that_would_fill_the_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_set(tmp_path)
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 200}[name])
+    with pytest.raises(DataError, match=r"train\.parquet begins 6 images of 4x5 pixels, .* half of this machine's"):
+        load_dataset("parquet", tmp_path, ".")
+
+
+def test_splits_that_are_the_same_are_said_to_be(tmp_path: Path) -> None:
+    write_labels(tmp_path, [0, 1, 0, 1], [0, 1, 0, 1])
+    assert load_dataset("parquet", tmp_path, ".").caveats() == (
+        "The test split holds the images of the training split: its scores say nothing of others.",
+    )
 
 
 def test_unusable_columns_are_named(tmp_path: Path) -> None:

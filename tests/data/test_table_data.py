@@ -161,3 +161,26 @@ def test_such_a_transform_is_refused_when_the_data_are_read() -> None:
     experiment = load_experiment("breast-cancer", ["dataset.flip=true"])
     with pytest.raises(InvalidExperiment, match=r"dataset\.flip is True, but data set 'breast-cancer' is a table"):
         experiment.dataset.load()
+
+
+def test_quantities_learnt_as_classes_and_lonely_classes_have_caveats() -> None:
+    ages = torch.arange(30).repeat(2)
+    features = torch.rand(60, 3, dtype=torch.float64)
+    data = small_table(
+        train_features=features.nan_to_num(),
+        train_target=ages,
+        test_features=features[:5] + 1,
+        test_target=ages[:5],
+        target=Target("class", 30),
+        columns=(Column("a"), Column("b"), Column("c")),
+        labels=tuple(str(20 + age) for age in range(30)),
+    )
+    data.check()
+    assert (
+        "The 30 classes are called by numbers, 20 to 49: a near miss counts as any other miss. A quantity is better "
+        in (" ".join(data.caveats()))
+    )
+    assert "The test split has no example of 25 of 30 classes ('25', '26', '27', ...)" in " ".join(data.caveats())
+    assert small_table().caveats() == with_numbers().caveats() == ()
+    same = with_numbers(test_features=with_numbers().train_features, test_target=with_numbers().train_target)
+    assert "the rows of the training split" in same.caveats()[0]

@@ -233,7 +233,7 @@ def test_a_setting_that_is_none_is_refused(setting: str) -> None:
     assert refusal("digits", [setting]) == (f"--set {setting!r} is not key=value; e.g. --set training.duration=2000it")
 
 
-@pytest.mark.parametrize("text", ["2020-13-45", "[", "!!python/name:os.system", "*x", "{a: 1, a: 2}", "[" * 5000])
+@pytest.mark.parametrize("text", ["[", "!!python/name:os.system", "*x", "{a: 1, a: 2}", "[" * 5000])
 def test_a_setting_that_yaml_cannot_read_counts_as_text(text: str) -> None:
     assert load_experiment("digits", [f"model.arguments.x={text}"]).model.arguments["x"] == text
 
@@ -261,20 +261,19 @@ def test_an_unknown_preset_is_answered_with_the_known_ones(source: str, wanted: 
         ("name: a\ntraining: {duration: 5it}\ntraining: {duration: 6it}\n", ["line 3", "'training'", "twice"]),
         ("model: {name: mlp, name: conv2}\n", ["line 1", "'name'", "twice"]),
         ("- 1\n- 2\n", ["mapping", "list"]),
-        ("", ["mapping", "NoneType"]),
+        ("", ["is empty", "mapping"]),
         ("just words\n", ["mapping", "str"]),
         ("a: [1, 2\n", ["line 2"]),
         ("a: 1\n\tb: 2\n", ["line 2"]),
         ("name: a\n---\nname: b\n", ["single document"]),
         ("{[1]: 2}\n", ["line 1", "unhashable"]),
         ("1: 2\n", ["1", "keys should be strings"]),
-        ("name: 2020-13-45\n", ["month"]),
         ("name: \x00\n", ["character"]),
-        ("[" * 5000, ["recursion"]),
+        ("[" * 5000, ["nested too deeply"]),
         ("preset: lenet-minst\n", ["'lenet-minst'", "did you mean 'lenet-mnist'?"]),
         ("preset: 3\n", ["unknown preset 3", "digits"]),
         ("preset: [digits]\n", ["unknown preset ['digits']", "smoke"]),
-        ("preset: digits\nseeds: 0-4\n", ["seeds", "no such field"]),
+        ("preset: digits\nseeds: 0-4\n", ["seeds is no part", "--seeds 0-4"]),
         ("training:\n", ["training", "group of fields", "None"]),
     ],
     ids=lambda value: repr(value)[:30] if isinstance(value, str) else None,
@@ -284,7 +283,7 @@ def test_a_file_that_is_no_experiment_is_refused_by_name(tmp_path: Path, text: s
     answer = refusal(source)
 
     assert [part for part in wanted if part not in answer] == []
-    if "field" not in answer and "kind" not in answer and "keys" not in answer:
+    if "field" not in answer and "part" not in answer and "kind" not in answer and "keys" not in answer:
         assert answer.startswith(source)
 
 
