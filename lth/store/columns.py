@@ -7,6 +7,8 @@ import pyarrow as pa
 SCHEMA_VERSION = "3"
 SCORED_VERSION = "4"
 """Of objects with other scores than accuracy, and the columns for them."""
+MASKS_VERSION = "5"
+"""Of objects of masks, whose bits are plain where they are called so."""
 
 
 def column(name: str, kind: pa.DataType, description: str, *, nullable: bool = False) -> pa.Field:

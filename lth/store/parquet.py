@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from lth.errors import DamagedObject
 from lth.store.checksum import BLANK, checksum_is_right, put_checksum
-from lth.store.columns import SCHEMA_VERSION, SCORED_VERSION
-from lth.store.mask_bits import with_decoded_bits, with_encoded_bits
+from lth.store.columns import MASKS_VERSION, SCHEMA_VERSION, SCORED_VERSION
+from lth.store.mask_bits import stored_masks, with_bits_of_version_3, with_gaps, without_gaps
 from lth.store.schemas import ROW_KEYS, SCHEMAS
 from lth.store.score_columns import as_stored, is_scored, stored_schema, with_scores
 
@@ -22,15 +22,16 @@ CHECKSUM = "file_sha256"
 
 def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
     """The Parquet object of a conforming table, with `metadata`, the schema's version and the checksum."""
-    version = SCORED_VERSION if is_scored(table) else SCHEMA_VERSION
+    holds_masks = "bits" in table.column_names
+    version = MASKS_VERSION if holds_masks else SCORED_VERSION if is_scored(table) else SCHEMA_VERSION
     table = as_stored(table)
     texts = [field.name for field in table.schema if pa.types.is_string(field.type) and field.name != "sha256"]
     metadata = {"schema_version": version, **metadata, CHECKSUM: BLANK}
     options: dict[str, Any] = {"compression": "zstd", "use_dictionary": texts, "write_page_checksum": True}
     sink = io.BytesIO()
-    if "bits" in table.column_names:
+    if holds_masks:
         # Without the columns' descriptions, and the least and largest bits: a few seeds' bits are no larger.
-        table = with_encoded_bits(table)
+        table = with_gaps(table)
         options |= {"store_schema": False, "write_statistics": list(ROW_KEYS["masks"])}
         with pq.ParquetWriter(sink, table.schema, **options) as writer:
             writer.write_table(table)
@@ -65,13 +66,15 @@ def decode(data: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
     schema = stored_schema(SCHEMAS[kind], scored=version == SCORED_VERSION)
     if version == "1":  # before `levels` had parameters, flops and latency
         table = _with_new_columns(table, schema)
+    elif kind == "masks" and version == MASKS_VERSION:
+        schema = stored_masks(schema)
     elif version not in ("2", SCHEMA_VERSION, SCORED_VERSION):  # 2: before mask bits were encoded
-        raise DamagedObject(f"its schema_version is {version!r}, this program reads {SCORED_VERSION!r} and before")
+        raise DamagedObject(f"its schema_version is {version!r}, this program reads {MASKS_VERSION!r} and before")
     if not table.schema.equals(schema):
         raise DamagedObject(f"its columns are not those of {kind}")
-    if kind == "masks" and version == SCHEMA_VERSION:
+    if kind == "masks" and version in (SCHEMA_VERSION, MASKS_VERSION):
         try:
-            table = with_decoded_bits(table)
+            table = without_gaps(table) if version == MASKS_VERSION else with_bits_of_version_3(table)
         except ValueError as error:
             raise DamagedObject(str(error)) from error
     table = with_scores(table)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import re
+from pathlib import Path
+from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,10 +18,13 @@ from hypothesis import strategies as st
 
 from lth.errors import DamagedObject
 from lth.store import Store, Unit, pack, parquet
-from lth.store.mask_bits import GAPS, PACKED, decode_bits, encode_bits
+from lth.store.mask_bits import GAPS, GAPS_3, PACKED_3, bits_of, gaps_of
 from lth.store.unit import unit_key
 
 from .cohorts import EXPERIMENT, tables
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()
 
 
 def packed(flat: np.ndarray) -> bytes:
@@ -27,23 +35,23 @@ def test_by_hand() -> None:
     flat = np.zeros(1000, dtype=bool)
     flat[[0, 3, 4, 259, 260 + 255, 999]] = True
     # Gaps 0, 2, 0, 254; then 255, which is 255 and 0; then 483, which is 255 and 228.
-    assert encode_bits(packed(flat), 6, 1000) == GAPS + bytes([0, 2, 0, 254, 255, 0, 255, 228])
-    assert decode_bits(GAPS + bytes([0, 2, 0, 254, 255, 0, 255, 228]), 1000) == packed(flat)
+    assert gaps_of(packed(flat), 6, 1000) == bytes([0, 2, 0, 254, 255, 0, 255, 228])
+    assert bits_of(bytes([0, 2, 0, 254, 255, 0, 255, 228]), 1000) == packed(flat)
     half = np.arange(16) % 2 == 0
-    assert encode_bits(packed(half), 8, 16) == PACKED + packed(half)
+    assert gaps_of(packed(half), 8, 16) is None
 
 
 @given(st.integers(0, 3000), st.floats(0, 1), st.integers(0, 2**32 - 1))
 def test_nothing_is_lost(total: int, density: float, seed: int) -> None:
     flat = np.random.default_rng(seed).random(total) < density
-    stored = encode_bits(packed(flat), int(flat.sum()), total)
-    assert decode_bits(stored, total) == packed(flat)
+    gaps = gaps_of(packed(flat), int(flat.sum()), total)
+    assert gaps is None or bits_of(gaps, total) == packed(flat)
 
 
 @given(st.binary(max_size=40), st.integers(0, 200))
 def test_other_bytes_are_refused_or_make_a_mask(stored: bytes, total: int) -> None:
     try:
-        found = decode_bits(GAPS + stored, total)
+        found = bits_of(stored, total)
     except ValueError:
         return
     assert len(found) == -(-total // 8)
@@ -76,12 +84,75 @@ def test_masks_of_version_2_are_still_read() -> None:
     assert parquet.decode(written_plainly(masks, "2"), "masks")[0].equals(masks)
 
 
-def test_bits_that_are_none_are_damage() -> None:
+def test_masks_of_version_3_are_still_read() -> None:
+    """They have a byte before the bits, or before the gaps."""
+    masks = tables(Unit("ticket", 0, 0, (0, 1)))[2]
+    rows = zip(*(masks[name].to_pylist() for name in ("bits", "total", "remaining")), strict=True)
+    coded = [
+        PACKED_3 + bits
+        if row % 2
+        else GAPS_3 + (np.diff(np.flatnonzero(unpacked(bits, total)), prepend=-1) - 1).astype(np.uint8).tobytes()
+        for row, (bits, total, _) in enumerate(rows)
+    ]
+    place = masks.column_names.index("bits")
+    old = masks.set_column(place, masks.schema.field("bits"), pa.array(coded, pa.binary()))
+    assert parquet.decode(written_plainly(old, "3"), "masks")[0].equals(masks)
+
+
+def unpacked(bits: bytes, total: int) -> np.ndarray:
+    return np.unpackbits(np.frombuffer(bits, np.uint8), count=total, bitorder="little")
+
+
+@pytest.mark.parametrize(
+    ("version", "bits", "gaps", "said"),
+    [
+        ("3", b"\x07", None, "bits begin with"),
+        ("3", GAPS_3 + bytes([200]), None, "more than 15 weights"),
+        ("5", None, bytes([200]), "more than 15 weights"),
+        ("5", None, None, "neither in bits nor in gaps"),
+        ("5", b"\x07", b"\x07", "neither in bits nor in gaps"),
+    ],
+)
+def test_bits_that_are_none_are_damage(version: str, bits: bytes | None, gaps: bytes | None, said: str) -> None:
     masks = tables(Unit("ticket", 0, 0, (0,)))[2]
-    for bits, said in ((b"\x07", "bits begin with"), (GAPS + bytes([200]), "more than 15 weights")):
-        odd = masks.set_column(masks.column_names.index("bits"), masks.schema.field("bits"), [[bits] * masks.num_rows])
-        with pytest.raises(DamagedObject, match=said):
-            parquet.decode(written_plainly(odd, "3"), "masks")
+    place = masks.column_names.index("bits")
+    field = masks.schema.field("bits").with_nullable(version == "5")
+    odd = masks.set_column(place, field, pa.array([bits] * masks.num_rows, pa.binary()))
+    if version == "5":
+        column = pa.array([gaps] * masks.num_rows, pa.binary())
+        odd = odd.add_column(place + 1, pa.field(GAPS, pa.binary()), column)
+    with pytest.raises(DamagedObject, match=said):
+        parquet.decode(written_plainly(odd, version), "masks")
+
+
+SHAPES = [(16,), (3, 5), (1, 1), (7, 11, 13), (4, 3, 3, 3), (0,), (2, 0, 3), (1,), (100, 90)]
+
+
+@pytest.mark.parametrize("density", [0.0, 0.001, 0.02, 0.15, 0.18, 0.5, 0.98, 1.0])
+def test_any_reader_and_the_page_alone_decode_what_is_stored(file_store: Store, density: float) -> None:
+    """The code of docs/tables.md on the raw object: every shape, both columns, with three readers."""
+    unit, generator = Unit("ticket", 0, 1, (0, 3)), np.random.default_rng(7)
+    masks = {f"w{index}": generator.random((2, *shape)) < density for index, shape in enumerate(SHAPES)}
+    rows = pack(masks, EXPERIMENT, unit)
+    file = Path(file_store.objects.location.root) / "raw.parquet"
+    file.parent.mkdir()
+    file.write_bytes(parquet.encode(rows, {}))
+    code: dict[str, Any] = {}
+    [page] = re.findall(r"```python\n(import numpy as np\n.*?)```", PAGE, re.DOTALL)
+    assert len(page.strip().splitlines()) <= 15
+    exec(page, code)
+    readers: dict[str, list[dict[str, Any]]] = {
+        "pyarrow": pq.read_table(file).to_pylist(),
+        "duckdb": duckdb.sql(f"SELECT * FROM '{file}'").to_arrow_table().to_pylist(),
+    }
+    for found in readers.values():
+        assert len(found) == 2 * len(SHAPES)
+        for row in found:
+            mask = code["mask_of"](row)
+            assert np.array_equal(mask, masks[row["tensor"]][unit.seeds.index(row["seed"])])
+            assert hashlib.sha256(packed(mask.ravel())).hexdigest() == row["sha256"]
+    kinds = {row["gaps"] is None for row in readers["pyarrow"] if row["total"] > 1}
+    assert kinds == {density >= 0.18} or density in (0.15, 0.18, 0.02, 0.001)
 
 
 def test_rows_that_are_read_hold_plain_bits(file_store: Store) -> None:
@@ -90,4 +161,4 @@ def test_rows_that_are_read_hold_plain_bits(file_store: Store) -> None:
     found = file_store.read_table(file_store.committed(EXPERIMENT), "masks")[0]
     assert found.equals(tables(unit)[2])
     raw = pq.read_table(io.BytesIO(file_store.read(unit_key("masks", EXPERIMENT, unit.name)) or b""))
-    assert all(bits[:1] in (PACKED, GAPS) for bits in raw["bits"].to_pylist())
+    assert raw["bits"].to_pylist() == found["bits"].to_pylist()  # half of the weights are kept: none in gaps
