@@ -21,7 +21,6 @@ from lth.data.examples import DataSet
 from lth.engine import Trained
 from lth.errors import LthError
 from lth.experiment.spec import Dataset
-from lth.registry import import_module
 from lth.sweep import connectivity, stages
 from lth.sweep.arrays import from_arrays, to_arrays
 from lth.sweep.connectivity import Connection, Measure
@@ -29,6 +28,7 @@ from lth.sweep.handover import Job, Masks
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
 from lth.sweep.unit import StageFunction
+from lth.trust import run_code_of
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ def load(dataset: Dataset, imports: tuple[str, ...], on_gpu: bool) -> tuple[tupl
     `imports` are the user's modules, one of which may register it. Raises LthError if there is to be a GPU, but none.
     """
     memory = _gpu_memory() if on_gpu else 0
-    for module in imports:
-        import_module(module, "imports")
+    run_code_of(imports)
     data = dataset.load()
     description, arrays = data.to_arrays()
     size = sum(array.nbytes for array in arrays.values())
@@ -95,6 +94,7 @@ def run_stage(
 ) -> tuple[Any, Any]:
     """A stage of a unit, with what the stages before it `handed` on under `names`; training tells the counter as it
     goes. The report is the seconds by purpose, or of the last stage what it has committed."""
+    run_code_of(job.experiment.imports, job.experiment.model.name)
     given: dict[str, Any] = {
         name: None if arrays is None else from_arrays(HANDED[name], arrays)
         for name, arrays in zip(names, handed, strict=True)
@@ -112,6 +112,7 @@ def run_stage(
 
 def connect(job: Job, connection: Connection, measure: Measure, loaded: Loaded) -> tuple[int, None]:
     """Measure the connectivity of one piece of work into the store; how many rows it made."""
+    run_code_of(job.experiment.imports, job.experiment.model.name)
     rows = connectivity.connect(job, connection, measure, loaded.data())
     job.store.put_analysis("connectivity", job.experiment.id, rows)
     return rows.num_rows, None
