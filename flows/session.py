@@ -17,6 +17,7 @@ from lth.sweep.handover import Job
 from lth.sweep.inspecting import was_inspected
 from lth.sweep.opening import Opened, open_sweep
 from lth.sweep.record import code_version
+from lth.trust import run_code_of
 from tasks import stages
 from tasks.cluster import Cluster, Share
 
@@ -39,6 +40,7 @@ class Session:
         self.store = store
         self.execution = execution
         self.log = get_run_logger()
+        run_code_of(experiment.imports, experiment.model.name)
         logging.getLogger("prefect.task_runs").setLevel(logging.WARNING)  # their routine lines drown the run's own
 
     def connect(self, cluster: Cluster) -> int:

@@ -11,6 +11,10 @@ class InvalidExperiment(LthError):
     """The experiment, the seeds or an option does not make sense; nothing has been started."""
 
 
+class Untrusted(LthError):
+    """What a store or a ticket names would have to be imported, and nobody said that it may be."""
+
+
 class DataError(LthError):
     """A data set is missing, damaged or unusable."""
 

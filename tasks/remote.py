@@ -21,7 +21,6 @@ from lth.data.examples import DataSet
 from lth.engine import Trained
 from lth.errors import LthError
 from lth.experiment import Experiment
-from lth.registry import import_module
 from lth.sweep import connectivity, stages
 from lth.sweep.arrays import from_arrays, to_arrays
 from lth.sweep.connectivity import Connection, Measure
@@ -30,6 +29,7 @@ from lth.sweep.inspecting import inspected
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
 from lth.sweep.unit import StageFunction
+from lth.trust import run_code_of
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ def load(experiment: Experiment, on_gpu: bool, inspect: bool) -> tuple[tuple[Dat
     a network that cannot be trained.
     """
     memory = _gpu_memory() if on_gpu else 0
-    for module in experiment.imports:
-        import_module(module, "imports")
+    run_code_of(experiment.imports)
     data = experiment.dataset.load()
     if inspect:
         inspected(experiment, data, "cuda" if on_gpu else "cpu")
@@ -99,6 +98,7 @@ def run_stage(
 ) -> tuple[Any, Any]:
     """A stage of a unit, with what the stages before it `handed` on under `names`; training tells the counter as it
     goes. The report is the seconds by purpose, or of the last stage what it has committed."""
+    run_code_of(job.experiment.imports, job.experiment.model.name)
     given: dict[str, Any] = {
         name: None if arrays is None else from_arrays(HANDED[name], arrays)
         for name, arrays in zip(names, handed, strict=True)
@@ -116,6 +116,7 @@ def run_stage(
 
 def connect(job: Job, connection: Connection, measure: Measure, loaded: Loaded) -> tuple[int, None]:
     """Measure the connectivity of one piece of work into the store; how many rows it made."""
+    run_code_of(job.experiment.imports, job.experiment.model.name)
     rows = connectivity.connect(job, connection, measure, loaded.data())
     job.store.put_analysis("connectivity", job.experiment.id, rows)
     return rows.num_rows, None

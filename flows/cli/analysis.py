@@ -15,21 +15,21 @@ from flows.cli.start import data_before_start, run_flow
 from lth.analysis import mean_interval
 from lth.errors import InvalidExperiment, LthError
 from lth.experiment import Execution, Experiment, load_experiment, parse_seeds
-from lth.experiment.load import build_experiment
+from lth.experiment.load import change
 from lth.store import READING, Store
 
 STABLE = 0.02
 """The barrier below which Frankle et al. (2020) call a training stable (fraction of errors)."""
 
 
-def experiment_in(source: str, store: Store, settings: list[str]) -> Experiment:
-    """The experiment of a preset, a file, or an id that the store holds."""
+def experiment_in(source: str, store: Store, settings: list[str], trust: bool = False) -> Experiment:
+    """The experiment of a preset, a file, or an id that the store holds, whose author has to be trusted where he names
+    code."""
     if source not in store.experiments():
         return load_experiment(source, settings)
-    content = store.describe(source).get("experiment")
-    if not isinstance(content, dict):
-        raise LthError(f"{store.url} does not say what {source} is; give its preset or file instead of its id")
-    return build_experiment(content, settings)
+    from lth.sweep.stored import stored_experiment
+
+    return change(stored_experiment(source, store.describe(source), trust), settings)
 
 
 def numbers(text: str, field: str) -> list[int]:
@@ -75,16 +75,16 @@ def print_overlap(
     from lth.sweep.overlap import compare
 
     store, console = Store(store_url), Console(highlight=False)
-    experiment = experiment_in(source, store, settings)
+    identifier = id_in(store, source, settings)
     rows = compare(
         store,
-        experiment.id,
+        identifier,
         between,  # type: ignore[arg-type]
         numbers(levels, "--levels") if levels else None,
         names(arms) if arms else None,
     )
-    key = store.put_analysis("overlap", experiment.id, rows)
-    console.print(f"[bold]{experiment.id}[/]: overlap of masks between {between}")
+    key = store.put_analysis("overlap", identifier, rows)
+    console.print(f"[bold]{identifier}[/]: overlap of masks between {between}")
     texts, figures = {
         "seeds": (["arm"], ["level"]),
         "arms": (["arm a", "arm b"], ["level"]),
@@ -131,6 +131,7 @@ def print_connectivity(
     batch_norm: str,
     splits: str,
     execution: Execution,
+    trust: bool,
 ) -> None:
     """Barriers by arm, level, step and split: means over the pairs of a seed, then over seeds."""
     from lth.sweep.connectivity import Measure, missing
@@ -140,7 +141,7 @@ def print_connectivity(
     store, console = Store(store_url), Console(highlight=False)
     replicates, wanted, among = parse_seeds(seeds), numbers(levels, "--levels"), names(arms)
     measure = Measure(copies, points, batch_norm, tuple(names(splits)))  # type: ignore[arg-type]
-    experiment = experiment_in(source, store, settings)
+    experiment = experiment_in(source, store, settings, trust)
     at = names(steps) if steps else [getattr(experiment.rewinding, "step", "0it")]
     data = data_before_start(experiment)
     facts = None if data is None else DataFacts.of(data)

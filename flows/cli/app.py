@@ -52,29 +52,41 @@ GpuShare = Annotated[float | None, typer.Option(help="Part of a GPU per unit; by
 SaveEvery = Annotated[
     float, typer.Option(min=0, help="Seconds between saves of a training in progress, at most; 0: never.")
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Import the code that the store or the ticket names: only if you trust whoever wrote it. Without, nothing "
+        "that they name is run.",
+    ),
+]
 Cores = Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; all if not given.")]
 STORE = "./lth-store"
 
 
 def experiment_of(
-    source: str, set_: list[str] | None, levels: int | None, store: str, ticket: str | None
+    source: str, set_: list[str] | None, levels: int | None, store: str, ticket: str | None, trust: bool
 ) -> tuple[Experiment, bytes | None]:
     """The experiment of a command; `ticket` is an experiment in the store, or a file, whose tickets it takes over. The
     content of that file."""
     from lth.experiment import load_experiment
-
-    if ticket is None:
-        return load_experiment(source, settings(set_, levels)), None
-    from flows.cli.inspection import id_in
+    from lth.experiment.load import import_own
     from lth.store import READING, Store
-    from lth.sweep.transfer import taking_over_experiment, taking_over_file
+    from lth.sweep.transfer import taking_over_experiment, taking_over_file, trusted_source
 
-    where, file = Store(store, READING), Path(ticket)
+    where = Store(store, READING)
+    if ticket is None:
+        experiment = load_experiment(source, settings(set_, levels))
+        return trusted_source(where, experiment) if trust else experiment, None
+    from flows.cli.inspection import id_in
+
+    import_own(source, settings(set_, levels))  # a ticket may name what the user's own file names, too
+    file = Path(ticket)
     exported = None
     if file.is_dir() or file.suffix == ".safetensors":
-        found, exported = taking_over_file(file)
+        found, exported = taking_over_file(file, trust)
     else:
-        found = taking_over_experiment(where, id_in(where, ticket, []))
+        found = taking_over_experiment(where, id_in(where, ticket, []), trust)
     return load_experiment(source, settings(set_, levels), found), exported
 
 
@@ -118,12 +130,13 @@ def run(
     here: Annotated[
         bool, typer.Option("--here", help="In this process, unit after unit, without Prefect and Ray.")
     ] = False,
+    trust: Trust = False,
 ) -> None:
     """Run a sweep: every level and arm for every seed. What the store holds already is not done again."""
     from flows.cli.run import run_sweep
 
     execution = execution_of(device, cohort_size, threads, cores, gpu_share=gpu_share, save_every=save_every)
-    experiment, exported = experiment_of(source, set_, levels, store, ticket)
+    experiment, exported = experiment_of(source, set_, levels, store, ticket, trust)
     run_sweep(experiment, seeds, store, execution, figures, yes, exported, here)
 
 
@@ -137,12 +150,13 @@ def plan(
     ticket: Ticket = None,
     cohort_size: CohortSize = None,
     cores: Cores = None,
+    trust: Trust = False,
 ) -> None:
     """Say what `run` would do: units, task runs, time and storage. Starts nothing."""
     from flows.cli.plan import print_plan
     from lth.experiment import parse_seeds
 
-    experiment, exported = experiment_of(source, set_, levels, store, ticket)
+    experiment, exported = experiment_of(source, set_, levels, store, ticket, trust)
     print_plan(experiment, parse_seeds(seeds), store, cohort_size, cores or os.cpu_count() or 1, exported)
 
 
@@ -246,11 +260,12 @@ def report(
     format: Annotated[str | None, typer.Option(help="Of those figures: pdf, svg or png; pdf if not given.")] = None,
     store: StoreOption = STORE,
     set_: Settings = None,
+    trust: Trust = False,
 ) -> None:
     """Write one HTML file: the claim, its verdicts and caveats, the figures, and what was run. Opens offline."""
     from flows.cli.export import write_report
 
-    write_report(source, margin, output, figures, format, store, set_ or [])
+    write_report(source, margin, output, figures, format, store, set_ or [], trust)
 
 
 @app.command()
@@ -270,6 +285,7 @@ def export(
     set_: Settings = None,
     device: Device = "auto",
     threads: Threads = 1,
+    trust: Trust = False,
 ) -> None:
     """Take a ticket away: masks, initial and trained weights in a file, with a card that says what it is."""
     from flows.cli.export import export_ticket
@@ -286,6 +302,7 @@ def export(
         store,
         set_ or [],
         execution_of(device, None, threads, None),
+        trust,
     )
 
 
@@ -333,6 +350,7 @@ def connectivity(
     cohort_size: CohortSize = None,
     threads: Threads = 1,
     cores: Cores = None,
+    trust: Trust = False,
 ) -> None:
     """Linear mode connectivity: the error barrier between copies of a seed trained in other data orders."""
     from flows.cli.analysis import print_connectivity
@@ -350,6 +368,7 @@ def connectivity(
         batch_norm,
         splits,
         execution_of(device, cohort_size, threads, cores),
+        trust,
     )
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 from rich.console import Console
+from rich.markup import escape
 
 from flows.cli.inspection import id_in
-from lth.errors import LthError
+from lth.errors import LthError, Untrusted
 from lth.experiment import Execution
 from lth.store import READING, Store
 
@@ -32,6 +33,7 @@ def export_ticket(
     store_url: str,
     settings: list[str],
     execution: Execution,
+    trust: bool,
 ) -> None:
     """Train the ticket once more, write it, and say what was written."""
     from lth.objectives import SCORES
@@ -51,7 +53,7 @@ def export_ticket(
         raise LthError(f"{folder} is there already and not empty; choose another --output")
     errors = Console(stderr=True)
     with errors.status(f"training {name} once more: its weights are not kept"):
-        ticket = collect(store, identifier, seed, level, arm, draw, weights, execution.threads, execution.device)
+        ticket = collect(store, identifier, seed, level, arm, draw, weights, execution.threads, execution.device, trust)
     card, score = ticket.card, SCORES[ticket.card.score]
     console.print(
         f"[bold]{name}[/]: {card.weights_remaining:,} of {card.weights_total:,} weights "
@@ -71,6 +73,7 @@ def write_report(
     suffix: str | None,
     store_url: str,
     settings: list[str],
+    trust: bool,
 ) -> None:
     """Write the HTML report of an experiment, and its figures into a folder of their own; say where they are."""
     import lth.results
@@ -86,7 +89,7 @@ def write_report(
     with Console(stderr=True).status("reading the store and drawing"):
         results = lth.results.open(store_url, identifier)
         judged = lth.results.judge(store, identifier, results.levels, margin)
-        page = report_page(results, identifier, store.describe(identifier), judged)
+        page = report_page(results, identifier, store.describe(identifier), judged, trust)
     file = output or Path(f"{identifier}.html")
     try:
         file.write_text(page, encoding="utf-8")
@@ -94,19 +97,28 @@ def write_report(
         raise LthError(f"cannot write {file}: {error.strerror}; choose another --output") from None
     console.print(f"{file} ({file.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
     if figures is not None:
-        _write_figures(results, identifier, store.describe(identifier), figures, suffix, console)
+        _write_figures(results, identifier, store.describe(identifier), figures, suffix, console, trust)
     for key, reason in results.damaged.items():
         console.print(f"[yellow]left out:[/] {key}: {reason}", soft_wrap=True)
 
 
 def _write_figures(
-    results: Results, identifier: str, description: dict[str, Any], folder: Path, suffix: str, console: Console
+    results: Results,
+    identifier: str,
+    description: dict[str, Any],
+    folder: Path,
+    suffix: str,
+    console: Console,
+    trust: bool,
 ) -> None:
     from lth.report import figures_of, save_figure
 
-    for picture in figures_of(results, identifier, description):
+    for picture in figures_of(results, identifier, description, trust):
         try:
             drawn = picture.draw()
+        except Untrusted as error:
+            console.print(f"[yellow]left out:[/] figure {picture.name}: {escape(str(error))}", soft_wrap=True)
+            continue
         except LthError:
             continue  # there is nothing for it
         file = folder / f"{picture.name}.{suffix}"

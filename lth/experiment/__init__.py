@@ -2,11 +2,11 @@
 
 from lth.experiment.durations import Duration, to_steps
 from lth.experiment.execution import Execution
-from lth.experiment.identity import canonical_json, digest
 from lth.experiment.load import explain, load_experiment, preset_names, preset_text
 from lth.experiment.pruning import Pruning, Scoring
 from lth.experiment.spec import Arm, Dataset, Experiment, Model, Transfer
 from lth.experiment.training import Training
+from lth.identity import canonical_json, digest
 from lth.seeds import format_seeds, parse_seeds
 
 __all__ = [

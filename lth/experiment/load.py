@@ -18,6 +18,7 @@ from lth.errors import InvalidExperiment
 from lth.experiment.hints import meant, of_command
 from lth.experiment.one_of import kinds_of
 from lth.experiment.spec import Experiment
+from lth.trust import run_code_of
 
 # Fields that are one of several kinds: pydantic puts the kind ("adam") after them in an error's path.
 _KINDS = ("optimizer", "schedule", "rewinding", "objective")
@@ -208,14 +209,39 @@ def field_paths(model: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def build_experiment(content: dict[str, Any], settings: Sequence[str] = ()) -> Experiment:
-    """An experiment from plain data and `key=value` settings."""
+    """An experiment from plain data and `key=value` settings. Imports nothing of what it names."""
+    try:
+        return Experiment.model_validate(_merge(content, _changes(settings)))
+    except ValidationError as error:
+        raise InvalidExperiment(explain(error)) from None
+
+
+def _changes(settings: Sequence[str]) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for setting in settings:  # among themselves first, so that their order does not matter to a change of kind
         changes = _merge(changes, _setting(setting))
-    try:
-        return Experiment.model_validate(_merge(content, changes))
-    except ValidationError as error:
-        raise InvalidExperiment(explain(error)) from None
+    return changes
+
+
+def change(experiment: Experiment, settings: Sequence[str]) -> Experiment:
+    """The experiment with `key=value` settings of the user's own."""
+    if not settings:
+        return experiment
+    run_code_in(_changes(settings))
+    return build_experiment(experiment.model_dump(mode="json"), settings)
+
+
+def run_code_in(content: Mapping[str, Any]) -> None:
+    """`run_code_of` what the user's own plain data name."""
+    imports, model = content.get("imports") or (), content.get("model")
+    name = model.get("name") if isinstance(model, dict) else None
+    if isinstance(imports, str | list | tuple):  # anything else is refused with the rest
+        run_code_of([imports] if isinstance(imports, str) else imports, name if isinstance(name, str) else "")
+
+
+def import_own(source: str, settings: Sequence[str] = ()) -> None:
+    """Import the modules of the user's own experiment, which is read afterwards."""
+    run_code_in(_merge(_content(source)[0], _changes(settings)))
 
 
 def load_experiment(
@@ -225,10 +251,13 @@ def load_experiment(
 
     A file may begin from a preset (`preset: lenet-mnist`) and state only what differs. With `taking_over` its data and
     training are for tickets that were found elsewhere (see `lth.sweep.transfer`). `settings` are `key=value` texts
-    applied last. Raises InvalidExperiment with one line.
+    applied last. It is the user's own: its `imports` are imported. Raises InvalidExperiment with one line.
     """
     content, said = _content(source)
-    return build_experiment(content if taking_over is None else _with_tickets(content, said, taking_over), settings)
+    content = content if taking_over is None else _with_tickets(content, said, taking_over)
+    content = _merge(content, _changes(settings))
+    run_code_in(content)
+    return build_experiment(content)
 
 
 def _with_tickets(content: dict[str, Any], said: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from lth.errors import InvalidExperiment
-from lth.experiment.identity import digest
 from lth.experiment.one_of import OneOf, Part
 from lth.experiment.pruning import Pruning
 from lth.experiment.section import Section, known
 from lth.experiment.training import Training
+from lth.identity import deciding, experiment_id
 from lth.objectives import OBJECTIVES
 from lth.pruning.sources import scores_trained
-from lth.registry import import_module
 from lth.rewinding import REWINDS, rewind_of
+from lth.trust import module_name
 
 if TYPE_CHECKING:
     from lth.data.examples import DataSet
@@ -204,7 +204,7 @@ class Experiment(Section):
     imports: tuple[str, ...] = Field(
         (),
         description="Modules of your own to import first: they register criteria, arms, models and data sets. They "
-        "are not part of the id; the names that they register are.",
+        "are not part of the id; the names that they register are. Reading an experiment imports nothing.",
     )
     margin: float = Field(
         0.005,
@@ -214,23 +214,15 @@ class Experiment(Section):
         "(a fraction: 0.005 is half a percentage point). Declared before the sweep runs.",
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _import_first(cls, fields: object) -> object:
-        named = fields.get("imports") if isinstance(fields, dict) else None
-        for module in [named] if isinstance(named, str) else named or ():
-            if not isinstance(module, str) or not all(part.isidentifier() for part in module.split(".")):
-                raise ValueError(f"imports: {module!r} is no module name; write it as in Python, e.g. my_methods")
-            try:
-                import_module(module, "imports")
-            except InvalidExperiment as error:
-                raise ValueError(str(error)) from None
-        return fields
-
     @field_validator("imports", mode="before")
     @classmethod
-    def _one_module(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
+    def _module_names(cls, value: object) -> object:
+        # Names only: to read an experiment imports nothing (see lth.trust).
+        modules = (value,) if isinstance(value, str) else value
+        try:
+            return tuple(map(module_name, modules)) if isinstance(modules, list | tuple) else modules
+        except InvalidExperiment as error:
+            raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
@@ -292,26 +284,12 @@ class Experiment(Section):
 
     def deciding(self) -> dict[str, Any]:
         """What decides one training, as plain JSON data: the content of the experiment's id."""
-        content = self.model_dump(
-            mode="json", exclude={"name": True, "arms": True, "margin": True, "imports": True, "pruning": {"levels"}}
-        )
-        # What came later and is not said is no part of an id, so that all others keep those that they had before.
-        if self.transfer is None:
-            del content["transfer"]
-        if self.objective == _OBJECTIVE.make():
-            del content["objective"]
-        for name, unsaid in (("clip_norm", None), ("watchers", ())):
-            if getattr(self.training, name) == unsaid:
-                del content["training"][name]
-        for field in ("target", "target_kind"):  # nor were there tables
-            if content["dataset"][field] is None:
-                del content["dataset"][field]
-        return dict(content)
+        return deciding(self.model_dump(mode="json"))
 
     @property
     def id(self) -> str:
         """`<name>-<10 hex>`: the same for every sweep whose trainings are interchangeable."""
-        return f"{self.name}-{digest(self.deciding())[:10]}"
+        return experiment_id(self.model_dump(mode="json"))
 
     def draws(self) -> list[tuple[str, int]]:
         """Every (arm, draw) of the experiment, the ticket first."""

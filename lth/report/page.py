@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from lth import yaml_text
 from lth.analysis.summary import ordered_arms, summarise
-from lth.errors import LthError
+from lth.errors import LthError, Untrusted
 from lth.report import detail_figures
 from lth.report.data_caveats import data_caveats
 from lth.report.figures import early_stop_figure, score_figure
@@ -47,11 +47,14 @@ class Picture:
     """What computes its table, where no sweep does."""
 
 
-def report_page(results: Results, experiment_id: str, description: dict[str, Any], verdicts: pa.Table) -> str:
+def report_page(
+    results: Results, experiment_id: str, description: dict[str, Any], verdicts: pa.Table, trust: bool = False
+) -> str:
     """The page for one experiment. `description` is the content of its experiment.yaml, `verdicts` those to be shown.
 
-    Figures for which there is nothing (no overlap computed, no dense layer on the image) are left out. Raises LthError
-    if no training has finished without diverging.
+    Figures for which there is nothing (no overlap computed, no dense layer on the image) are left out, and one for
+    which code that the description names would have to run, unless that has `trust`. Raises LthError if no training has
+    finished without diverging.
     """
     levels = results.levels.filter(pc.equal(results.levels["experiment_id"], experiment_id))
     if "ok" not in levels["status"].to_pylist():
@@ -74,7 +77,7 @@ def report_page(results: Results, experiment_id: str, description: dict[str, Any
             "judge yet.</p>"
         )
     parts.append(f"<h2>{escape(ScoreText.of(levels).title)}</h2>" + _summary_table(levels))
-    pictures = [(picture, _figure(picture)) for picture in figures_of(results, experiment_id, description)]
+    pictures = [(picture, _figure(picture)) for picture in figures_of(results, experiment_id, description, trust)]
     parts.append(
         '<h2>Figures</h2><p class="hint">Rest on a point for its value. Turn the wheel to zoom, drag to '
         "move, double-click to see all.</p>" + "".join(drawn for _, drawn in pictures)
@@ -96,10 +99,10 @@ def report_page(results: Results, experiment_id: str, description: dict[str, Any
     )
 
 
-def figures_of(results: Results, experiment_id: str, description: dict[str, Any]) -> list[Picture]:
+def figures_of(results: Results, experiment_id: str, description: dict[str, Any], trust: bool = False) -> list[Picture]:
     """Every figure that the experiment may have; to `draw` one raises LthError where there is nothing for it.
 
-    `description` is the content of its experiment.yaml.
+    `description` is the content of its experiment.yaml; what code that names runs only with `trust`.
     """
     levels = results.levels.filter(pc.equal(results.levels["experiment_id"], experiment_id))
 
@@ -186,7 +189,7 @@ def figures_of(results: Results, experiment_id: str, description: dict[str, Any]
             Picture(
                 "initial-values",
                 "Where kept and pruned weights began (drawn again from the seeds).",
-                lambda: _initial_values(results.query(whole), description, deepest),
+                lambda: _initial_values(results.query(whole), experiment_id, description, deepest, trust),
                 whole,
             )
         )
@@ -216,17 +219,19 @@ def _whole_budgets() -> set[str]:
     return {name for name in ARMS if ARMS[name].whole_budget}
 
 
-def _initial_values(masks: pa.Table, description: dict[str, Any], level: int) -> Figure:
-    """The figure for the first five seeds; needs the data set, which says what the network's input is."""
+def _initial_values(
+    masks: pa.Table, experiment_id: str, description: dict[str, Any], level: int, trust: bool
+) -> Figure:
+    """The figure for the first five seeds; what the network's input is, the store notes of the data."""
     from lth.engine import initialise
-    from lth.experiment.load import build_experiment
     from lth.store import unpack
-    from lth.sweep.setup import DataFacts, resolve
+    from lth.sweep.networks import DataFacts, network_of
+    from lth.sweep.stored import facts_of, stored_experiment
 
     seeds = sorted(set(masks["seed"].to_pylist()))[:5]
-    experiment = build_experiment(description.get("experiment", {}))
-    data = experiment.dataset.load()
-    network = resolve(experiment, DataFacts.of(data)).network
+    experiment = stored_experiment(experiment_id, description, trust)
+    facts = facts_of(description) or DataFacts.of(experiment.dataset.load())
+    network = network_of(experiment, facts).network
     weights = network.layout.views(initialise(network, seeds))
     kept = unpack(masks, seeds)
     density = sum(int(mask.sum()) for mask in kept.values()) / sum(mask.size for mask in kept.values())
@@ -241,6 +246,8 @@ def _initial_values(masks: pa.Table, description: dict[str, Any], level: int) ->
 def _figure(picture: Picture) -> str:
     try:
         drawn = picture.draw()
+    except Untrusted as error:
+        return f'<p class="note">Left out: {escape(picture.name)}. {escape(str(error))}</p>'
     except LthError:
         return ""  # nothing to draw: not computed, or not of this kind of network
     return (

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import yaml
 
-from lth import yaml_text
 from lth.errors import DamagedObject, LthError, StoreError
 from lth.store import analyses, checkpoints, commits, reader
 from lth.store.claims import Claims
+from lth.store.description import read_description
 from lth.store.location import parse_location
 from lth.store.objects import Objects, Retries
 from lth.store.reader import Committed
@@ -229,19 +228,17 @@ class Store:
 
     def describe(self, experiment_id: str) -> dict[str, Any]:
         """The content of `experiment.yaml`: the experiment, its margin, its data's SHA-256 and where it first ran;
-        empty if there is none. Raises LthError if it is damaged."""
+        empty if there is none. Raises LthError if it is damaged, or describes an experiment of another id."""
         text = self.get_experiment(experiment_id)
         if text is None:
             return {}
         try:
-            content = yaml_text.load(text)
-        except yaml.YAMLError:
-            content = None
-        if not isinstance(content, dict) or "data_sha256" not in content:
+            return read_description(text, experiment_id)
+        except ValueError as error:
             raise LthError(
-                f"{experiment_key(experiment_id)} in {self.url} is damaged; remove it, the next run writes it again"
-            )
-        return content
+                f"{experiment_key(experiment_id)} in {self.url} is damaged: {error}; remove it, the next run writes it "
+                "again"
+            ) from None
 
     def experiments(self) -> list[str]:
         """The ids of all experiments that are described here or have a unit, sorted."""

@@ -16,7 +16,6 @@ from lth.engine import Feed, Network, Snapshot, choose_device, choose_program, e
 from lth.engine.named_tensors import mapped
 from lth.errors import LthError
 from lth.experiment import Arm, Experiment
-from lth.experiment.load import build_experiment
 from lth.store import Store, Unit
 from lth.sweep import stages
 from lth.sweep.handover import Job, Masks
@@ -25,6 +24,7 @@ from lth.sweep.record import code_version
 from lth.sweep.setup import DataFacts
 from lth.sweep.stages.evaluate import masks_of_rows
 from lth.sweep.stages.feed import feed_of
+from lth.sweep.stored import stored_experiment
 from lth.tickets.portable import Card, PortableTicket
 
 Weights = Literal["early_stop", "end"]
@@ -42,16 +42,17 @@ def collect(
     weights: Weights = "early_stop",
     threads: int = 1,
     device: str = "auto",
+    trust: bool = False,
 ) -> PortableTicket:
     """One seed's network of an arm and level of an experiment: trains it once more.
 
     `weights` are those at early stop, which result tables are about, or those at the end of the training. `level` 0 of
     the ticket is the dense network. Raises LthError if the store has no such training, if it diverged, if the data are
-    not those that the experiment began with, or if the repeated training scores otherwise.
+    not those that the experiment began with, or if the repeated training scores otherwise; Untrusted if the store names
+    code that the user of this process has not named himself, unless he says that he has `trust` in it.
     """
     described = store.describe(experiment_id)
-    if not isinstance(described.get("experiment"), dict):
-        raise LthError(f"{store.url} does not say what {experiment_id} is; its experiment.yaml is missing")
+    experiment = stored_experiment(experiment_id, described, trust)
     committed = store.committed(experiment_id)
     rows = {(row["arm"], row["draw"], row["level"], row["seed"]): row for row in committed.rows.to_pylist()}
     row = rows.get((arm, draw, level, seed)) or rows.get(("ticket", 0, 0, seed) if level == 0 else ("", 0, 0, 0))
@@ -66,7 +67,7 @@ def collect(
             f"the {arm} of seed {seed} at level {level} diverged: there is nothing to take away; choose "
             "another seed or level"
         )
-    experiment = _experiment(described["experiment"], rows, experiment_id)
+    experiment = _with_rows(experiment, rows)
     if experiment.training.mask_changers:
         raise LthError(
             f"watcher {experiment.training.mask_changers[0]!r} of {experiment_id} changes masks while networks train: "
@@ -153,14 +154,8 @@ def collect(
     )
 
 
-def _experiment(content: dict[str, Any], rows: Any, experiment_id: str) -> Experiment:
+def _with_rows(experiment: Experiment, rows: Any) -> Experiment:
     """The experiment with every arm and level that the store has, whatever its first sweep asked for."""
-    experiment = build_experiment(content)
-    if experiment.id != experiment_id:
-        raise LthError(
-            f"{experiment_id} was made by another version of lth: this one calls the same settings "
-            f"{experiment.id}; use the version that made it"
-        )
     draws: dict[str, int] = {"ticket": 1}
     for arm, draw, _, _ in rows:
         draws[arm] = max(draws.get(arm, 1), draw + 1)

@@ -29,6 +29,7 @@ from lth.sweep.seconds import Seconds
 from lth.sweep.setup import DataFacts, resolve
 from lth.sweep.stages import train_unit
 from lth.sweep.unit import StageFunction, run_unit
+from lth.trust import run_code_of
 
 
 def sweep_here(
@@ -41,6 +42,7 @@ def sweep_here(
             "cores and gpu_share are Ray's, which has no part in a sweep in this process; leave them out, or run it "
             "with Ray: `lth run` without --here"
         )
+    run_code_of(experiment.imports, experiment.model.name)
     device = choose_device(execution.device, experiment.training.precision)
     emit(Phase(f"reading the data set {experiment.dataset.name}"))
     data = experiment.dataset.load()
@@ -79,6 +81,7 @@ def run_here(
     at most; None: none are made. Where the time went is added to `seconds`. Units that another sweep of the experiment
     is at are left to it. Raises what the stages raise; what was committed before stays.
     """
+    run_code_of(experiment.imports, experiment.model.name)
     begun, seconds = time.perf_counter(), seconds or Seconds()
     emit(Phase("reading the store"))
     job = Job(experiment, DataFacts.of(data), store.url, device, threads, code_version(), save_every)

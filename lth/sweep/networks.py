@@ -58,7 +58,7 @@ def network_of(experiment: Experiment, facts: DataFacts) -> ExperimentNetwork:
 
 @lru_cache(maxsize=8)
 def _network(text: str, facts: DataFacts) -> ExperimentNetwork:
-    experiment = Experiment.model_validate_json(text)  # which imports the user's modules first
+    experiment = Experiment.model_validate_json(text)
     outputs = experiment.objective.resolve(1).outputs(Target(facts.target, facts.classes))
     build = partial(build_model, experiment.model.name, facts.input_shape, outputs, experiment.model.arguments)
     chosen, output_layer = experiment.model.prunable, experiment.model.output_layer

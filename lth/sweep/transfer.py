@@ -22,6 +22,8 @@ from lth.sweep.sources import source_of
 from lth.sweep.sources.another_experiment import described
 from lth.sweep.work import SourceTickets
 from lth.tickets import read_file, read_ticket
+from lth.tickets.portable import check_card
+from lth.trust import own_imports
 
 
 def find_tickets(
@@ -36,9 +38,12 @@ def find_tickets(
     return source_of(experiment).find(store, experiment, seeds, facts, exported)
 
 
-def taking_over_experiment(store: Store, name: str) -> dict[str, Any]:
-    """What an experiment says instead of its own, to train the tickets of the experiment of that id in the store."""
-    found = described(store, name)
+def taking_over_experiment(store: Store, name: str, trust: bool = False) -> dict[str, Any]:
+    """What an experiment says instead of its own, to train the tickets of the experiment of that id in the store.
+
+    Raises Untrusted if that names code that the user of this process has not named himself, unless he has `trust`.
+    """
+    found = described(store, name, trust)
     theirs = found.model_dump(mode="json")
     return {
         "transfer": {"experiment": name},
@@ -49,9 +54,19 @@ def taking_over_experiment(store: Store, name: str) -> dict[str, Any]:
     }
 
 
-def taking_over_file(path: Path) -> tuple[dict[str, Any], bytes]:
+def trusted_source(store: Store, experiment: Experiment) -> Experiment:
+    """An experiment that takes over tickets whose author is trusted: it imports his modules, on workers, too."""
+    source = experiment.transfer.experiment if experiment.transfer else None
+    if source is None:
+        return experiment
+    theirs = described(store, source, trust=True)
+    modules = [*experiment.imports, *theirs.imports, *filter(None, [theirs.model.name.rpartition(":")[0]])]
+    return experiment.model_copy(update={"imports": tuple(dict.fromkeys(modules))})
+
+
+def taking_over_file(path: Path, trust: bool = False) -> tuple[dict[str, Any], bytes]:
     """What an experiment says instead of its own, to train an exported ticket; and the ticket, which `Store.put_ticket`
-    is to put where the experiment finds it."""
+    is to put where the experiment finds it. Raises Untrusted as `taking_over_experiment` does."""
     data, file = read_file(path)
     ticket = read_ticket(data, file)
     card = ticket.card
@@ -62,6 +77,7 @@ def taking_over_file(path: Path) -> tuple[dict[str, Any], bytes]:
             f"initialisation or of an early step; it removes {card.removes} and was rewound by "
             f"{card.rewinding!r}"
         )
+    check_card(file, ticket, trust)
     model = {
         "name": card.model,
         "arguments": card.model_arguments,
@@ -72,7 +88,7 @@ def taking_over_file(path: Path) -> tuple[dict[str, Any], bytes]:
     return {
         "transfer": {"ticket": hashlib.sha256(data).hexdigest()},
         "model": model,
-        "imports": list(card.imports),
+        "imports": own_imports(card.imports),
         "pruning": {"levels": 1},
         "from": card.experiment_id.rpartition("-")[0],
     }, data

@@ -9,15 +9,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 from torch.nn.utils import prune
 
 from lth.data.examples import Column, Transform
 from lth.data.image_transform import ImageTransform
 from lth.data.table_transform import TableTransform
-from lth.errors import LthError
-from lth.models import build_model
+from lth.errors import InvalidExperiment, LthError
+from lth.models import MODELS, build_model
+from lth.models.strangers import check_network
 from lth.store.checkpoints import content_of
+from lth.trust import require_trust
 
 FORMAT = "lth ticket 1"
 Which = Literal["initial", "trained"]
@@ -103,16 +106,24 @@ class PortableTicket:
     trained: dict[str, torch.Tensor]
     fitted: dict[str, torch.Tensor]
 
-    def module(self, which: Which = "initial", pruned: bool = True) -> nn.Module:
+    def module(self, which: Which = "initial", pruned: bool = True, trust: bool = False) -> nn.Module:
         """The network with those weights, which takes standardised images [batch, channels, height, width].
+
+        A registered network is built, and one that the user of this process has named himself. For any other the card
+        names code to import, which is done only with `trust`; else it raises Untrusted.
 
         With `pruned` its masks are held by `torch.nn.utils.prune`: whatever it is trained with, pruned weights stay
         exactly zero (parameters are then called `weight_orig`; `prune.remove` makes them plain again).
         """
         card = self.card
+        check_card(f"the ticket of {card.experiment_id}", self, trust)
         module = build_model(card.model, card.input_shape, card.classes, card.model_arguments)
         known = module.state_dict().keys()  # buffers that are made anew are no part of it
-        module.load_state_dict({name: tensor for name, tensor in self.weights(which).items() if name in known})
+        try:
+            module.load_state_dict({name: tensor for name, tensor in self.weights(which).items() if name in known})
+        except RuntimeError as error:
+            reason = " ".join(str(error).splitlines()[1:2]).strip()
+            raise LthError(f"the ticket of {card.experiment_id} does not fit its network: {reason}") from None
         if pruned:
             for name, mask in self.masks.items():
                 owner, _, attribute = name.rpartition(".")
@@ -153,6 +164,25 @@ class Deployed(nn.Module):
         return answers
 
 
+_CARD = TypeAdapter(Card)
+"""Its fields are of the types that they say: a card may come from anybody."""
+
+
+def check_card(what: str, ticket: PortableTicket, trust: bool = False) -> None:
+    """Refuse to build the network that a ticket's card names where that would run its author's code (Untrusted), unless
+    he is trusted, and one of other arguments or of another size than its weights have (InvalidExperiment)."""
+    card = ticket.card
+    require_trust(what, () if ":" in card.model or card.model in MODELS else card.imports, card.model, trust)
+    if card.model in MODELS:
+        # Buffers that are made anew are no part of the file; none is larger than the weights.
+        most = 2 * sum(tensor.numel() for tensor in ticket.initial.values()) + 100_000
+        check_network(what, card.model, card.input_shape, card.classes, card.model_arguments, most)
+    elif ":" not in card.model:
+        raise InvalidExperiment(
+            f"{what} is of a network {card.model!r}, which nothing registers here; import the module that does"
+        )
+
+
 def fitted_tensors(ticket: PortableTicket) -> dict[str, torch.Tensor]:
     """What the transform has measured, by the names that files give it: those of images are the old ones."""
     prefix = "" if ticket.card.data_kind == "images" else "fitted/"
@@ -177,12 +207,16 @@ def to_safetensors(ticket: PortableTicket) -> bytes:
     )
 
 
-def load_ticket(path: str | Path) -> PortableTicket:
+def load_ticket(path: str | Path, trust: bool = False) -> PortableTicket:
     """A ticket that `lth export --format safetensors` wrote: the file, or the folder that holds it.
 
-    Raises LthError if there is none, or if it is something else. Nothing is unpickled.
+    Raises LthError if there is none, or if it is something else. Nothing is unpickled, and nothing that its card names
+    is imported; with `trust` that is done at once, so that the network can be built (see `PortableTicket.module`).
     """
-    return read_ticket(*read_file(path))
+    ticket = read_ticket(*read_file(path))
+    if trust:
+        check_card(str(path), ticket, trust)
+    return ticket
 
 
 def read_file(path: str | Path) -> tuple[bytes, str]:
@@ -190,6 +224,8 @@ def read_file(path: str | Path) -> tuple[bytes, str]:
     file = Path(path)
     file = file / "ticket.safetensors" if file.is_dir() else file
     try:
+        if file.exists() and not file.is_file():
+            raise LthError(f"{file} is no ordinary file, and so no ticket")
         return file.read_bytes(), str(file)
     except FileNotFoundError:
         raise LthError(f"there is no ticket at {file}; write one with lth export --format safetensors") from None
@@ -206,7 +242,8 @@ def read_ticket(data: bytes, where: str) -> PortableTicket:
         tensors = load(data)
         metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
         header = json.loads(metadata.get("lth", "{}"))
-    except (SafetensorError, ValueError) as error:
+        header = header if isinstance(header, dict) else {}
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise LthError(f"{where} cannot be read as a ticket: {str(error).splitlines()[0]}") from None
     if header.get("format") != FORMAT:
         raise LthError(
@@ -226,9 +263,13 @@ def read_ticket(data: bytes, where: str) -> PortableTicket:
         }
         if card.data_kind == "images":
             named["fitted"] = {"mean": tensors["mean"], "scale": tensors["scale"]}
+        for name, mask in named["masks"].items():
+            if mask.dtype != torch.bool or mask.shape != named["trained"][name].shape:
+                raise ValueError(f"the mask of {name!r} is not one of its weight")
         return PortableTicket(card, named["masks"], named["initial"], named["trained"], named["fitted"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise LthError(f"{where} is damaged, or of another version: {type(error).__name__}: {error}") from None
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        reason = " ".join(str(error).splitlines())
+        raise LthError(f"{where} is damaged, or of another version: {type(error).__name__}: {reason}") from None
 
 
 def _card(content: dict[str, Any]) -> Card:
@@ -240,4 +281,12 @@ def _card(content: dict[str, Any]) -> Card:
     )
     for name in ("input_shape", "imports", "indicators"):
         known[name] = tuple(known.get(name, ()))
-    return Card(**known, columns=columns)
+    card = Card(**known, columns=columns)
+    try:
+        _CARD.validate_json(json.dumps(asdict(card)), strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}; got {first['input']!r:.80}") from None
+    if not all(number > 0 for number in (*card.input_shape, card.classes)):
+        raise ValueError(f"inputs of {card.input_shape} and {card.classes} classes are no sizes")
+    return card

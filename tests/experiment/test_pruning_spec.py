@@ -199,8 +199,9 @@ def test_another_process_imports_the_users_module_too(folder: Path) -> None:
     (folder / "my_methods.py").write_text(MINE)
     text = load_experiment("smoke", ["imports=my_methods", "pruning.criterion=smallest"]).model_dump_json()
     code = (
-        "import sys; from lth.experiment import Experiment; from lth.pruning import CRITERIA; "
-        "Experiment.model_validate_json(sys.argv[1]); print('smallest' in CRITERIA)"
+        "import sys; from lth.experiment.load import build_experiment, run_code_in; from lth.pruning import CRITERIA; "
+        "import json; content = json.loads(sys.argv[1]); run_code_in(content); "
+        "print(build_experiment(content).pruning.criterion in CRITERIA)"
     )
     # -P: as a command that is started as a program, which does not search the folder that it is started in.
     answer = subprocess.run([sys.executable, "-P", "-c", code, text], capture_output=True, text=True, check=True)

@@ -12,7 +12,6 @@ import torch
 from lth.engine import initial_buffers, initialise
 from lth.errors import DamagedObject, InvalidExperiment, LthError
 from lth.experiment import Experiment, format_seeds
-from lth.experiment.load import build_experiment
 from lth.pruning.sources import Masks
 from lth.rewinding import rewind_of
 from lth.store import Store, Unit
@@ -20,6 +19,7 @@ from lth.sweep.checkpoints import gathered
 from lth.sweep.networks import DataFacts, ExperimentNetwork, network_of
 from lth.sweep.sources.new_output import check_fit, with_dense_output, with_new_output
 from lth.sweep.sources.source import Start, UnitPruner
+from lth.sweep.stored import facts_of, stored_experiment
 from lth.sweep.work import SourceTickets, Work, done_of
 
 
@@ -115,8 +115,9 @@ class AnotherExperiment:
         )
 
 
-def described(store: Store, identifier: str) -> Experiment:
-    """The experiment of that id as the store describes it, if it has tickets that can be taken over."""
+def described(store: Store, identifier: str, trust: bool = False) -> Experiment:
+    """The experiment of that id as the store describes it, if it has tickets that can be taken over; see
+    `stored_experiment` for `trust`."""
     content = store.describe(identifier)
     if not content:
         raise InvalidExperiment(
@@ -128,7 +129,7 @@ def described(store: Store, identifier: str) -> Experiment:
             f"{identifier} was first run by a version that did not note the shape of its data; remove "
             f"experiments/{identifier}/experiment.yaml and run it again: it trains nothing anew"
         )
-    found = build_experiment(content["experiment"])
+    found = stored_experiment(identifier, content, trust)
     if found.transfer is not None:
         raise InvalidExperiment(
             f"{identifier} found no tickets of its own, it took over those of "
@@ -144,8 +145,9 @@ def described(store: Store, identifier: str) -> Experiment:
 
 
 def _network_of(store: Store, identifier: str) -> ExperimentNetwork:
-    found, data = described(store, identifier), store.describe(identifier)["data"]
-    return network_of(found, DataFacts(tuple(data["input_shape"]), data["classes"], data["examples"]))
+    found, facts = described(store, identifier), facts_of(store.describe(identifier))
+    assert facts is not None, "described has seen that the store notes them"
+    return network_of(found, facts)
 
 
 @lru_cache(maxsize=4)

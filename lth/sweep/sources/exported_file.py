@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, ClassVar
 from lth.engine import initial_buffers
 from lth.errors import InvalidExperiment
 from lth.experiment import Experiment
-from lth.models import build_model
 from lth.pruning.sources import Masks
 from lth.store import Store, Unit
 from lth.sweep.networks import DataFacts, ExperimentNetwork, network_of
@@ -50,10 +49,11 @@ class ExportedFile:
         exported: bytes | None = None,
     ) -> SourceTickets | None:
         ticket = _read(exported, self.sha256) if exported else _ticket(store, self.sha256)
-        card = ticket.card
-        module = build_model(card.model, card.input_shape, card.classes, card.model_arguments)
-        shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
-        check_fit(_name(self.sha256), shapes, set(ticket.masks), set(), network_of(experiment, facts))
+        ours = network_of(experiment, facts)
+        # Of its own network nothing is built: what a ticket's state has beside our buffers are its parameters.
+        shapes = {name: tuple(tensor.shape) for name, tensor in ticket.initial.items()}
+        parameters = {name: shape for name, shape in shapes.items() if name not in ours.network.buffers}
+        check_fit(_name(self.sha256), parameters, set(ticket.masks), set(), ours)
         return SourceTickets({}, late=False)
 
     def without_mask(self, unit: Unit, found: SourceTickets | None) -> set[int]:
