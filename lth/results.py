@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lth.errors import LthError, StoreError
+from lth.errors import DamagedObject, LthError, StoreError
 from lth.store.curated import Curated
 from lth.store.location import redact
 from lth.store.objects import READING
@@ -234,15 +234,20 @@ class Results:
 
 def judge(store: Store, experiment_id: str, levels: pa.Table, margin: float | None = None) -> pa.Table:
     """`verdicts` of rows of `levels` of one experiment, at the margin that it declared when it first ran; where nothing
-    says so, at 0.005, post hoc, and so at another `margin`."""
+    says so, at 0.005, post hoc, and so at another `margin`. The records of its sweeps tell which seeds were added."""
+    from lth.analysis.starts import UNKNOWN, starts_of
     from lth.analysis.verdicts import VERDICTS, verdicts
 
     if not levels.num_rows:
         return VERDICTS.empty_table()
+    try:
+        starts = starts_of(store.sweeps(experiment_id))
+    except DamagedObject:  # `lth verify` names it; what it said of the first look is lost
+        starts = [UNKNOWN]
     declared = store.describe(experiment_id).get("margin")
     if not isinstance(declared, float):
-        return verdicts(levels, DEFAULT_MARGIN if margin is None else margin, declared=False)
-    return verdicts(levels, declared if margin is None else margin, margin in (None, declared))
+        return verdicts(levels, DEFAULT_MARGIN if margin is None else margin, declared=False, starts=starts)
+    return verdicts(levels, declared if margin is None else margin, margin in (None, declared), starts=starts)
 
 
 def _explain(error: duckdb.Error) -> str:

@@ -1,11 +1,13 @@
 """Statistics over seeds: intervals, summaries per level and arm, and comparisons paired by seed."""
 
-from lth.analysis.equivalence import MarginTest, holm, margin_test, seeds_to_decide
+from lth.analysis.equivalence import MarginTest, holm, margin_test
 from lth.analysis.intervals import Interval, bootstrap_interval, mean_interval
 from lth.analysis.paired import PairedDifference, PairedRatio, paired_difference, paired_log_ratio
 from lth.analysis.scores import score_named, single_score
+from lth.analysis.sequential import confidence_sequence, e_value, seeds_to_decide, sequential_test
+from lth.analysis.starts import Start, starts_of
 from lth.analysis.summary import SUMMARY_SCHEMA, ordered_arms, seed_means, single_experiment, summarise
-from lth.analysis.verdicts import VERDICTS, matches_down_to, verdicts
+from lth.analysis.verdicts import VERDICTS, first_undecided, matches_down_to, verdicts
 
 __all__ = [
     "SUMMARY_SCHEMA",
@@ -14,7 +16,11 @@ __all__ = [
     "MarginTest",
     "PairedDifference",
     "PairedRatio",
+    "Start",
     "bootstrap_interval",
+    "confidence_sequence",
+    "e_value",
+    "first_undecided",
     "holm",
     "margin_test",
     "matches_down_to",
@@ -25,8 +31,10 @@ __all__ = [
     "score_named",
     "seed_means",
     "seeds_to_decide",
+    "sequential_test",
     "single_experiment",
     "single_score",
+    "starts_of",
     "summarise",
     "verdicts",
 ]

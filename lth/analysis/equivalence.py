@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 from lth.errors import LthError
 
 ALPHA = 0.05
-"""Of every one-sided test here: the convention of TOST, whose interval then is the 90% one (Schuirmann 1987)."""
+"""What a verdict may be wrong with, whenever one looks, and a one-sided test in general: the convention of TOST, whose
+interval then is the 90% one (Schuirmann 1987)."""
+FIRST_LOOK = 0.04
+"""What the t test at the n that a sweep began with has of it; the rest is for seeds that are added later (see
+`lth.analysis.sequential`)."""
 POWER = 0.8
 """The chance to decide that `seeds_to_decide` asks for."""
 MOST_SEEDS = 10_000
@@ -32,59 +36,39 @@ class MarginTest(NamedTuple):
 def margin_test(differences: Sequence[float] | NDArray[np.float64], margin: float) -> MarginTest:
     """Student's t tests of `differences` [n] against `margin` (above 0, in their unit).
 
-    Equal differences have no spread: the p-values then are 0 or 1, or 0.5 exactly at the margin. Raises LthError for a
-    margin that is not above 0.
+    Equal differences have no spread to divide by: the p-value then is that of the sign test, 2^-n, or 0.5 exactly at
+    the margin. Raises LthError for a margin that is not above 0.
     """
     from scipy.special import stdtr
 
-    if not margin > 0:
-        raise LthError(f"a margin must be above 0, e.g. 0.005 for half a percentage point; got {margin!r}")
-    sample = np.asarray(differences, dtype=np.float64)
-    n = sample.size
+    above = above_margin(differences, margin)
+    n = above.size
     if n < 2:
         return MarginTest(math.nan, math.nan, math.nan)
-    constant = bool((sample == sample[0]).all())
-    mean = float(sample[0]) if constant else math.fsum(sample) / n
-    error = 0.0 if constant else float(sample.std(ddof=1)) / math.sqrt(n)
+    constant = bool((above == above[0]).all())
+    mean = float(above[0]) if constant else math.fsum(above) / n
+    error = 0.0 if constant else float(above.std(ddof=1)) / math.sqrt(n)
 
-    def below(bound: float) -> float:
-        """p-value that the mean is below the bound."""
-        distance = mean - bound
-        if error == 0:
-            return 0.5 if distance == 0 else float(distance > 0)
-        return float(stdtr(n - 1, distance / error))
+    def below(distance: float) -> float:
+        """p-value that the mean lies below a bound that it is `distance` above."""
+        if error > 0:
+            return float(stdtr(n - 1, distance / error))
+        return 0.5 if distance == 0 else 0.5**n if distance < 0 else 1 - 0.5**n
 
-    worse = below(-margin)
-    return MarginTest(1 - worse, worse, max(1 - worse, below(margin)))
+    worse = below(mean)
+    return MarginTest(1 - worse, worse, max(1 - worse, below(mean - 2 * margin)))
 
 
-def seeds_to_decide(mean: float, deviation: float, margin: float) -> int | None:
-    """Seeds at which the t test against -margin would decide with probability 0.8, if mean and standard deviation of
-    the differences are what they are now. None beyond 10,000.
-
-    Power of the one-sample t test from the noncentral t distribution (Johnson & Welch 1940).
-    """
-    from scipy.special import nctdtr, stdtrit
-
-    distance = abs(mean + margin)
-    if distance == 0:
-        return None
-    if deviation == 0:
-        return 2
-
-    def decides(n: int) -> bool:
-        miss = nctdtr(n - 1, distance / deviation * math.sqrt(n), stdtrit(n - 1, 1 - ALPHA))
-        return bool(1 - miss >= POWER)
-
-    low, high = 1, 2
-    while not decides(high):
-        low, high = high, 2 * high
-        if low >= MOST_SEEDS:
-            return None
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if decides(middle) else (middle, high)
-    return high if high <= MOST_SEEDS else None
+def above_margin(differences: Sequence[float] | NDArray[np.float64], margin: float) -> NDArray[np.float64]:
+    """How far `differences` [n] lie above -margin. Those within a millionth of the margin of each other, or of its
+    edge, are equal: accuracies are counts, and their rounding is no evidence. LthError for a margin not above 0."""
+    if not margin > 0:
+        raise LthError(f"a margin must be above 0, e.g. 0.005 for half a percentage point; got {margin!r}")
+    grain = 1e-6 * margin
+    above = np.asarray(differences, dtype=np.float64) + margin
+    if above.size and np.ptp(above) <= grain:
+        above = np.full_like(above, above[0])
+    return np.where(np.abs(above) <= grain, 0.0, above)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

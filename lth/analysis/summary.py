@@ -152,6 +152,16 @@ def count_diverged(levels: pa.Table) -> dict[tuple[Any, ...], int]:
     return dict(zip(zip(*(counted[key] for key in _GROUP), strict=True), counted["seed_count"], strict=True))
 
 
+def trainings_of_seeds(levels: pa.Table) -> dict[tuple[Any, ...], dict[int, tuple[int, int]]]:
+    """(experiment, level, arm) -> seed -> how many of its draws finished, and how many diverged."""
+    found: dict[tuple[Any, ...], dict[int, tuple[int, int]]] = {}
+    trainings = levels.group_by([*_TRAINING, "status"]).aggregate([]).to_pydict()
+    for *group, seed, status in zip(*(trainings[key] for key in (*_SEED, "status")), strict=True):
+        finished, diverged = found.setdefault(tuple(group), {}).get(seed, (0, 0))
+        found[tuple(group)][seed] = (finished + (status == "ok"), diverged + (status == "diverged"))
+    return found
+
+
 def _ordered(groups: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     return sorted(groups, key=lambda group: (group[0], group[1], group[2] != "ticket", group[2]))
 

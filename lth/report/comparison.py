@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 
 from lth.analysis.summary import summarise
-from lth.analysis.verdicts import matches_down_to
+from lth.analysis.verdicts import ANYTIME, matches_down_to
 from lth.errors import LthError
 from lth.report.detail_figures import BARS
 from lth.report.score_texts import ScoreText
@@ -37,7 +37,7 @@ def comparison_table(levels: pa.Table, verdicts: Mapping[str, pa.Table], arm: st
         padding=(0, 1, 0, 0),
         caption_justify="left",
         caption_style="",
-        caption=_caption(list(texts.values())),
+        caption=_caption(list(texts.values())) + _looked_at_again(verdicts),
     )
     for name in ("experiment", *(["score"] if several else []), "n", "dense", "matches down to", "deepest"):
         shown.add_column(
@@ -124,6 +124,14 @@ def comparison_figure(levels: pa.Table, identifiers: Sequence[str], arm: str = "
     axis.set_ylabel(text.axis("test", " at early stop"))
     legend(figure, axis)
     return figure
+
+
+def _looked_at_again(verdicts: Mapping[str, pa.Table]) -> str:
+    """Which experiments are not judged by the test for a fixed n, as text of the caption."""
+    names = [identifier for identifier, judged in verdicts.items() if ANYTIME in judged["rule"].to_pylist()]
+    if not names:
+        return ""
+    return f" Seeds were added to {' and '.join(names)}: judged by a test that is valid at every look."
 
 
 def _percent(density: float | None) -> str:

@@ -15,13 +15,13 @@ from lth import yaml_text
 from lth.analysis.summary import ordered_arms, summarise
 from lth.errors import LthError, Untrusted
 from lth.report import detail_figures
-from lth.report.data_caveats import data_caveats
+from lth.report.caveats import caveats, data_caveats
 from lth.report.figures import early_stop_figure, score_figure
 from lth.report.score_texts import ScoreText
 from lth.report.style import arm_label
 from lth.report.svg import to_svg
 from lth.report.tables import table_cells
-from lth.report.verdict_texts import caption, caveats, claim, others_of, verdict_rows
+from lth.report.verdict_texts import caption, claim, others_of, verdict_rows
 from lth.seeds import format_seeds
 from lth.store.score_columns import ACCURACY
 

@@ -1,4 +1,4 @@
-"""Verdicts in words: the claim in one sentence, what it must not hide, and the table of an arm's comparisons."""
+"""Verdicts in words: the claim in one sentence, and the table of an arm's comparisons."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from lth.analysis.equivalence import ALPHA
-from lth.analysis.summary import ordered_arms, single_experiment
-from lth.analysis.verdicts import matches_down_to
-from lth.errors import LthError
+from lth.analysis.equivalence import FIRST_LOOK
+from lth.analysis.sequential import LATER
+from lth.analysis.summary import ordered_arms
+from lth.analysis.verdicts import ANYTIME, AT_LEAST, AT_MOST, matches_down_to
+from lth.report.caveats import caveats, judged_rows, require_arm, seeds_judged
 from lth.report.score_texts import ScoreText
 from lth.report.style import arm_label
 from lth.report.tables import broken
@@ -40,8 +41,7 @@ class Row(NamedTuple):
 
 def claim(table: pa.Table, arm: str = "ticket") -> str:
     """What a table of `lth.analysis.verdicts` says of an arm, in one sentence."""
-    _known(table, arm)
-    rows, text = _of(table, arm), ScoreText.of(table)
+    rows, text = judged_rows(table, arm), ScoreText.of(table)
     margin = f"by more than {text.margin(rows[0]['margin'])}"
     last = matches_down_to(table, arm)
     if last is None:
@@ -49,86 +49,26 @@ def claim(table: pa.Table, arm: str = "ticket") -> str:
         why = "is worse" if first["verdict"] == "not matching" else "cannot be called not worse"
         return (
             f"The {arm} {why} than the dense network {margin} at level {first['level']} already "
-            f"({_percent(first['density'])} of the weights): {_difference(first, text)}, n = {first['n']}."
+            f"({_percent(first['density'])} of the weights): {_difference(first, text)}, {seeds_judged(first)}."
         )
-    speed = ""
-    if last["speedup"] is not None:
-        speed = f", and its early stop comes {last['speedup']:.2f} times as soon"
-        if last["speedup_low"] is not None:
-            speed += f" [{last['speedup_low']:.2f}, {last['speedup_high']:.2f}]"
     return (
         f"The {arm} is not worse than the dense network {margin} down to {_percent(last['density'])} of the "
-        f"weights (level {last['level']} of {rows[-1]['level']}): {_difference(last, text)} {text.unit} there{speed}, "
-        f"n = {last['n']}."
+        f"weights (level {last['level']} of {rows[-1]['level']}): {_difference(last, text)} {text.unit} there"
+        f"{_early_stop(last)}, {seeds_judged(last)}."
     )
 
 
-def caveats(table: pa.Table, arm: str = "ticket") -> list[str]:
-    """What a reader of the claim must know besides, one sentence each."""
-    _known(table, arm)
-    rows, last = _of(table, arm), matches_down_to(table, arm)
-    sentences = []
-    if not rows[0]["declared"]:
-        sentences.append(
-            f"The margin of {ScoreText.of(table).margin(rows[0]['margin'])} was chosen after the experiment first ran: "
-            "these verdicts are post hoc."
-        )
-    diverged = [row for row in rows if row["diverged"] or row["diverged_against"]]
-    if diverged:
-        count = sum(row["diverged"] for row in rows)
-        sentences.append(
-            f"{count} trainings of the {arm} and {rows[0]['diverged_against']} of the dense network diverged; "
-            "they are in no mean, so the comparison is of the seeds that survived."
-        )
-    idle = [row["level"] for row, above in zip(rows, [None, *rows], strict=False) if _as_dense(row, above)]
-    if idle:
-        sentences.append(
-            f"Level {_list(idle)} removed nothing: as many weights are left as at the level above, and what is judged "
-            "there is one training against another of the same network."
-        )
-    after = [row for row in rows if last is None or row["level"] > last["level"]]
-    numbers = [row["level"] for row in rows]
-    gap = next((level for level in range(1, numbers[-1]) if level not in numbers), None)
-    if gap is not None:
-        sentences.append(f"Level {gap} is not committed: the claim cannot go past it.")
-    if after and after[0]["n"] == 0:
-        sentences.append(f"At level {after[0]['level']} no seed finished on both sides.")
-    elif after and after[0]["verdict"] == "undecided":
-        row = after[0]
-        more = (
-            "more seeds than 10,000"
-            if row["more_seeds"] is None and row["n"] > 1
-            else "at least two seeds"
-            if row["n"] < 2
-            else f"about {row['more_seeds']:,} more seeds"
-        )
-        sentences.append(f"Level {row['level']} is undecided with n = {row['n']}; it needs {more}.")
-    again = [row["level"] for row in after if row["verdict"] == "matching"]
-    if again:
-        sentences.append(f"Level {_list(again)} would match, but a level above does not: the claim stops before it.")
-    if last is not None and last["n"] > 1 and last["low"] == last["high"]:
-        sentences.append(
-            f"At level {last['level']} all {last['n']} differences are equal: the test set is too small to "
-            "tell them apart, and their spread says nothing."
-        )
-    tests = [row for row in table.to_pylist() if row["arm"] == arm and row["against_level"] > 0]
-    for against in dict.fromkeys(row["against"] for row in tests):
-        family = [row for row in tests if row["against"] == against]
-        seeds = max(row["n"] for row in family)
-        smallest = min(1, len(family) * 2 / 2**seeds)
-        if seeds and smallest > ALPHA:
-            sentences.append(
-                f"{seeds} seeds cannot show a difference to {arm_label(against)} over {len(family)} levels by "
-                f"the sign-flip test: its smallest p-value is {smallest:.2g} after Holm."
-            )
-    return sentences
-
-
-def _as_dense(row: dict[str, Any], above: dict[str, Any] | None) -> bool:
-    """Whether a level has the density of the level above it."""
-    if above is None:
-        return bool(row["level"] == 1 and row["density"] == 1)
-    return bool(row["level"] == above["level"] + 1 and row["density"] == above["density"])
+def _early_stop(row: dict[str, Any]) -> str:
+    """`, and its early stop comes at 1.11 times the step of the dense network [0.76, 1.61]`."""
+    if row["speedup"] is None:
+        return ""
+    bound = {AT_MOST: "at least ", AT_LEAST: "at most ", None: ""}.get(row["speedup_bound"])
+    if bound is None:
+        return ", and how early it stops cannot be said (both sides were still learning at their last step)"
+    ends = ""
+    if row["speedup_low"] is not None:
+        ends = f" [{1 / row['speedup_high']:.2f}, {1 / row['speedup_low']:.2f}]"
+    return f", and its early stop comes at {bound}{1 / row['speedup']:.2f} times the step of the dense network{ends}"
 
 
 def verdict_table(table: pa.Table, arm: str = "ticket") -> Table:
@@ -181,44 +121,35 @@ def verdict_rows(table: pa.Table, arm: str, others: Sequence[str]) -> list[Row]:
         if row["arm"] == arm and row["against_level"] > 0
     }
     rows, text = [], ScoreText.of(table)
-    for row in _of(table, arm):
+    for row in judged_rows(table, arm):
         verdict = row["verdict"]
-        if verdict == "undecided" and row["n"] > 1:
+        if row["failed"]:
+            verdict += f", {row['failed']} diverged"
+        elif verdict == "undecided" and row["n"] > 1:
             verdict += ", >10,000 more" if row["more_seeds"] is None else f", {row['more_seeds']:,} more"
         compared = []
         for other in others:
             pair = pairs.get((row["level"], other))
             compared.append(Compared("", "") if pair is None else Compared(_short(pair, text), _p_value(pair)))
-        speedup = "" if row["speedup"] is None else f"{row['speedup']:.2f}×"
+        speedup = _speedup(row)
         rows.append(
             Row(str(row["level"]), _percent(row["density"]), Compared(_short(row, text), verdict), speedup, compared)
         )
     return rows
 
 
-def _of(table: pa.Table, arm: str) -> list[dict[str, Any]]:
-    """The rows of an arm against the dense network, by level; LthError if there are none."""
-    rows = [row for row in table.to_pylist() if row["arm"] == arm and row["against_level"] == 0]
-    if not rows:
-        raise LthError(
-            "the dense network (level 0) is not committed: there is nothing to compare with; run the sweep on"
-        )
-    return sorted(rows, key=lambda row: int(row["level"]))
-
-
-def _known(table: pa.Table, arm: str) -> None:
-    arms = ordered_arms(table["arm"].to_pylist())
-    if not arms:
-        raise LthError("there is nothing to judge: no level above 0 is committed; run the sweep on")
-    if arm not in arms:
-        raise LthError(f"arm {arm!r} has no verdict; there is {', '.join(arms)}")
-    single_experiment(table)
-
-
 def others_of(table: pa.Table, arm: str = "ticket") -> list[str]:
     """The arms that an arm is compared with at its own level."""
-    _known(table, arm)
+    require_arm(table, arm)
     return ordered_arms(row["against"] for row in table.to_pylist() if row["arm"] == arm and row["against_level"] > 0)
+
+
+def _speedup(row: dict[str, Any]) -> str:
+    """`1.88×`, with the sign of a bound before it."""
+    if row["speedup"] is None:
+        return ""
+    sign = {None: "", AT_MOST: "≤", AT_LEAST: "≥"}.get(row["speedup_bound"])
+    return "?" if sign is None else f"{sign}{row['speedup']:.2f}×"
 
 
 def _difference(row: dict[str, Any], text: ScoreText) -> str:
@@ -249,16 +180,21 @@ def caption(table: pa.Table) -> str:
     row, text = table.slice(0, 1).to_pylist()[0], ScoreText.of(table)
     confidence = 100 * float((table.schema.metadata or {}).get(b"confidence", b"0.95"))
     margin = "declared" if row["declared"] else "post hoc"
+    rules = set(table["rule"].to_pylist())
+    interval, test, p = "t interval", f"one-sided t test, {FIRST_LOOK}", "sign-flip test"
+    if rules == {ANYTIME}:
+        interval, test, p = "confidence sequence", f"e-value above {1 / LATER:g}", "of an e-value"
+    elif ANYTIME in rules:
+        interval += ", where seeds were added confidence sequence"
+        test += f", where seeds were added an e-value above {1 / LATER:g}"
+        p += ", or of an e-value"
     return (
-        f"Test {text.label} at early stop, differences paired by seed{text.differences} ± half the {confidence:g}% t "
-        f"interval. Matching: not worse by more than {text.margin(row['margin'])} ({margin}; one-sided t test, "
-        f"{ALPHA}). Speed-up: early-stop step of the dense network by its own. p: sign-flip test, Holm over levels."
+        f"Test {text.label} at early stop, differences paired by seed{text.differences} ± half the {confidence:g}% "
+        f"{interval}. Matching: not worse by more than {text.margin(row['margin'])} ({margin}; {test}). Speed-up: "
+        f"early-stop step of the dense network by its own (≤, ≥: still learning at the last step). p: {p}, Holm over "
+        f"levels; below {FIRST_LOOK} it shows a difference."
     )
 
 
 def _percent(density: float | None) -> str:
     return "?" if density is None else f"{100 * density:.3g}%"
-
-
-def _list(numbers: Sequence[int]) -> str:
-    return ", ".join(map(str, numbers))

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lth import yaml_text
-from lth.errors import LthError
+from lth.errors import DamagedObject, LthError
 from lth.experiment import Experiment, format_seeds
 from lth.store import Store
 from lth.sweep.setup import DataFacts
@@ -73,12 +73,21 @@ def record(
             f"{fingerprint[:12]}, then {began[:12]}); put the old data back, or use another store or experiment name"
         )
     if seeds is not None:
-        store.put_sweep(
-            experiment.id,
-            {
-                "seeds": format_seeds(seeds),
-                "levels": experiment.pruning.levels,
-                "arms": [f"{arm.name}:{arm.draws}" for arm in experiment.arms],
-                "margin": experiment.margin,
-            },
-        )
+        _record_start(store, experiment, seeds)
+
+
+def _record_start(store: Store, experiment: Experiment, seeds: Sequence[int]) -> None:
+    """Write down what this start trains, and how many other starts there were: whether seeds were added later decides
+    how a sweep is judged, and a clock may be wrong."""
+    start = {
+        "seeds": format_seeds(seeds),
+        "levels": experiment.pruning.levels,
+        "arms": [f"{arm.name}:{arm.draws}" for arm in experiment.arms],
+        "margin": experiment.margin,
+    }
+    try:
+        others = store.sweeps(experiment.id)
+    except DamagedObject:  # which is named by `lth verify`; verdicts then take nothing for the first look
+        others = []
+    if all({key: value for key, value in other.items() if key != "place"} != start for other in others):
+        store.put_sweep(experiment.id, {**start, "place": len(others)})

@@ -61,8 +61,8 @@ def test_claims_and_tables_of_r2(sweep: Callable[..., pa.Table]) -> None:
     judged = verdicts(levels, 0.005)
     assert claim(judged) == (
         "The ticket is not worse than the dense network by more than 0.005 of R² down to 64% of the weights (level 2 "
-        "of 3): -0.0020 [-0.0020, -0.0020] of R² there, and its early stop comes 1.04 times as soon [1.04, 1.04], n "
-        "= 5."
+        "of 3): -0.0020 [-0.0020, -0.0020] of R² there, and its early stop comes at 0.96 times the step of the "
+        "dense network [0.96, 0.96], n = 5."
     )
     assert caveats(verdicts(levels, 0.005, declared=False))[0].startswith("The margin of 0.005 of R² was chosen after")
     text = verdict_markdown(judged)
