@@ -49,12 +49,14 @@ def print_verdicts(source: str, store_url: str, settings: list[str], arm: str, m
     """The claim in one sentence, its caveats, and the table behind it."""
     import lth.results
     from lth.report import caveats, claim, verdict_table
+    from lth.report.network_caveats import network_caveats
 
     store, console = Store(store_url, READING), Console(highlight=False)
     identifier = id_in(store, source, settings)
     results = lth.results.open(store_url, identifier)
     found = lth.results.judge(store, identifier, results.levels, margin)
-    said, notes = claim(found, arm), caveats(found, arm)
+    said = claim(found, arm)
+    notes = [*network_caveats(store.describe(identifier)), *caveats(found, arm)]
     console.print(f"[bold]{identifier}[/]")
     console.print(verdict_table(found, arm))
     console.print(f"[bold]{said}[/]")

@@ -16,6 +16,7 @@ from lth.analysis.summary import ordered_arms, summarise
 from lth.errors import LthError
 from lth.report import detail_figures
 from lth.report.figures import early_stop_figure, score_figure
+from lth.report.network_caveats import network_caveats
 from lth.report.score_texts import ScoreText
 from lth.report.style import arm_label
 from lth.report.svg import to_svg
@@ -63,7 +64,7 @@ def report_page(results: Results, experiment_id: str, description: dict[str, Any
         parts.append(f"<p>{whose}, trained on {escape(spec['dataset']['name'])}.</p>")
     if 0 in verdicts["against_level"].to_pylist():
         parts.append(f'<p class="claim">{escape(claim(verdicts))}</p>')
-        notes = caveats(verdicts)
+        notes = [*network_caveats(description), *caveats(verdicts)]
         if notes:
             parts.append("<h2>Caveats</h2><ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>")
         parts.append("<h2>Verdicts</h2>" + _verdict_table(verdicts))

@@ -15,6 +15,7 @@ import yaml
 from lth.errors import LthError
 from lth.experiment import Experiment, format_seeds
 from lth.store import Store
+from lth.sweep.network_texts import network_record
 from lth.sweep.setup import DataFacts
 from lth.version import __version__
 
@@ -54,6 +55,7 @@ def record(
         "margin": experiment.margin,
         "data": {**asdict(facts), "input_shape": list(facts.input_shape)},
         "data_sha256": fingerprint,
+        "network": network_record(experiment, facts),
         "first_run": {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "code_version": code_version(),
