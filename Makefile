@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint gates services benchmarks clean
+.PHONY: demo test lint gates services benchmarks networks clean
 
 $(VENV)/.installed-lth: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "lth needs Python 3.11 or newer; set PYTHON=...")'
@@ -46,6 +46,10 @@ benchmarks: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/masks.py
 	$(BIN)/python benchmarks/report.py
 	$(BIN)/python benchmarks/two_nodes.py
+
+# Every network that there is, all the way to its files and back, into docs/networks.md: an hour or two on two cores.
+networks: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/networks.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

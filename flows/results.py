@@ -47,7 +47,7 @@ def results_of(store: Store, experiment_id: str) -> SweepResults | None:
 def _results(store: Store, experiment_id: str, everything: pa.Table, levels: pa.Table) -> SweepResults | None:
     """Summarise `levels`, draw `everything` into the store. None before any training ended without diverging."""
     from lth.analysis import single_score, summarise
-    from lth.report import data_caveats, early_stop_figure, save_png, score_figure
+    from lth.report import early_stop_figure, recorded_caveats, save_png, score_figure
 
     if "ok" not in levels["status"].to_pylist():
         return None
@@ -60,7 +60,7 @@ def _results(store: Store, experiment_id: str, everything: pa.Table, levels: pa.
     urls = {name: store.report_url(experiment_id, f"{name}.png") for name in figures}
     judged = judge(store, experiment_id, everything)
     return SweepResults(
-        levels.num_rows, summarise(levels), judged, data_caveats(store.describe(experiment_id)), figures, urls
+        levels.num_rows, summarise(levels), judged, recorded_caveats(store.describe(experiment_id)), figures, urls
     )
 
 

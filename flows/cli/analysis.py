@@ -48,13 +48,13 @@ def names(text: str) -> list[str]:
 def print_verdicts(source: str, store_url: str, settings: list[str], arm: str, margin: float | None) -> None:
     """The claim in one sentence, its caveats, and the table behind it."""
     import lth.results
-    from lth.report import caveats, claim, data_caveats, verdict_table
+    from lth.report import caveats, claim, recorded_caveats, verdict_table
 
     store, console = Store(store_url, READING), Console(highlight=False)
     identifier = id_in(store, source, settings)
     results = lth.results.open(store_url, identifier)
     found = lth.results.judge(store, identifier, results.levels, margin)
-    said, notes = claim(found, arm), [*data_caveats(store.describe(identifier)), *caveats(found, arm)]
+    said, notes = claim(found, arm), [*recorded_caveats(store.describe(identifier)), *caveats(found, arm)]
     console.print(f"[bold]{identifier}[/]")
     console.print(verdict_table(found, arm))
     console.print(f"[bold]{said}[/]")

@@ -1,6 +1,6 @@
 """What a person looks at: figures and tables of a sweep."""
 
-from lth.report.caveats import caveats, data_caveats
+from lth.report.caveats import caveats, recorded_caveats
 from lth.report.comparison import comparison_figure, comparison_table
 from lth.report.figures import early_stop_figure, save_figure, save_png, score_figure
 from lth.report.page import figures_of, report_page
@@ -14,10 +14,10 @@ __all__ = [
     "claim",
     "comparison_figure",
     "comparison_table",
-    "data_caveats",
     "early_stop_figure",
     "figures_of",
     "markdown_table",
+    "recorded_caveats",
     "report_page",
     "save_figure",
     "save_png",

@@ -34,11 +34,11 @@ def caveats(table: pa.Table, arm: str = "ticket") -> list[str]:
     ]
 
 
-def data_caveats(description: Mapping[str, Any]) -> list[str]:
-    """What is to be known of the data, of the content of an experiment.yaml, one line each."""
-    data = description.get("data")
-    sentences = data.get("caveats") if isinstance(data, dict) else None
-    return [" ".join(str(each).split()) for each in sentences] if isinstance(sentences, list) else []
+def recorded_caveats(description: Mapping[str, Any]) -> list[str]:
+    """What is to be known of an experiment's data and network, of the content of its experiment.yaml, one line each."""
+    parts = [description.get("data"), description.get("network")]
+    kept = [part.get("caveats") for part in parts if isinstance(part, dict)]
+    return [" ".join(str(each).split()) for sentences in kept if isinstance(sentences, list) for each in sentences]
 
 
 def judged_rows(table: pa.Table, arm: str) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from lth import yaml_text
 from lth.analysis.summary import ordered_arms, summarise
 from lth.errors import LthError, Untrusted
 from lth.report import detail_figures
-from lth.report.caveats import caveats, data_caveats
+from lth.report.caveats import caveats, recorded_caveats
 from lth.report.figures import early_stop_figure, score_figure
 from lth.report.score_texts import ScoreText
 from lth.report.style import arm_label
@@ -67,7 +67,7 @@ def report_page(
         parts.append(f"<p>{whose}, trained on {escape(spec['dataset']['name'])}.</p>")
     if 0 in verdicts["against_level"].to_pylist():
         parts.append(f'<p class="claim">{escape(claim(verdicts))}</p>')
-        notes = [*data_caveats(description), *caveats(verdicts)]
+        notes = [*recorded_caveats(description), *caveats(verdicts)]
         if notes:
             parts.append("<h2>Caveats</h2><ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>")
         parts.append("<h2>Verdicts</h2>" + _verdict_table(verdicts))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lth.experiment import Experiment
 from lth.inspection import Inspection
@@ -18,28 +19,30 @@ LARGE_PART = 0.1
 
 
 @dataclass(frozen=True)
-class Share:
-    """Some of a network's weights: what they are, how many, and how many parts of 1 of all."""
+class WeightShare:
+    """Some of a network's weights: what they are, how many, and how many parts of 1 of all; whether it is one
+    parameter by its name."""
 
     what: str
     weights: int
     share: float
+    named: bool = False
 
 
-def shares(experiment: Experiment, facts: DataFacts) -> list[Share]:
+def shares(experiment: Experiment, facts: DataFacts) -> list[WeightShare]:
     """All weights of the network: those that are pruned, each large parameter that is not and why, and the rest by
     reason."""
     found = network_of(experiment, facts)
     pruned = sum(tensor.size for tensor in found.network.prunable)
     total = pruned + sum(each.size for each in found.dense)
-    parts = [Share("prunable", pruned, pruned / total)]
+    parts = [WeightShare("prunable", pruned, pruned / total)]
     large = [each for each in found.dense if len(each.shape) > 1 and each.size > LARGE * total]
-    parts += [Share(f"{each.name}: {_reason(each)}", each.size, each.size / total) for each in large]
+    parts += [WeightShare(f"{each.name}: {_reason(each)}", each.size, each.size / total, named=True) for each in large]
     rest: dict[str, int] = {}
     for each in found.dense:
         if each not in large:
             rest[_reason(each)] = rest.get(_reason(each), 0) + each.size
-    return parts + [Share(reason, size, size / total) for reason, size in rest.items()]
+    return parts + [WeightShare(reason, size, size / total) for reason, size in rest.items()]
 
 
 def _reason(dense: LeftDense) -> str:
@@ -49,15 +52,7 @@ def _reason(dense: LeftDense) -> str:
 def notes(experiment: Experiment, facts: DataFacts, inspection: Inspection) -> list[str]:
     """What must be known of a network and its levels before they are read, one sentence each."""
     setup = resolve(experiment, facts)
-    sentences = [*_idle_levels(experiment, setup)]
-    dense = network_of(experiment, facts).dense
-    total = setup.weights_total + sum(each.size for each in dense)
-    left = 1 - setup.weights_total / total
-    if left > LARGE_PART:
-        sentences.append(
-            f"{left:.0%} of the network's weights are never pruned: densities are those of the prunable weights, not "
-            "of the network."
-        )
+    sentences = [*_idle_levels(experiment, setup), *_left_dense(experiment, facts)]
     if inspection.in_evaluation:
         sentences.append(f"{_some(inspection.in_evaluation)} stays in evaluation mode, as the factory has set it.")
     if inspection.without_gradient:
@@ -71,6 +66,28 @@ def notes(experiment: Experiment, facts: DataFacts, inspection: Inspection) -> l
             "are those of one draw."
         )
     return sentences
+
+
+def network_record(experiment: Experiment, facts: DataFacts) -> dict[str, Any]:
+    """The sizes of the network, and what reports must say of them, as a store keeps them."""
+    parts = shares(experiment, facts)
+    return {
+        "weights": sum(part.weights for part in parts),
+        "prunable": parts[0].weights,
+        "caveats": _left_dense(experiment, facts),
+    }
+
+
+def _left_dense(experiment: Experiment, facts: DataFacts) -> list[str]:
+    pruned, *dense = shares(experiment, facts)
+    if 1 - pruned.share < LARGE_PART:
+        return []
+    named = [part.what.partition(":")[0] for part in dense if part.named]
+    which = f" ({_some(named)})" if named else ""
+    return [
+        f"{1 - pruned.share:.0%} of the network's weights are never pruned{which}: densities are those of the "
+        f"{pruned.weights:,} prunable weights, not of the network."
+    ]
 
 
 def _idle_levels(experiment: Experiment, setup: Setup) -> list[str]:

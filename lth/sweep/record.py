@@ -14,6 +14,7 @@ from lth import yaml_text
 from lth.errors import DamagedObject, LthError
 from lth.experiment import Experiment, format_seeds
 from lth.store import Store
+from lth.sweep.network_texts import network_record
 from lth.sweep.setup import DataFacts
 from lth.version import __version__
 
@@ -56,6 +57,7 @@ def record(
         "margin": experiment.margin,
         "data": data,
         "data_sha256": fingerprint,
+        "network": network_record(experiment, facts),
         "first_run": {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "code_version": code_version(),

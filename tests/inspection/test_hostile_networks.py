@@ -11,10 +11,12 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 
+import lth.results
 from lth.data import load_dataset
 from lth.data.examples import DataSet
 from lth.errors import InvalidExperiment
 from lth.experiment import Experiment, load_experiment
+from lth.report import report_page
 from lth.store import Store
 from lth.sweep.here import run_here
 from lth.sweep.inspecting import inspected
@@ -168,10 +170,9 @@ def test_what_is_found_is_said(digits: DataSet) -> None:
     assert "draws random numbers in evaluation mode" in said("DropoutAlways")
     assert "draws random numbers" not in said("NoiseByNumpy")  # drawn, and not used
     assert "2 of 2 levels remove nothing (levels 1, 2)" in said("Dropout", "pruning.fraction=0.0001")
-    assert "2 of 3 levels remove nothing (levels 1, 3)" in said(
-        "Dropout", "pruning.fraction=0.0005", "pruning.levels=3"
-    )
-    assert "of the network's weights are never pruned" in said("Dropout", "model.prunable=[second.weight]")
+    assert "remove nothing" not in said("Dropout", "pruning.fraction=0.0007")  # 768 weights: one at every level
+    part = said("Dropout", "model.prunable=[second.weight]")
+    assert "87% of the network's weights are never pruned (first.weight): densities are those of the 120 prun" in part
 
 
 def test_the_parts_of_a_network(digits: DataSet) -> None:
@@ -179,6 +180,23 @@ def test_the_parts_of_a_network(digits: DataSet) -> None:
     assert [part.what.partition(":")[0] for part in parts[:2]] == ["prunable", "first.weight"]
     assert parts[0].weights == 120 and sum(part.weights for part in parts) == 64 * 12 + 12 + 120 + 10
     assert sum(part.share for part in parts) == pytest.approx(1)
+
+
+def test_small_levels_at_the_end_remove_nothing(digits: DataSet) -> None:
+    sweep = load_experiment("smoke", ["model.arguments={hidden: [4]}", "pruning.levels=18"])
+    assert notes(sweep, DataFacts.of(digits), inspected(sweep, digits))[0].startswith(
+        "3 of 18 levels remove nothing (levels 16, 17, 18)"
+    )
+
+
+def test_a_report_says_what_is_never_pruned_and_which_levels_removed_nothing(digits: DataSet, tmp_path: Path) -> None:
+    sweep, store = experiment("Dropout", "model.prunable=[second.weight]", "pruning.fraction=0.001"), Store(tmp_path)
+    run_here(sweep, (0, 1), store, digits)
+    results, described = lth.results.open(str(tmp_path), sweep.id), store.describe(sweep.id)
+    assert described["network"]["weights"] == 910 and described["network"]["prunable"] == 120
+    page = report_page(results, sweep.id, described, lth.results.judge(store, sweep.id, results.levels))
+    assert "87% of the network&#x27;s weights are never pruned (first.weight)" in page
+    assert "Level 1, 2 removed nothing" in page
 
 
 def test_a_layer_held_in_evaluation_keeps_its_statistics(digits: DataSet, tmp_path: Path) -> None:
