@@ -195,7 +195,7 @@ def query(
     output: Annotated[Path | None, typer.Option(help="Write to this file (needed for parquet on a terminal).")] = None,
 ) -> None:
     """Query the result tables with SQL."""
-    from flows.cli.inspection import run_query
+    from flows.cli.query import run_query
 
     run_query(sql, store, experiment, format, output)
 

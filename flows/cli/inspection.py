@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import re
-import sys
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from lth.catalogue import registry_of
-from lth.errors import InvalidExperiment, LthError
+from lth.errors import LthError
 from lth.registry import import_module
 from lth.seeds import format_seeds, parse_seeds
 from lth.store import READING, Store, unit_name_of
@@ -162,97 +159,6 @@ def _unit_of(finding: Finding) -> tuple[str, str] | None:
     if finding.trouble not in ("damaged", "missing") or kind not in UNIT_KINDS or not is_name(unit_name_of(name)):
         return None
     return identifier, unit_name_of(name)
-
-
-def run_query(sql: str, store_url: str, experiment: str | None, form: str, output: Path | None) -> None:
-    """Run SQL over a store's tables and print or write the result."""
-    import lth.results
-
-    results = lth.results.open(store_url, experiment)
-    found = results.query(sql)
-    for key, reason in results.damaged.items():
-        Console(stderr=True, highlight=False).print(f"[yellow]left out:[/] {key}: {reason}", soft_wrap=True)
-    if form == "table" and output is None:
-        _print_table(found)
-        return
-    if form == "table":
-        form = output.suffix.removeprefix(".") if output else ""
-        if form not in ("csv", "json", "parquet"):
-            raise InvalidExperiment(f"--output {output} does not tell the format; add --format csv, json or parquet")
-    content = _encoded(found, form)
-    if output is not None:
-        try:
-            output.write_bytes(content)
-        except OSError as error:
-            raise LthError(f"cannot write {output}: {error.strerror}; choose another --output") from None
-    elif form == "parquet" and sys.stdout.isatty():
-        raise InvalidExperiment("Parquet is not for a terminal; add --output FILE or pipe it")
-    else:
-        sys.stdout.buffer.write(content)
-        sys.stdout.flush()
-
-
-def _print_table(found: Any) -> None:
-    console = Console(highlight=False)
-    table = Table(caption=f"{found.num_rows:,} rows", caption_justify="left")
-    numbers = ("int", "uint", "double", "float", "decimal")
-    numeric = {field.name for field in found.schema if str(field.type).startswith(numbers)}
-    for name in found.column_names:
-        table.add_column(escape(name), justify="right" if name in numeric else "left", overflow="fold")
-    shown = found.slice(0, 1000).to_pydict()
-    for row in zip(*(shown[name] for name in found.column_names), strict=True):
-        table.add_row(*(_text(value) for value in row))
-    console.print(table)
-    if found.num_rows > 1000:
-        console.print(f"the first 1,000 of {found.num_rows:,} rows; use --format csv for all")
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, bytes):
-        return f"{len(value)} bytes"
-    return escape(str(value))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN: null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    return [_finite(part) for part in value] if isinstance(value, list) else value
-
-
-def _encoded(found: Any, form: str) -> bytes:
-    import io
-    import json
-
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    buffer = io.BytesIO()
-    if form == "parquet":
-        pyarrow.parquet.write_table(found, buffer, compression="zstd")
-    elif form == "json":
-
-        def text_of(value: Any) -> str:
-            return value.hex() if isinstance(value, bytes) else str(value)
-
-        text = json.dumps(_finite(found.to_pylist()), allow_nan=False, default=text_of, indent=1)
-        buffer.write(text.encode() + b"\n")
-    else:
-        for position, field in enumerate(found.schema):
-            if pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
-                raise LthError(
-                    f"column {field.name!r} is {field.type}, which CSV cannot hold; leave it out or use "
-                    f"--format json or parquet (column {position + 1})"
-                )
-        pyarrow.csv.write_csv(found, buffer)
-    return buffer.getvalue()
 
 
 def print_list(what: str, store_url: str, imports: list[str]) -> None:
