@@ -57,10 +57,12 @@ def print_rows(found: pa.Table, console: Console) -> None:
     width = 1 + sum(
         3 + min(max(map(len, (name, *texts))), _NARROWEST) for name, *texts in zip(names, *rows, strict=True)
     )
-    folded = width > console.width and found.num_rows > 0
+    folded = width > console.width
     if folded:
         rows = rows[:MOST_BLOCKS]
         widest = max(map(len, names))
+        if not rows:
+            console.print(Text(", ".join(names)))
         for number, row in enumerate(rows, 1):
             console.print(Text(f"─ row {number} ".ljust(min(console.width, 60), "─"), style="dim"))
             for name, text in zip(names, row, strict=True):

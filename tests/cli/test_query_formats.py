@@ -158,7 +158,7 @@ def test_a_wide_result_is_a_block_for_each_row(results: Opened) -> None:
     assert "2 rows of 30 columns" in lines[-1] and max(map(len, lines)) <= 80
     narrow = printed(results.query("SELECT 1 AS a, 'some words that are folded, as there is room for the names' AS b"))
     assert "┃ a ┃" in narrow and "row 1" not in narrow
-    assert "a " in printed(wide.slice(0, 0).select([0]))
+    assert printed(wide.slice(0, 0)).startswith("column_0, column_1, ") and "0 rows of 30" in printed(wide.slice(0, 0))
 
 
 def test_nothing_that_a_terminal_would_obey_is_printed(results: Opened) -> None:
