@@ -58,7 +58,10 @@ def open(store_url: str | os.PathLike[str], experiment: str | None = None) -> Re
     store = Store(store_url, READING)
     location = store.objects.location
     if location.protocol == "file" and not os.path.isdir(location.root):
-        raise StoreError(f"there is no store at {store.url}; check the directory, or run an experiment into it first")
+        where = "check the directory, or run an experiment into it first"
+        if re.fullmatch(r".+-[0-9a-f]{10}", os.path.basename(location.root)):
+            where = "that looks like an experiment's id, and --store is where experiments lie"
+        raise StoreError(f"there is no store at {store.url}; {where}")
     known = store.experiments()
     if experiment is not None and experiment not in known:
         raise StoreError(f"store {store.url} has no experiment {experiment!r}; it has {', '.join(known) or 'none'}")

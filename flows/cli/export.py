@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 from rich.console import Console
 
+from flows.cli.analysis import check_margin
 from flows.cli.inspection import id_in
 from lth.errors import LthError
 from lth.experiment import Execution
@@ -64,7 +65,7 @@ def export_ticket(
 
 
 def write_report(
-    source: str,
+    source: str | None,
     margin: float | None,
     output: Path | None,
     figures: Path | None,
@@ -85,6 +86,7 @@ def write_report(
     identifier = id_in(store, source, settings)
     with Console(stderr=True).status("reading the store and drawing"):
         results = lth.results.open(store_url, identifier)
+        check_margin(margin, results.levels)
         judged = lth.results.judge(store, identifier, results.levels, margin)
         page = report_page(results, identifier, store.describe(identifier), judged)
     file = output or Path(f"{identifier}.html")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -10,13 +11,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lth import yaml_text
 from lth.catalogue import registry_of
-from lth.errors import LthError
+from lth.errors import InvalidExperiment, LthError
 from lth.registry import import_module
 from lth.seeds import format_seeds, parse_seeds
 from lth.store import READING, Store, unit_name_of
 from lth.store.unit import UNIT_KINDS, is_name
 from lth.store.verify import Finding, verify
+
+SHORTEST = 4
+"""Characters of an id that may stand for it, where only one begins so."""
 
 
 def print_status(source: str | None, store_url: str, settings: list[str]) -> None:
@@ -36,22 +41,59 @@ def print_status(source: str | None, store_url: str, settings: list[str]) -> Non
 
 
 def _id_of(source: str, settings: list[str], known: list[str]) -> str:
-    """The id that a preset, a file or an id names; what the store knows by its id needs no experiment, and no torch."""
+    """The id that a preset, a file, an id or the beginning of one names; what the store knows by its id needs no
+    experiment, and no torch."""
     if source in known:
         return source
-    from lth.experiment import load_experiment
+    from lth.experiment import load_experiment, preset_names
 
-    return load_experiment(source, settings).id
+    if source in preset_names() or Path(source).is_file():
+        return load_experiment(source, settings).id
+    meant = [each for each in known if each.startswith(source) or each.rpartition("-")[2].startswith(source)]
+    if len(source) >= SHORTEST and len(meant) == 1:
+        return meant[0]
+    if len(source) >= SHORTEST and meant:
+        raise LthError(f"{source!r} begins several experiments: {', '.join(meant)}; write more of the id")
+    return load_experiment(source, settings).id  # which says what is wrong
 
 
-def id_in(store: Store, source: str, settings: list[str]) -> str:
-    """The id that a preset, a file or an id names, if the store has it; else LthError."""
+def id_in(store: Store, source: str | None, settings: list[str]) -> str:
+    """The id that a preset, a file, an id or the beginning of one names, if the store has it; without any, that of the
+    only experiment. Else LthError."""
     known = store.experiments()
+    holds = f"it has {', '.join(known) or 'none'}"
+    if source is None:
+        if len(known) == 1:
+            return known[0]
+        raise LthError(f"say which experiment of {store.url}: {holds}")
+    close = difflib.get_close_matches(source, known, 1) or [
+        each for each in known if each.rpartition("-")[0] == source.rpartition("-")[0]
+    ]
+    hint = "".join(f"did you mean {each!r}? " for each in close[:1])
     named = re.fullmatch(r".+-[0-9a-f]{10}", source) and not Path(source).exists()
-    identifier = source if named else _id_of(source, settings, known)
+    try:
+        identifier = source if named else _id_of(source, settings, known)
+    except InvalidExperiment:
+        from lth.experiment import preset_names
+
+        if source in preset_names() or Path(source).exists():
+            raise
+        raise LthError(
+            f"{source!r} is neither a preset, nor a file, nor an experiment of {store.url}; {hint}{holds}"
+        ) from None
     if identifier not in known:
-        raise LthError(f"store {store.url} has no experiment {identifier!r}; it has {', '.join(known) or 'none'}")
+        raise LthError(f"store {store.url} has no experiment {identifier!r}; {hint}{holds}")
     return identifier
+
+
+def print_experiment(store: Store, identifier: str) -> None:
+    """An experiment as the store describes it, and its id. Runs nothing of it."""
+    content = store.describe(identifier).get("experiment")
+    if not isinstance(content, dict):
+        raise LthError(f"{store.url} does not say what {identifier} is; its experiment.yaml is missing")
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(f"# id: {identifier}")
+    console.print(yaml_text.dump(content), end="")
 
 
 def _print_one(identifier: str, store: Store, console: Console) -> None:
