@@ -7,6 +7,7 @@ results.query("SELECT arm, level, avg(test_accuracy) FROM levels GROUP BY ALL OR
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lth.errors import DamagedObject, LthError, StoreError
+from lth.query_types import as_arrow
 from lth.store.curated import Curated
 from lth.store.location import redact
 from lth.store.objects import READING
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 TABLES = (*SCHEMAS, "verdicts")
 """What a query can name."""
 DEFAULT_MARGIN = 0.005
+_ABOUT_TABLES = re.compile(r"\b(show|describe|summarize|pragma\w*|information_schema|duckdb_\w+)\b", re.IGNORECASE)
+"""SQL that asks which tables there are, beside those that it names."""
 
 
 def tables() -> dict[str, pa.Schema]:
@@ -54,7 +58,10 @@ def open(store_url: str | os.PathLike[str], experiment: str | None = None) -> Re
     store = Store(store_url, READING)
     location = store.objects.location
     if location.protocol == "file" and not os.path.isdir(location.root):
-        raise StoreError(f"there is no store at {store.url}; check the directory, or run an experiment into it first")
+        where = "check the directory, or run an experiment into it first"
+        if re.fullmatch(r".+-[0-9a-f]{10}", os.path.basename(location.root)):
+            where = "that looks like an experiment's id, and --store is where experiments lie"
+        raise StoreError(f"there is no store at {store.url}; {where}")
     known = store.experiments()
     if experiment is not None and experiment not in known:
         raise StoreError(f"store {store.url} has no experiment {experiment!r}; it has {', '.join(known) or 'none'}")
@@ -134,12 +141,17 @@ class Results:
         `connectivity`, `verdicts`.
 
         Only tables that the SQL names are read. It sees nothing else: no files, no network, no Python variables.
-        Raises InvalidQuery with DuckDB's own words.
+        A column that has the name of one before it gets a number (`n`, `n_1`), and what Arrow cannot hold is text (see
+        `lth.query_types`). Raises InvalidQuery, of two lines, with DuckDB's own words and the nearest name.
         """
         import duckdb
 
         with duckdb.connect(":memory:") as connection:
-            self._show(connection, [name for name in TABLES if re.search(rf"\b{name}\b", sql, re.IGNORECASE)])
+            named = [name for name in TABLES if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
+            self._show(connection, named)
+            if _ABOUT_TABLES.search(sql):
+                for name in set(TABLES).difference(named):
+                    connection.register(name, tables()[name].empty_table())
             # In this order: once the configuration is locked, the SQL cannot take any of it back.
             connection.execute("SET python_enable_replacements = false")
             connection.execute("SET enable_external_access = false")
@@ -148,9 +160,9 @@ class Results:
                 relation = connection.sql(sql)
                 if relation is None:
                     raise InvalidQuery("the SQL returns no rows; write a SELECT, e.g. SELECT * FROM levels")
-                return relation.to_arrow_table()
+                return as_arrow(relation)
             except duckdb.Error as error:
-                raise InvalidQuery(_explain(error)) from error
+                raise InvalidQuery(_explain(error, named)) from error
 
     def duckdb(self) -> DuckDBPyConnection:
         """A DuckDB connection that has every table as a view, for SQL of your own that may also see files and
@@ -250,13 +262,21 @@ def judge(store: Store, experiment_id: str, levels: pa.Table, margin: float | No
     return verdicts(levels, declared if margin is None else margin, margin in (None, declared), starts=starts)
 
 
-def _explain(error: duckdb.Error) -> str:
-    """The first lines of DuckDB's message, and the names there are where it did not find one."""
-    import duckdb
+def _explain(error: duckdb.Error, named: Sequence[str]) -> str:
+    """The first line of DuckDB's message, and the nearest name there is where it did not find one."""
+    said = [" ".join(line.split()) for line in redact(str(error)).splitlines() if line.strip()]
+    first = f"the SQL cannot be run: {said[0]}" if said else "the SQL cannot be run"
+    known = tables()
+    table = re.match(r"Catalog Error: Table with name (.+?) does not exist", said[0]) if said else None
+    column = re.search(r'[Cc]olumn (?:named )?"(.+?)"', said[0]) if said and "Binder Error" in said[0] else None
+    if table:
+        return f"{first}\n{_nearest(table[1], list(known))}the tables are {', '.join(known)}"
+    if column:
+        names = [name for each in named or known for name in known[each].names]
+        return f"{first}\n{_nearest(column[1], names)}DESCRIBE {(named or TABLES)[0]} lists the columns"
+    return "\n".join([first, *(line for line in said[1:2] if line.startswith("Did you mean"))])
 
-    said = [line for line in redact(str(error)).splitlines() if line.strip()]
-    message = "\n".join(["the SQL cannot be run:", *said[:5]])
-    if isinstance(error, (duckdb.CatalogException, duckdb.BinderException)):
-        names = [f"  {name}: {', '.join(schema.names)}" for name, schema in tables().items()]
-        message += "\nthe tables and their columns are\n" + "\n".join(names)
-    return message
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name.lower(), names, 1) or [each for each in names if name.lower() in each][:1]
+    return f"did you mean {close[0]!r}? " if close else ""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 from rich import box
 from rich.console import Console
@@ -40,12 +42,25 @@ def numbers(text: str, field: str) -> list[int]:
         raise InvalidExperiment(f"{field} {text!r} cannot be read; write every number once, as 0,3,7 or 0-4") from None
 
 
+def check_margin(margin: float | None, levels: pa.Table) -> None:
+    """Refuse a margin that no difference can exceed: percentage points where a fraction is meant."""
+    from lth.analysis import single_score
+
+    if margin is None:
+        return
+    most = 1 if single_score(levels).percent else math.inf
+    if not 0 < margin < most:
+        points = f"; for {margin:g} percentage points write {margin / 100:g}" if 1 <= margin < 100 else ""
+        what = "a fraction above 0 and below 1" if most == 1 else "a number above 0"
+        raise InvalidExperiment(f"--margin {margin:g} is no margin, which is {what}{points}")
+
+
 def names(text: str) -> list[str]:
     """`ticket,reinit` as a list."""
     return [part.strip() for part in text.split(",")]
 
 
-def print_verdicts(source: str, store_url: str, settings: list[str], arm: str, margin: float | None) -> None:
+def print_verdicts(source: str | None, store_url: str, settings: list[str], arm: str, margin: float | None) -> None:
     """The claim in one sentence, its caveats, and the table behind it."""
     import lth.results
     from lth.report import caveats, claim, recorded_caveats, verdict_table
@@ -53,6 +68,7 @@ def print_verdicts(source: str, store_url: str, settings: list[str], arm: str, m
     store, console = Store(store_url, READING), Console(highlight=False)
     identifier = id_in(store, source, settings)
     results = lth.results.open(store_url, identifier)
+    check_margin(margin, results.levels)
     found = lth.results.judge(store, identifier, results.levels, margin)
     said, notes = claim(found, arm), [*recorded_caveats(store.describe(identifier)), *caveats(found, arm)]
     console.print(f"[bold]{identifier}[/]")

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from lth import yaml_text
 from lth.catalogue import REGISTRIES
-from lth.errors import InvalidExperiment
+from lth.errors import InvalidExperiment, LthError
 
 if TYPE_CHECKING:
     from lth.experiment import Execution, Experiment
@@ -86,7 +86,11 @@ def experiment_of(
     if file.is_dir() or file.suffix == ".safetensors":
         found, exported = taking_over_file(file, trust)
     else:
-        found = taking_over_experiment(where, id_in(where, ticket, []), trust)
+        try:
+            identifier = id_in(where, ticket, [])
+        except LthError as error:
+            raise InvalidExperiment(f"--ticket: {error}; or give the folder or file that `lth export` wrote") from None
+        found = taking_over_experiment(where, identifier, trust)
     return load_experiment(source, settings(set_, levels), found), exported
 
 
@@ -209,14 +213,17 @@ def query(
     output: Annotated[Path | None, typer.Option(help="Write to this file (needed for parquet on a terminal).")] = None,
 ) -> None:
     """Query the result tables with SQL."""
-    from flows.cli.inspection import run_query
+    from flows.cli.query import run_query
 
     run_query(sql, store, experiment, format, output)
 
 
 @app.command()
 def verdicts(
-    source: Annotated[str, typer.Argument(metavar="PRESET|FILE|ID", help="Which experiment of the store.")],
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[PRESET|FILE|ID]", help="Which experiment of the store; its only one if not given."),
+    ] = None,
     arm: Annotated[str, typer.Option(help="Which arm is judged.")] = "ticket",
     margin: Annotated[
         float | None,
@@ -248,7 +255,10 @@ def compare(
 
 @app.command()
 def report(
-    source: Annotated[str, typer.Argument(metavar="PRESET|FILE|ID", help="Which experiment of the store.")],
+    source: Annotated[
+        str | None,
+        typer.Argument(metavar="[PRESET|FILE|ID]", help="Which experiment of the store; its only one if not given."),
+    ] = None,
     margin: Annotated[
         float | None,
         typer.Option(
@@ -387,8 +397,27 @@ def list_(
 
 
 @app.command()
-def show(source: Source, set_: Settings = None, levels: Levels = None) -> None:
+def show(
+    source: Annotated[
+        str, typer.Argument(metavar="PRESET|FILE|ID", help="A preset, a YAML file, or an id of the store.")
+    ],
+    set_: Settings = None,
+    levels: Levels = None,
+    store: StoreOption = STORE,
+) -> None:
     """Print an experiment with every field filled in, as YAML, and its id."""
+    from lth.experiment import preset_names
+
+    if source not in preset_names() and not Path(source).exists():
+        from flows.cli.inspection import id_in, print_experiment
+        from lth.store import READING, Store
+
+        where = Store(store, READING)
+        identifier = id_in(where, source, [])
+        if settings(set_, levels):
+            raise InvalidExperiment(f"{identifier} is as it was run: --set and --levels change a preset or a file")
+        print_experiment(where, identifier)
+        return
     from lth.experiment import load_experiment
 
     experiment = load_experiment(source, settings(set_, levels))

@@ -10,6 +10,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 
+from flows.cli.analysis import check_margin
 from flows.cli.inspection import id_in
 from lth.errors import LthError, Untrusted
 from lth.experiment import Execution
@@ -66,7 +67,7 @@ def export_ticket(
 
 
 def write_report(
-    source: str,
+    source: str | None,
     margin: float | None,
     output: Path | None,
     figures: Path | None,
@@ -88,6 +89,7 @@ def write_report(
     identifier = id_in(store, source, settings)
     with Console(stderr=True).status("reading the store and drawing"):
         results = lth.results.open(store_url, identifier)
+        check_margin(margin, results.levels)
         judged = lth.results.judge(store, identifier, results.levels, margin)
         page = report_page(results, identifier, store.describe(identifier), judged, trust)
     file = output or Path(f"{identifier}.html")

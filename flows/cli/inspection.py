@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import difflib
 import re
-import sys
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lth import yaml_text
 from lth.catalogue import registry_of
 from lth.errors import InvalidExperiment, LthError
 from lth.registry import import_module
@@ -20,6 +19,9 @@ from lth.seeds import format_seeds, parse_seeds
 from lth.store import READING, Store, unit_name_of
 from lth.store.unit import UNIT_KINDS, is_name
 from lth.store.verify import Finding, verify
+
+SHORTEST = 4
+"""Characters of an id that may stand for it, where only one begins so."""
 
 
 def print_status(source: str | None, store_url: str, settings: list[str]) -> None:
@@ -39,22 +41,59 @@ def print_status(source: str | None, store_url: str, settings: list[str]) -> Non
 
 
 def _id_of(source: str, settings: list[str], known: list[str]) -> str:
-    """The id that a preset, a file or an id names; what the store knows by its id needs no experiment, and no torch."""
+    """The id that a preset, a file, an id or the beginning of one names; what the store knows by its id needs no
+    experiment, and no torch."""
     if source in known:
         return source
-    from lth.experiment import load_experiment
+    from lth.experiment import load_experiment, preset_names
 
-    return load_experiment(source, settings).id
+    if source in preset_names() or Path(source).is_file():
+        return load_experiment(source, settings).id
+    meant = [each for each in known if each.startswith(source) or each.rpartition("-")[2].startswith(source)]
+    if len(source) >= SHORTEST and len(meant) == 1:
+        return meant[0]
+    if len(source) >= SHORTEST and meant:
+        raise LthError(f"{source!r} begins several experiments: {', '.join(meant)}; write more of the id")
+    return load_experiment(source, settings).id  # which says what is wrong
 
 
-def id_in(store: Store, source: str, settings: list[str]) -> str:
-    """The id that a preset, a file or an id names, if the store has it; else LthError."""
+def id_in(store: Store, source: str | None, settings: list[str]) -> str:
+    """The id that a preset, a file, an id or the beginning of one names, if the store has it; without any, that of the
+    only experiment. Else LthError."""
     known = store.experiments()
+    holds = f"it has {', '.join(known) or 'none'}"
+    if source is None:
+        if len(known) == 1:
+            return known[0]
+        raise LthError(f"say which experiment of {store.url}: {holds}")
+    close = difflib.get_close_matches(source, known, 1) or [
+        each for each in known if each.rpartition("-")[0] == source.rpartition("-")[0]
+    ]
+    hint = "".join(f"did you mean {each!r}? " for each in close[:1])
     named = re.fullmatch(r".+-[0-9a-f]{10}", source) and not Path(source).exists()
-    identifier = source if named else _id_of(source, settings, known)
+    try:
+        identifier = source if named else _id_of(source, settings, known)
+    except InvalidExperiment:
+        from lth.experiment import preset_names
+
+        if source in preset_names() or Path(source).exists():
+            raise
+        raise LthError(
+            f"{source!r} is neither a preset, nor a file, nor an experiment of {store.url}; {hint}{holds}"
+        ) from None
     if identifier not in known:
-        raise LthError(f"store {store.url} has no experiment {identifier!r}; it has {', '.join(known) or 'none'}")
+        raise LthError(f"store {store.url} has no experiment {identifier!r}; {hint}{holds}")
     return identifier
+
+
+def print_experiment(store: Store, identifier: str) -> None:
+    """An experiment as the store describes it, and its id. Runs nothing of it."""
+    content = store.describe(identifier).get("experiment")
+    if not isinstance(content, dict):
+        raise LthError(f"{store.url} does not say what {identifier} is; its experiment.yaml is missing")
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(f"# id: {identifier}")
+    console.print(yaml_text.dump(content), end="")
 
 
 def _print_one(identifier: str, store: Store, console: Console) -> None:
@@ -162,97 +201,6 @@ def _unit_of(finding: Finding) -> tuple[str, str] | None:
     if finding.trouble not in ("damaged", "missing") or kind not in UNIT_KINDS or not is_name(unit_name_of(name)):
         return None
     return identifier, unit_name_of(name)
-
-
-def run_query(sql: str, store_url: str, experiment: str | None, form: str, output: Path | None) -> None:
-    """Run SQL over a store's tables and print or write the result."""
-    import lth.results
-
-    results = lth.results.open(store_url, experiment)
-    found = results.query(sql)
-    for key, reason in results.damaged.items():
-        Console(stderr=True, highlight=False).print(f"[yellow]left out:[/] {key}: {reason}", soft_wrap=True)
-    if form == "table" and output is None:
-        _print_table(found)
-        return
-    if form == "table":
-        form = output.suffix.removeprefix(".") if output else ""
-        if form not in ("csv", "json", "parquet"):
-            raise InvalidExperiment(f"--output {output} does not tell the format; add --format csv, json or parquet")
-    content = _encoded(found, form)
-    if output is not None:
-        try:
-            output.write_bytes(content)
-        except OSError as error:
-            raise LthError(f"cannot write {output}: {error.strerror}; choose another --output") from None
-    elif form == "parquet" and sys.stdout.isatty():
-        raise InvalidExperiment("Parquet is not for a terminal; add --output FILE or pipe it")
-    else:
-        sys.stdout.buffer.write(content)
-        sys.stdout.flush()
-
-
-def _print_table(found: Any) -> None:
-    console = Console(highlight=False)
-    table = Table(caption=f"{found.num_rows:,} rows", caption_justify="left")
-    numbers = ("int", "uint", "double", "float", "decimal")
-    numeric = {field.name for field in found.schema if str(field.type).startswith(numbers)}
-    for name in found.column_names:
-        table.add_column(escape(name), justify="right" if name in numeric else "left", overflow="fold")
-    shown = found.slice(0, 1000).to_pydict()
-    for row in zip(*(shown[name] for name in found.column_names), strict=True):
-        table.add_row(*(_text(value) for value in row))
-    console.print(table)
-    if found.num_rows > 1000:
-        console.print(f"the first 1,000 of {found.num_rows:,} rows; use --format csv for all")
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, bytes):
-        return f"{len(value)} bytes"
-    return escape(str(value))
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN: null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in value.items()}
-    return [_finite(part) for part in value] if isinstance(value, list) else value
-
-
-def _encoded(found: Any, form: str) -> bytes:
-    import io
-    import json
-
-    import pyarrow as pa
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    buffer = io.BytesIO()
-    if form == "parquet":
-        pyarrow.parquet.write_table(found, buffer, compression="zstd")
-    elif form == "json":
-
-        def text_of(value: Any) -> str:
-            return value.hex() if isinstance(value, bytes) else str(value)
-
-        text = json.dumps(_finite(found.to_pylist()), allow_nan=False, default=text_of, indent=1)
-        buffer.write(text.encode() + b"\n")
-    else:
-        for position, field in enumerate(found.schema):
-            if pa.types.is_nested(field.type) or pa.types.is_binary(field.type):
-                raise LthError(
-                    f"column {field.name!r} is {field.type}, which CSV cannot hold; leave it out or use "
-                    f"--format json or parquet (column {position + 1})"
-                )
-        pyarrow.csv.write_csv(found, buffer)
-    return buffer.getvalue()
 
 
 def print_list(what: str, store_url: str, imports: list[str]) -> None:

@@ -283,7 +283,7 @@ def _content(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if source in preset_names():
         return read_yaml(preset_text(source), f"preset {source}"), {}
     if not path.is_file():
-        raise InvalidExperiment(f"{source!r} is neither a preset nor a file; {_presets_like(source)}")
+        raise InvalidExperiment(f"{source!r} is neither a preset nor a file; {_otherwise(source)}")
     try:
         encoded = path.read_bytes()
         text = encoded.decode("utf-16" if encoded[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) else "utf-8-sig")
@@ -304,6 +304,13 @@ def _content(source: str) -> tuple[dict[str, Any], dict[str, Any]]:
         del content[name], said[name]  # where a file keeps parts that it merges into others, as in Compose
     content.setdefault("name", path.stem)
     return content, said
+
+
+def _otherwise(source: str) -> str:
+    """What to write instead of a source that is none."""
+    if Path(source).is_dir():
+        return "it is a folder: a store is given with --store, an exported ticket with --ticket"
+    return _presets_like(source)
 
 
 def _presets_like(name: str) -> str:

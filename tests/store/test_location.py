@@ -7,6 +7,7 @@ import pytest
 
 from lth.errors import StoreError
 from lth.store import Store
+from lth.store.location import parse_location, redact
 
 
 def test_paths_and_file_urls_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,10 +32,98 @@ def test_paths_and_file_urls_become_absolute(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
+    ("url", "directory"),
+    [
+        ("file://localhost/abs/path", "/abs/path"),
+        ("FILE://LOCALHOST/abs/path/", "/abs/path"),
+        ("file:/abs", "/abs"),
+        ("file:////abs", "/abs"),
+        ("file:///with%20space/50%25", "/with space/50%"),
+        ("file:///with space", "/with space"),
+        ("/50%25 of it", "/50%25 of it"),
+        ("file:rel", "{here}/rel"),
+        ("local:///abs", "/abs"),
+        ("a:b@c", None),
+        ("runs:2026/x", "{here}/runs:2026/x"),
+        ("s3/bucket", "{here}/s3/bucket"),
+        ("./s3:x", "{here}/s3:x"),
+        ("~/x", "{home}/x"),
+        ("file:~/x", "{home}/x"),
+        ("me@work/x", "{here}/me@work/x"),
+        ("über/☃", "{here}/über/☃"),
+    ],
+)
+def test_a_path_is_a_path_and_a_url_is_a_url(
+    url: str, directory: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/of/mine")
+    if directory is None:
+        with pytest.raises(StoreError, match="user or password"):
+            parse_location(url)
+        return
+    found = parse_location(url)
+    assert found.root == directory.format(here=tmp_path, home="/home/of/mine")
+    assert parse_location(found.url) == found
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3:/KEY:PLANTED@bucket/p",
+        "s3:KEY:PLANTED@bucket/p",
+        "s3//KEY:PLANTED@bucket/p",
+        "s3:///KEY:PLANTED@bucket/p",
+        "S3://KEY:PLANTED@bucket/p",
+        "s3://KEY%3APLANTED%40bucket/p",
+        "s3://KEY:PLANTED",
+        "s3;//KEY:PLANTED@bucket",
+        "KEY:PLANTED@bucket/p",
+        "http://user:PLANTED@host/x",
+        "http:/user:PLANTED@host/x",
+        "https//user:PLANTED@host/x",
+        "https://host/x?X-Amz-Signature=PLANTED",
+        "az://container?sig=PLANTED",
+        "s3://bucket//PLANTED",
+        "s3:/bucket/PLANTED",
+        "s3//bucket/PLANTED",
+        "s3:bucket/PLANTED",
+        "gs:/PLANTED",
+        "file://host/PLANTED",
+        "C:\\PLANTED",
+        "c:/PLANTED",
+        "\\\\server\\PLANTED",
+        "~nobody-of-that-name/PLANTED",
+        " s3://bucket/PLANTED",
+        "s3://bucket/PLANTED\n",
+        "PLANTED\x00",
+        "PLANTED\x1b[31m",
+        "https://host/PLANTED",
+        "simplecache::s3://bucket/PLANTED",
+    ],
+)
+def test_a_slip_is_refused_in_one_line_without_echo(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError) as caught:
+        Store(url)
+    assert "PLANTED" not in str(caught.value) and "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "text", ["at s3:/KEY:PLANTED@bucket", "http://user:PLANTED@host/x", "sftp://PLANTED@host", "'s3://KEY:PLA/NTED@b'"]
+)
+def test_messages_lose_what_stands_before_the_host(text: str) -> None:
+    assert "PLANTED" not in redact(text) and "NTED" not in redact(text)
+    assert redact("mail a@b.de, 12:30 and http://host:80/x/a@b") == "mail a@b.de, 12:30 and http://host:80/x/a@b"
+
+
+@pytest.mark.parametrize(
     ("url", "expected"),
     [
         ("s3://bucket/prefix/", "s3://bucket/prefix"),
         ("s3a://bucket", "s3://bucket"),
+        ("S3://bucket", "s3://bucket"),
         ("memory://", "memory://"),
         ("memory://name/", "memory://name"),
     ],
