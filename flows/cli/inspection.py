@@ -92,9 +92,8 @@ def _print_one(identifier: str, store: Store, console: Console) -> None:
         table.add_row(str(level), *cells)
     console.print(table)
     for key, reason in results.damaged.items():
-        console.print(
-            f"[red]damaged:[/] {key}: {reason}; `lth run` sets its unit aside and does it again", soft_wrap=True
-        )
+        remedy = "" if key.startswith("curated/") else "; `lth run` sets its unit aside and does it again"
+        console.print(f"[red]damaged:[/] {key}: {reason}{remedy}", soft_wrap=True)
 
 
 def _planned(store: Store, identifier: str) -> dict[tuple[str, int, int], set[int]]:
@@ -171,7 +170,7 @@ def run_query(sql: str, store_url: str, experiment: str | None, form: str, outpu
     results = lth.results.open(store_url, experiment)
     found = results.query(sql)
     for key, reason in results.damaged.items():
-        Console(stderr=True, highlight=False).print(f"[yellow]left out:[/] {key}: {reason}", soft_wrap=True)
+        Console(stderr=True, highlight=False).print(f"[yellow]damaged:[/] {key}: {reason}", soft_wrap=True)
     if form == "table" and output is None:
         _print_table(found)
         return

@@ -23,7 +23,6 @@ from lth.store.unit import unit_key
 
 from .cohorts import EXPERIMENT, tables
 
-
 PAGE = (Path(__file__).parents[2] / "docs" / "tables.md").read_text()
 
 
