@@ -26,7 +26,8 @@ import pyarrow as pa
 
 from lth.experiment import load_experiment
 from lth.store import MASKS, Store
-from lth.store.curated import delta_table, publish
+from lth.store.curated import publish
+from lth.store.published import NOTHING
 from lth.sweep.record import code_version, record
 from lth.sweep.setup import DataFacts
 
@@ -77,13 +78,14 @@ def fill(store: Store, seeds: int, levels: int, points: int) -> tuple[int, int]:
     experiment = load_experiment("lenet-mnist", [f"pruning.levels={levels - 1}"])
     record(store, experiment, tuple(range(seeds)), DataFacts((1, 28, 28), 10, 60_000), "0" * 64)
     generator, planned, counts = np.random.default_rng(0), units(seeds, levels, COHORT), [0, 0]
+    published = NOTHING
     for start in range(0, len(planned), 100):
         batch = planned[start : start + 100]
         parts = [rows_of(unit, experiment.id, points, generator) for unit in batch]
         tables = {kind: pa.concat_tables([part[kind] for part in parts]) for kind in ("levels", "metrics")}
         tables["masks"] = MASKS.empty_table()
         where = {(unit.arm, unit.draw, unit.level, seed): unit.name for unit in batch for seed in unit.seeds}
-        publish(store, tables, where, delta_table(store, "levels"))
+        published = publish(store, published, experiment.id, tables, where)
         counts[0] += tables["levels"].num_rows
         counts[1] += tables["metrics"].num_rows
     return counts[0], counts[1]

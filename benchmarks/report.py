@@ -24,7 +24,8 @@ import pyarrow as pa
 
 from lth.experiment import load_experiment
 from lth.store import Store, Unit, pack
-from lth.store.curated import delta_table, publish
+from lth.store.curated import publish
+from lth.store.published import NOTHING
 from lth.sweep.record import code_version, record
 from lth.sweep.setup import DataFacts
 
@@ -53,6 +54,7 @@ def fill(store: Store) -> str:
     experiment = load_experiment("lenet-mnist", [f"pruning.levels={LEVELS - 1}"])
     record(store, experiment, tuple(range(SEEDS)), DataFacts((1, 28, 28), 10, 60_000), "0" * 64)
     generator = np.random.default_rng(0)
+    published = NOTHING
     for level in range(LEVELS):
         parts: dict[str, list[pa.Table]] = {"levels": [], "metrics": [], "masks": []}
         where = {}
@@ -62,11 +64,12 @@ def fill(store: Store) -> str:
             parts["metrics"].append(tables["metrics"])
             parts["masks"].append(masks)
             where.update({(unit.arm, unit.draw, unit.level, seed): unit.name for seed in unit.seeds})
-        publish(
+        published = publish(
             store,
+            published,
+            experiment.id,
             {kind: pa.concat_tables(tables) for kind, tables in parts.items()},
             where,
-            delta_table(store, "levels"),
         )
     return experiment.id
 

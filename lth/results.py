@@ -132,9 +132,9 @@ class Results:
 
     @property
     def damaged(self) -> dict[str, str]:
-        """Key -> what is wrong with it, for every object left out so far: damage inside metrics and masks shows only
-        when they are read."""
-        return dict(self._damaged)
+        """Key -> what is wrong with it, for every damaged object met so far: damage inside metrics and masks shows only
+        when they are read. Rows of units are left out; those of curated files are read from where they landed."""
+        return {**self._curated.damaged, **self._damaged}
 
     def query(self, sql: str) -> pa.Table:
         """The rows of a SQL query (DuckDB) over the tables: `levels`, `metrics`, `masks`, `layers`, `overlap`,
@@ -197,7 +197,7 @@ class Results:
             if name not in UNIT_SCHEMAS or name in self._loaded or self._curated.empty:
                 connection.register(name, self._table(name))
                 continue
-            dataset = self._curated.dataset(name)
+            dataset = self._curated.dataset(name, self._experiments)
             connection.register(f"curated_{name}", dataset)
             connection.register(f"landed_{name}", self._landed_table(name))
             columns = columns_in_sql(UNIT_SCHEMAS[name].names, dataset.schema.names)
@@ -236,10 +236,14 @@ class Results:
         """The rows of units that are not compacted yet."""
         if name not in self._landed_tables:
             parts = [UNIT_SCHEMAS[name].empty_table()]
-            for landed in self._landed.values():
-                rows, damaged = (landed.rows, {}) if name == "levels" else self._store.read_table(landed, name)
+            for experiment_id, landed in self._landed.items():
+                rows, damaged = landed.rows, dict[str, str]()
+                if name != "levels":
+                    if not self._curated.is_whole(name, [experiment_id]):
+                        landed = self._curated.landed(experiment_id, name)
+                    rows, damaged = self._store.read_table(landed, name)
                 parts.append(rows)
-                self._damaged.update(damaged)
+                self._damaged.update({**landed.damaged, **damaged})
             self._landed_tables[name] = pa.concat_tables(parts)
         return self._landed_tables[name]
 

@@ -101,7 +101,7 @@ def write_report(
     if figures is not None:
         _write_figures(results, identifier, store.describe(identifier), figures, suffix, console, trust)
     for key, reason in results.damaged.items():
-        console.print(f"[yellow]left out:[/] {key}: {reason}", soft_wrap=True)
+        console.print(f"[yellow]damaged:[/] {key}: {reason}", soft_wrap=True)
 
 
 def _write_figures(

@@ -131,9 +131,8 @@ def _print_one(identifier: str, store: Store, console: Console) -> None:
         table.add_row(str(level), *cells)
     console.print(table)
     for key, reason in results.damaged.items():
-        console.print(
-            f"[red]damaged:[/] {key}: {reason}; `lth run` sets its unit aside and does it again", soft_wrap=True
-        )
+        remedy = "" if key.startswith("curated/") else "; `lth run` sets its unit aside and does it again"
+        console.print(f"[red]damaged:[/] {key}: {reason}{remedy}", soft_wrap=True)
 
 
 def _planned(store: Store, identifier: str) -> dict[tuple[str, int, int], set[int]]:

@@ -15,17 +15,20 @@ import json
 import logging
 import os
 import platform
+import re
 import secrets
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from lth.errors import StoreError
+from lth.errors import DamagedObject, StoreError
+from lth.store.checksum import open_sealed, sealed
 from lth.store.objects import Objects, Retries
-from lth.store.unit import claim_key, is_name, sweep_claim_key
+from lth.store.unit import claim_key, folder, is_key, is_name, sweep_claim_key
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +57,9 @@ class Owner:
         return f"process {self.process} on {self.host}"
 
 
+_FIELDS = {field.name for field in fields(Owner)}
+
+
 class Claims:
     """The claims of one sweep, which takes units within `with`. Threads may share one.
 
@@ -68,7 +74,7 @@ class Claims:
         self._objects = objects
         self._tried_once = copy.copy(objects)
         self._tried_once.retries = Retries(tries=1)
-        self._mark = json.dumps(vars(self.owner)).encode()
+        self._mark = sealed(vars(self.owner))
         self._refused: dict[str, Owner] = {}
         self._unreturned: set[str] = set()
         self._seen: dict[str, tuple[bytes, float, float]] = {}
@@ -165,7 +171,7 @@ class Claims:
 
     def _count(self, number: int) -> None:
         try:
-            self._tried_once.replace(self._count_key(self.owner.sweep), json.dumps({"count": number}).encode())
+            self._tried_once.replace(self._count_key(self.owner.sweep), sealed({**vars(self.owner), "count": number}))
         except StoreError as error:
             log.info("other sweeps cannot see that this one runs: %s", error)
 
@@ -177,8 +183,10 @@ def _owner_of(content: bytes) -> Owner | None:
     """None: it is no claim, and nobody's."""
     try:
         claim = json.loads(content)
+        if set(claim) != _FIELDS:  # a claim of earlier versions has these and no seal
+            claim = open_sealed(content)
         owner = Owner(str(claim["sweep"]), str(claim["host"]), int(claim["process"]), str(claim["machine"]))
-    except (ValueError, TypeError, KeyError, OverflowError):
+    except (DamagedObject, ValueError, TypeError, KeyError, OverflowError):
         return None
     return owner if is_name(owner.sweep) else None
 
@@ -201,3 +209,42 @@ def _is_process(number: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def check_claim(content: bytes) -> None:
+    """DamagedObject (its text is only the reason) unless it is a claim, or the count of a sweep, as it was written."""
+    if _owner_of(content) is None and not re.fullmatch(rb'{"count": \d+}', content):
+        open_sealed(content)
+
+
+def living(objects: Objects, experiment_id: str, watch: float = 0.0) -> dict[str, str]:
+    """The claims, and counts of sweeps, that may be of sweeps that run: key -> which sweep that is.
+
+    A sweep has ended if it took its leave, or if it ran on this machine and its process is no more. Of others it is not
+    known at once: those that have not counted within `watch` seconds, where that is more than LAPSE, have ended, too.
+    """
+    held = {key: objects.read(key) for key in objects.sizes(folder("claims", experiment_id)) if is_key(key)}
+    counts = {sweep: held.get(sweep_claim_key(experiment_id, sweep)) for sweep in _sweeps_in(held)}
+    owners = {key: owner for key, content in held.items() if content and (owner := _owner_of(content))}
+    here = _machine()
+    gone = {owner.sweep for owner in owners.values() if owner.machine == here and not _is_process(owner.process)}
+    waiting = {sweep for sweep, count in counts.items() if count is not None and sweep not in gone}
+    if watch >= LAPSE and waiting:
+        until = time.monotonic() + watch
+        silent = set(waiting)
+        while silent and time.monotonic() < until:
+            time.sleep(BEAT)
+            now = {sweep: objects.read(sweep_claim_key(experiment_id, sweep)) for sweep in silent}
+            silent = {sweep for sweep in silent if now[sweep] == counts[sweep]}
+        waiting -= silent
+    names = {owner.sweep: f"a sweep that runs, {owner}" for owner in owners.values()}
+    found = {}
+    for key in held:
+        sweep = owners[key].sweep if key in owners else PurePosixPath(key).stem
+        if sweep in waiting:
+            found[key] = names.get(sweep, "a sweep that runs")
+    return found
+
+
+def _sweeps_in(keys: Iterable[str]) -> list[str]:
+    return [PurePosixPath(key).stem for key in keys if key.split("/")[-2] == "sweeps"]

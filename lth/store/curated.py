@@ -1,16 +1,20 @@
-"""Curated tables: what units have landed, gathered into Delta Lake tables under `curated/`.
+"""Curated tables: what units have landed, gathered into few files under `curated/`, for analysis.
 
-Every publication is a batch. Its metrics and masks are written first, its `levels` rows last, in one Delta commit: that
-commit publishes the batch, and rows of a batch that `levels` does not know do not count. So a publication can be
-killed at any moment: what it left behind is not read, and the next one publishes those units again.
+They are made of the units' own objects and can be made again from them. Every publication is a batch of one
+experiment: a file for each table, and then the version that lists them (see `published`), which publishes them at once.
+So a publication can be killed at any moment: files that no version lists are not read, and the next one publishes those
+units again. Delta logs follow, for other programs.
 """
 
 from __future__ import annotations
 
 import datetime
-import os
+import hashlib
+import io
+import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +23,25 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyarrow.dataset import Dataset, FileSystemDataset
+import pyarrow.parquet as pq
+from pyarrow.dataset import Dataset, FileSystemDataset, ParquetFileFormat, ParquetFragmentScanOptions
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-from lth.errors import StoreError
+from lth.errors import DamagedObject, StoreError
 from lth.store.content import content_hash
+from lth.store.delta_log import PARTITION, endpoint_url, follow, region
 from lth.store.location import redact
-from lth.store.reader import Committed, Place
+from lth.store.published import (
+    NOTHING,
+    Published,
+    PublishedFile,
+    last_version,
+    publish_next,
+    read_published,
+    remove_earlier,
+    trouble_of,
+)
+from lth.store.reader import READERS, Committed, Place
 from lth.store.remote_files import CONNECT_TIMEOUT, READ_TIMEOUT
 from lth.store.schemas import ROW_KEYS, UNIT_SCHEMAS, result_columns
 from lth.store.score_columns import as_stored, with_scores
@@ -33,12 +49,17 @@ from lth.store.store import Store
 from lth.store.unit import folder, unit_name_of
 
 if TYPE_CHECKING:
-    from deltalake import DeltaTable
     from pyarrow.fs import S3FileSystem
+
+log = logging.getLogger(__name__)
 
 UNITS_AT_ONCE = 500
 """Units of a batch: they bound the memory, and the number of files grows with landed rows, not with landed objects."""
 _ABANDONED_AFTER = datetime.timedelta(days=1)
+"""How long files that no version lists stay: another writer may be about to list them, a reader still at them."""
+_BATCH = pa.field("batch", pa.string())
+_UNIT = pa.field("unit", pa.string())
+FALLBACK = "its rows are read from where they landed; `lth compact --rebuild` writes it anew"
 
 
 @dataclass(frozen=True)
@@ -49,80 +70,114 @@ class Compacted:
     damaged: Mapping[str, str]
 
 
-def compact(store: Store, units_at_once: int = UNITS_AT_ONCE) -> Compacted:
+def has_curated(store: Store) -> bool:
+    """Whether the store is one that can have curated tables: in a folder or on S3."""
+    return store.objects.location.protocol in ("file", "s3") and "%" not in store.url
+
+
+def compact(store: Store, units_at_once: int = UNITS_AT_ONCE, rebuild: bool = False) -> Compacted:
     """Publish every committed training that is not yet curated.
 
     A unit with damaged metrics or masks is set aside, so that its sweep does it anew; what was published of a unit that
-    has been set aside since is withdrawn. One writer at a time: of two that
-    run at once, one fails with StoreError and publishes nothing twice. Raises StoreError if the store cannot be used.
+    has been set aside since is withdrawn. With `rebuild` every published file is read, and what is damaged or not what
+    has landed is published anew. One writer at a time: of two that run at once, one fails with StoreError and publishes
+    nothing twice. Raises StoreError if the store cannot be used.
     """
     if "%" in store.url:  # delta-rs 1.6 decodes it twice, and would write beside the store
         raise StoreError(f"{store.url}: curated tables cannot lie in a folder with '%' in its name; rename it")
+    if not has_curated(store):
+        raise StoreError(
+            f"{store.url}: curated tables lie in a folder or on S3, not in {store.objects.location.protocol}"
+        )
     added, damaged = dict.fromkeys(UNIT_SCHEMAS, 0), {}
     experiments = store.experiments()  # first: the store says in one line if it cannot be reached
-    with _delta_errors(store):
-        _delete_unpublished(store)
-        for experiment_id in experiments:
-            _withdraw(store, experiment_id)
-            committed = store.committed(experiment_id, Curated(store).units(experiment_id))
-            while True:
-                # What is new, and what Delta holds our commit against: one version.
-                marks = delta_table(store, "levels")
-                part = _unpublished(committed, _published(store, marks, experiment_id), units_at_once)
-                if not part.where:
-                    break
-                tables, broken = _tables(store, part)
-                if broken:
-                    damaged.update(broken)
-                    for unit in {unit_name_of(key) for key in broken}:
-                        store.quarantine_unit(experiment_id, unit)
-                    committed = store.committed(experiment_id, Curated(store).units(experiment_id))
-                    continue
-                publish(store, tables, part.where, marks)
-                for kind, table in tables.items():
-                    added[kind] += table.num_rows
+    published = _whole_version(store, experiments, rebuild)
+    _remove_abandoned(store, published)
+    for experiment_id in experiments:
+        published = _withdraw(store, published, experiment_id, everything=rebuild)
+        while True:
+            curated = Curated(store, published)
+            part = _unpublished(curated.landed(experiment_id), set(), units_at_once)
+            if not part.where:
+                break
+            tables, broken = _tables(store, part)
+            if broken:
+                damaged.update(broken)
+                for unit in {unit_name_of(key) for key in broken}:
+                    store.quarantine_unit(experiment_id, unit)
+                continue
+            published = publish(store, published, experiment_id, tables, part.where)
+            for kind, table in tables.items():
+                added[kind] += table.num_rows
+    _follow(store, published)
     return Compacted(added, damaged)
 
 
+def withdraw_experiment(store: Store, experiment_id: str) -> None:
+    """Take all rows of an experiment out of the curated tables, and remove their files."""
+    if not has_curated(store) or last_version(store.objects) == 0:
+        return
+    published = read_published(store.objects)
+    without = published.without(lambda file: file.experiment_id == experiment_id)
+    if without != published:
+        published = publish_next(store.objects, without)
+    _follow(store, published)
+    for kind in UNIT_SCHEMAS:
+        for key in store.objects.sizes(f"curated/{kind}/{PARTITION}={experiment_id}"):
+            store.objects.delete(key)
+
+
 class Curated:
-    """The published rows, as they are at the moment at which this is made. Nothing is read before it is asked for."""
+    """The published rows, as they are at the moment at which this is made.
 
-    def __init__(self, store: Store) -> None:
+    Nothing is read before it is asked for, and no file is believed before its bytes were held against the digest that
+    was published with it. The rows of a file that is damaged are among those that have landed and are not published;
+    `damaged` names it.
+    """
+
+    def __init__(self, store: Store, published: Published | None = None) -> None:
         self._store = store
-        with _delta_errors(store):
-            marks = delta_table(store, "levels")  # first: batches that are published later are not known to it
-        self._marks = None if marks is None or _is_empty(marks) else marks
-        self._datasets: dict[str, Dataset] = {}
+        self._troubles: dict[str, str | None] = {}
+        self._damaged: dict[str, str] = {}
+        self._published = published or NOTHING
+        if published is None and has_curated(store):
+            try:
+                self._published = read_published(store.objects)
+            except DamagedObject as error:
+                self._damaged[str(error.key)] = "it is not what was written; " + FALLBACK
 
-    def units(self, experiment_id: str) -> set[str]:
-        """The units whose rows are published."""
-        if self._marks is None or "unit" not in self.dataset("levels").schema.names:
-            return set()
-        with _delta_errors(self._store):
-            named = self.dataset("levels").to_table(
-                ["unit"], filter=pc.field("experiment_id") == experiment_id, use_threads=False
-            )
-        return set(pc.unique(named["unit"]).to_pylist())
-
-    def dataset(self, kind: str) -> Dataset:
-        """The published rows of `levels`, `metrics` or `masks`, to be scanned; `empty` must be False."""
-        if kind not in self._datasets:
-            with _delta_errors(self._store):
-                self._datasets[kind] = self._opened(kind)
-        return self._datasets[kind]
-
-    def landed(self, experiment_id: str) -> Committed:
-        """What is committed of an experiment and not published: reads the `levels` objects of those units only."""
-        committed = self._store.committed(experiment_id, self.units(experiment_id))
-        with _delta_errors(self._store):
-            published = _published(self._store, self._marks, experiment_id) if committed.where else set()
-        part = _unpublished(committed, published)
-        return Committed(part.rows, part.where, committed.damaged, part.units)
+    @property
+    def damaged(self) -> dict[str, str]:
+        """Key -> what is wrong with it, of what has been read so far."""
+        return dict(self._damaged)
 
     @property
     def empty(self) -> bool:
         """Whether nothing is published yet."""
-        return self._marks is None
+        return self._published.empty
+
+    def units(self, experiment_id: str, kind: str = "levels") -> set[str]:
+        """The units whose rows of that table are published, in files that are whole."""
+        return set(pc.unique(self._levels([experiment_id], ["unit"], kind)["unit"]).to_pylist())
+
+    def is_whole(self, kind: str, experiments: Sequence[str] | None = None) -> bool:
+        """Whether that table has the rows of everything that `levels` has, of some experiments or of all."""
+        return len(self._whole(kind, experiments)) == len(self._whole("levels", experiments))
+
+    def dataset(self, kind: str, experiments: Sequence[str] | None = None) -> Dataset:
+        """The published rows of `levels`, `metrics` or `masks`, to be scanned, of some experiments or of all."""
+        return _dataset(self._store, kind, self._whole(kind, experiments))
+
+    def landed(self, experiment_id: str, kind: str = "levels") -> Committed:
+        """What is committed of an experiment and not published in that table: reads the `levels` objects of those
+        units only."""
+        committed = self._store.committed(experiment_id, self.units(experiment_id, kind))
+        places: set[tuple[object, ...]] = set()
+        if committed.where:
+            rows = self._levels([experiment_id], list(ROW_KEYS["levels"]), kind)
+            places = set(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+        part = _unpublished(committed, places)
+        return Committed(part.rows, part.where, committed.damaged, part.units)
 
     def read(self, kind: str, experiments: Sequence[str] | None = None) -> pa.Table:
         """The rows of some experiments, or of all, in the columns of the table's schema; those that are younger than a
@@ -130,58 +185,66 @@ class Curated:
         schema = UNIT_SCHEMAS[kind]
         if self.empty:
             return schema.empty_table()
-        dataset = self.dataset(kind)
-        chosen = None if experiments is None else pc.field("experiment_id").isin(list(experiments))
-        with _delta_errors(self._store):
-            rows = dataset.to_table([name for name in schema.names if name in dataset.schema.names], filter=chosen)
+        with _scanning(self._store):
+            rows = self.dataset(kind, experiments).to_table(schema.names)
         rows = with_scores(rows)
-        columns = [
-            rows[field.name].cast(field.type)
-            if field.name in rows.column_names
-            else pa.nulls(rows.num_rows, field.type)
-            for field in schema
-        ]
-        return pa.Table.from_arrays(columns, schema=schema)
+        return pa.Table.from_arrays([rows[field.name].cast(field.type) for field in schema], schema=schema)
 
-    def _opened(self, kind: str) -> Dataset:
-        if kind == "levels":
-            assert self._marks is not None
-            return _dataset(self._store, self._marks, "levels")
-        table = delta_table(self._store, kind)
-        if table is None:  # whatever publishes rows of levels has written these before
-            raise StoreError(
-                f"{self._store.url}: the curated table {kind!r} is missing, though levels has rows of it; "
-                "remove curated/ and run `lth compact` again"
-            )
-        whole = _dataset(self._store, table, kind)
-        assert self._marks is not None
-        unpublished = _files_of_others(table, set(_batches_of(self._store, self._marks, "levels")))
-        if not unpublished:
-            return whole
-        kept = [part for part in whole.get_fragments() if not part.path.endswith(tuple(unpublished))]
-        return FileSystemDataset(kept, whole.schema, whole.format, whole.filesystem)
+    def _levels(self, experiments: Sequence[str], columns: list[str], kind: str) -> pa.Table:
+        """Columns of the rows of `levels` whose rows of `kind` are published in whole files."""
+        whole = {file.part for file in self._whole(kind, experiments)}
+        files = [file for file in self._whole("levels", experiments) if file.part in whole]
+        with _scanning(self._store):
+            return _dataset(self._store, "levels", files).to_table(columns, use_threads=False)
 
-
-def _files_of_others(table: DeltaTable, known: set[str]) -> list[str]:
-    """Files of batches that are not among `known`: a file belongs to one batch, which its statistics name."""
-    files = pa.table(table.get_add_actions(flatten=True)).select(["path", "min.batch"]).to_pylist()
-    return [file["path"] for file in files if file["min.batch"] not in known]
+    def _whole(self, kind: str, experiments: Sequence[str] | None) -> list[PublishedFile]:
+        """The files of a table that are what was published, and whose rows of `levels` are."""
+        files = {name: self._published.of(name, experiments) for name in dict.fromkeys(("levels", kind))}
+        unread = [file for some in files.values() for file in some if file.key not in self._troubles]
+        with ThreadPoolExecutor(READERS) as pool:
+            for file, trouble in zip(
+                unread, pool.map(lambda file: trouble_of(self._store.objects, file), unread), strict=True
+            ):
+                self._troubles[file.key] = trouble
+                if trouble is not None:
+                    self._damaged[file.key] = f"{trouble}; {FALLBACK}"
+        broken = {file.part for some in files.values() for file in some if self._troubles[file.key] is not None}
+        return [file for file in files[kind] if file.part not in broken]
 
 
 @contextmanager
-def _delta_errors(store: Store) -> Iterator[None]:
-    """What delta-rs raises, as one line of ours."""
-    from deltalake.exceptions import CommitFailedError, DeltaError
-
+def _scanning(store: Store) -> Iterator[None]:
+    """What Arrow raises of a file that was whole a moment ago, as one line of ours."""
     try:
         yield
-    except (OSError, DeltaError) as error:
-        hint = (
-            "another compaction has published meanwhile; run this one again"
-            if isinstance(error, CommitFailedError) or "already exists" in str(error)
-            else redact(str(error).splitlines()[0])
-        )
-        raise StoreError(f"{store.url}: the curated tables cannot be used: {hint}") from None
+    except (OSError, pa.ArrowException) as error:
+        raise StoreError(
+            f"{store.url}: the curated tables cannot be read: {redact(str(error).splitlines()[0])}; try again, and see "
+            "`lth verify`"
+        ) from None
+
+
+def _whole_version(store: Store, experiments: Collection[str], rebuild: bool) -> Published:
+    """What is published, as far as it is to stay: a list that is damaged is begun anew, parts that lack a file or are
+    of experiments that are gone are left out; with `rebuild` those of which a file is not what was published, too."""
+    objects = store.objects
+    try:
+        published = read_published(objects)
+    except DamagedObject as error:
+        log.warning("%s: everything is published anew", error)
+        return publish_next(objects, Published(last_version(objects), NOTHING.files))
+    sizes = {key: size for kind in UNIT_SCHEMAS for key, size in objects.sizes(f"curated/{kind}").items()}
+    with ThreadPoolExecutor(READERS) as pool:
+        files = [file for some in published.files.values() for file in some]
+        read = {file.key for kind in published.files if rebuild or kind == "levels" for file in published.files[kind]}
+        troubles = pool.map(lambda file: trouble_of(objects, file) if file.key in read else None, files)
+        broken = {
+            file.key
+            for file, trouble in zip(files, troubles, strict=True)
+            if trouble is not None or sizes.get(file.key) != file.bytes or file.experiment_id not in experiments
+        }
+    whole = published.without(lambda file: file.key in broken)
+    return publish_next(objects, whole) if whole != published else published
 
 
 def _unpublished(committed: Committed, published: set[tuple[object, ...]], most: int | None = None) -> Committed:
@@ -203,181 +266,113 @@ def _tables(store: Store, part: Committed) -> tuple[dict[str, pa.Table], dict[st
     return tables, damaged
 
 
-def publish(store: Store, tables: Mapping[str, pa.Table], where: Mapping[Place, str], marks: DeltaTable | None) -> None:
-    """Write a batch from the units of its places; `marks` is the curated `levels` that these were chosen by."""
-    from deltalake import CommitProperties, Transaction, write_deltalake
-
-    version = (marks.transaction_version("lth-compact") or 0) if marks else 0
+def publish(
+    store: Store, published: Published, experiment_id: str, tables: Mapping[str, pa.Table], where: Mapping[Place, str]
+) -> Published:
+    """Write a batch of an experiment from the units of its places, and the version that lists it."""
     batch = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
-    for kind in ("metrics", "masks", "levels"):  # levels last: its commit publishes the batch
-        rows = as_stored(tables[kind])  # a table gets columns of scores with the first that is no accuracy
-        rows = rows.append_column("batch", pa.array([batch] * rows.num_rows, pa.string()))
+    files = {}
+    for kind in ("metrics", "masks", "levels"):
+        rows = as_stored(tables[kind])  # a file has columns of scores only where one is no accuracy
+        rows = rows.append_column(_BATCH, pa.array([batch] * rows.num_rows, pa.string()))
         if kind == "levels":
-            names = zip(*(rows[name].to_pylist() for name in ROW_KEYS["levels"]), strict=True)
-            rows = rows.append_column("unit", pa.array([where[place] for place in names], pa.string()))
-        if kind != "levels":
-            write_deltalake(
-                _url(store, kind),
-                rows,
-                mode="append",
-                partition_by=["experiment_id"],
-                schema_mode="merge",
-                storage_options=_options(store),
-            )
-            continue
-        # Of two writers that have read the same version, Delta refuses the second.
-        mark = CommitProperties(app_transactions=[Transaction("lth-compact", version + 1)])
-        write_deltalake(
-            marks or _created(store, rows.schema),
-            rows,
-            mode="append",
-            partition_by=["experiment_id"],
-            schema_mode="merge",
-            commit_properties=mark,
+            places = zip(*(rows[name].to_pylist() for name in ROW_KEYS["levels"]), strict=True)
+            rows = rows.append_column(_UNIT, pa.array([where[place] for place in places], pa.string()))
+        data = _encoded(rows.drop_columns([PARTITION]))
+        key = f"curated/{kind}/{PARTITION}={experiment_id}/{batch}.parquet"
+        if not store.objects.create(key, data):
+            raise StoreError(f"{store.url}: {key} exists already; run this compaction again")
+        files[kind] = PublishedFile(
+            key, experiment_id, batch, len(data), hashlib.sha256(data).hexdigest(), rows.num_rows
         )
+    return publish_next(store.objects, published.having(files))
 
 
-def _created(store: Store, schema: pa.Schema) -> DeltaTable:
-    """The table `levels` without any row, as it is at its version 0, whoever creates it.
-
-    Delta does not refuse the second of two writers that create a table with rows: it writes its rows behind the
-    other's. Both begin from the empty table instead.
-    """
-    from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError
-
-    try:
-        DeltaTable.create(
-            _url(store, "levels"),
-            schema,
-            mode="ignore",
-            partition_by=["experiment_id"],
-            storage_options=_options(store),
-        )
-    except (DeltaError, OSError) as error:
-        if "already exists" not in str(error):
-            raise
-    table = DeltaTable(_url(store, "levels"), version=0, storage_options=_options(store))
-    if not _is_empty(table):
-        raise StoreError(f"{store.url}: another compaction has published meanwhile; run this one again")
-    return table
+def _encoded(rows: pa.Table) -> bytes:
+    texts = [field.name for field in rows.schema if pa.types.is_string(field.type) and field.name != "sha256"]
+    sink = io.BytesIO()
+    pq.write_table(rows, sink, compression="zstd", use_dictionary=texts, write_page_checksum=True)
+    return sink.getvalue()
 
 
-def _is_empty(table: DeltaTable) -> bool:
-    """Whether the table has just been created: nothing is published in it."""
-    return table.version() == 0 and not table.file_uris()
+def _follow(store: Store, published: Published) -> None:
+    """Bring the Delta logs to what is published."""
+    for kind, files in published.files.items():
+        follow(store.objects, kind, files, _columns(kind))
 
 
-def _published(store: Store, marks: DeltaTable | None, experiment_id: str) -> set[tuple[object, ...]]:
-    """(arm, draw, level, seed) of the experiment that are in the curated tables."""
-    if marks is None:
-        return set()
-    rows = _dataset(store, marks, "levels").to_table(
-        ["arm", "draw", "level", "seed"], filter=pc.field("experiment_id") == experiment_id, use_threads=False
-    )
-    return set(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+def _columns(kind: str) -> pa.Schema:
+    """What files of a table may hold, and the column of their folder; each row has its own of them."""
+    fields = [pa.field(field.name, field.type) for field in UNIT_SCHEMAS[kind]]
+    return pa.schema([*fields, _BATCH, *([_UNIT] if kind == "levels" else [])])
 
 
-def _delete_unpublished(store: Store) -> None:
-    """Remove rows of batches that were begun more than a day ago and never published."""
-    marks = delta_table(store, "levels")
-    known = _batches_of(store, marks, "levels") if marks is not None else []
-    limit = f"{datetime.datetime.now(datetime.UTC) - _ABANDONED_AFTER:%Y%m%dT%H%M%S}"
-    for kind in ("metrics", "masks"):
-        table = delta_table(store, kind)
-        for batch in _batches_of(store, table, kind) if table is not None else ():
-            if table is not None and batch not in known and batch < limit:
-                table.delete(f"batch = '{batch}'")
+def _remove_abandoned(store: Store, published: Published) -> None:
+    """Remove files that no version lists: of publications that were killed, and of what was withdrawn."""
+    remove_earlier(store.objects, published)
+    listed = {file.key for files in published.files.values() for file in files}
+    before = datetime.datetime.now(datetime.UTC) - _ABANDONED_AFTER
+    for kind in UNIT_SCHEMAS:
+        for key, entry in store.objects.entries(f"curated/{kind}").items():
+            ours = key.endswith(".parquet") and "/_delta_log/" not in key
+            if ours and key not in listed and entry.changed < before.timestamp():
+                store.objects.delete(key)
 
 
-def _withdraw(store: Store, experiment_id: str) -> None:
+def _withdraw(store: Store, published: Published, experiment_id: str, everything: bool) -> Published:
     """Take back the batches with a unit that is committed no more, or now says something else: one that was set aside
-    after it had been published. What else they hold is published anew.
-
-    Whole batches, because those have files of their own: nothing is rewritten, and one commit does it.
+    after it had been published. What else they hold is published anew. `everything`: hold every unit against what has
+    landed.
     """
-    curated = Curated(store)
-    published = curated.units(experiment_id)
+    curated = Curated(store, published)
+    units = curated.units(experiment_id)
     landed = {unit_name_of(key) for key in store.objects.sizes(folder("levels", experiment_id))}
     aside = {
         unit_name_of(key.rpartition(".")[0])
         for key in store.objects.sizes(f"quarantine/{folder('levels', experiment_id)}")
     }
-    suspected = published & (aside | (published - landed))
+    suspected = units if everything else units & (aside | (units - landed))
     if not suspected:
-        return
-    rows = curated.dataset("levels").to_table(filter=pc.field("experiment_id") == experiment_id, use_threads=False)
+        return published
+    with _scanning(store):
+        rows = curated.dataset("levels", [experiment_id]).to_table(use_threads=False)
     rows = with_scores(rows)
-    stale: set[str] = set()
+    stale: set[tuple[str, str]] = set()
     for unit in suspected:
         known, now = rows.filter(pc.equal(rows["unit"], unit)), store.levels_of(experiment_id, unit)
+        if now is None and unit in landed and unit not in aside:
+            continue  # damaged since: what was published of it is all that there is
         columns = [name for name in result_columns("levels", known) if name in known.column_names]
         if now is not None:
             now = now.filter(pc.is_in(now["seed"], known["seed"].combine_chunks()))
         if now is None or content_hash(now, columns) != content_hash(known, columns):
-            stale |= set(known["batch"].to_pylist())
-    table = delta_table(store, "levels")
-    if stale and table is not None:
-        table.delete(f"batch IN ({', '.join(repr(batch) for batch in sorted(stale))})")
+            stale |= {(experiment_id, batch) for batch in known["batch"].to_pylist()}
+    if not stale:
+        return published
+    return publish_next(store.objects, published.without(lambda file: file.part in stale))
 
 
-def _batches_of(store: Store, table: DeltaTable, kind: str) -> list[str]:
-    rows = _dataset(store, table, kind).to_table(["batch"], use_threads=False)
-    return sorted(pc.unique(rows["batch"]).to_pylist())
-
-
-def _dataset(store: Store, table: DeltaTable, kind: str) -> Dataset:
-    """A curated table to be scanned, through Arrow's own file systems: delta-rs' is written in Python, and threads that
-    still call it abort a process that ends (pyarrow 26, deltalake 1.6: one in three)."""
+def _dataset(store: Store, kind: str, files: Iterable[PublishedFile]) -> Dataset:
+    """Files of a curated table to be scanned, through Arrow's own file systems: threads that still call one that is
+    written in Python abort a process that ends (pyarrow 26: one in three)."""
     location = store.objects.location
     local = location.protocol == "file"
     root = str(Path(location.root).absolute()) if local else location.root
-    tree = SubTreeFileSystem(f"{root}/curated/{kind}", LocalFileSystem() if local else _arrow_s3())
-    return table.to_pyarrow_dataset(filesystem=tree)
+    tree = SubTreeFileSystem(root, LocalFileSystem() if local else _arrow_s3())
+    form = ParquetFileFormat(default_fragment_scan_options=ParquetFragmentScanOptions(page_checksum_verification=True))
+    fragments = [
+        form.make_fragment(file.key, tree, partition_expression=pc.field(PARTITION) == file.experiment_id)
+        for file in files
+    ]
+    return FileSystemDataset(fragments, _columns(kind), form, tree)
 
 
 def _arrow_s3() -> S3FileSystem:
     """Arrow's own S3, with the keys, server and region of the environment."""
     from pyarrow.fs import S3FileSystem
 
-    server = urlsplit(_endpoint())
+    server = urlsplit(endpoint_url())
     options = (
         {"endpoint_override": server.netloc + server.path.rstrip("/"), "scheme": server.scheme} if server.netloc else {}
     )
-    return S3FileSystem(region=_region(), connect_timeout=CONNECT_TIMEOUT, request_timeout=READ_TIMEOUT, **options)
-
-
-def delta_table(store: Store, kind: str) -> DeltaTable | None:
-    """The curated table of that name; None if there is none yet."""
-    from deltalake import DeltaTable
-
-    if store.objects.location.protocol not in ("file", "s3") or "%" in store.url:
-        return None  # a store in memory, or one that has no curated tables, see `compact`
-    if not DeltaTable.is_deltatable(_url(store, kind), _options(store)):
-        return None
-    return DeltaTable(_url(store, kind), storage_options=_options(store))
-
-
-def _url(store: Store, kind: str) -> str:
-    """Where delta-rs finds a table: it takes URLs at their word, decodes `%` and cuts at `#`."""
-    location = store.objects.location
-    base = Path(location.root).absolute().as_uri() if location.protocol == "file" else store.url
-    return f"{base}/curated/{kind}"
-
-
-def _options(store: Store) -> dict[str, str] | None:
-    """What delta-rs wants to be told of the S3 server that fsspec and boto find by themselves."""
-    if not store.url.startswith("s3://"):
-        return None
-    options = {"aws_conditional_put": "etag", "aws_region": _region()}
-    if endpoint := _endpoint():
-        options |= {"aws_endpoint": endpoint, "aws_allow_http": str(endpoint.startswith("http://")).lower()}
-    return options
-
-
-def _endpoint() -> str:
-    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
-
-
-def _region() -> str:
-    return os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    return S3FileSystem(region=region(), connect_timeout=CONNECT_TIMEOUT, request_timeout=READ_TIMEOUT, **options)

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 
 NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An object as it is listed."""
+
+    bytes: int
+    changed: float
+    """When it was written: seconds since 1970 by the clock of whoever holds the objects."""
 
 
 class LocalFiles:
@@ -48,7 +61,16 @@ class LocalFiles:
     def read(self, key: str) -> bytes | None:
         """The content, or None if there is no such object."""
         try:
-            return (self._root / key).read_bytes()
+            with _open_file(self._root / key) as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def digest(self, key: str) -> tuple[int, str] | None:
+        """Size in bytes and SHA-256 (hex) of the content, read piece by piece; None if there is no such object."""
+        try:
+            with _open_file(self._root / key) as file:
+                return os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
         except FileNotFoundError:
             return None
 
@@ -59,16 +81,29 @@ class LocalFiles:
             path.unlink()
             _sync_directory(path.parent)
 
-    def sizes(self, folder: str) -> dict[str, int]:
-        """The keys below `folder`, at any depth, and their sizes in bytes."""
-        found: dict[str, int] = {}
+    def entries(self, folder: str) -> dict[str, Entry]:
+        """The keys below `folder`, at any depth. A link that leads nowhere, or in a circle, is an empty object."""
+        return self._entries_below(folder, ())
+
+    def _entries_below(self, folder: str, above: tuple[tuple[int, int], ...]) -> dict[str, Entry]:
+        found: dict[str, Entry] = {}
         for entry in _entries(self._root / folder):
             key = f"{folder}/{entry.name}"
-            if entry.is_dir():
-                found.update(self.sizes(key))
+            try:
+                facts = entry.stat()
+            except OSError as error:
+                if entry.is_symlink():
+                    found[key] = Entry(0, entry.stat(follow_symlinks=False).st_mtime)
+                elif error.errno != errno.ENOENT:  # moved away since the directory was read
+                    raise
+                continue
+            place = facts.st_dev, facts.st_ino
+            if not stat.S_ISDIR(facts.st_mode):
+                found[key] = Entry(facts.st_size, facts.st_mtime)
+            elif place in above:
+                found[key] = Entry(0, facts.st_mtime)
             else:
-                with suppress(FileNotFoundError):  # moved away since the directory was read
-                    found[key] = entry.stat().st_size
+                found.update(self._entries_below(key, (*above, place)))
         return found
 
     def folders(self, folder: str) -> list[str]:
@@ -89,6 +124,21 @@ class LocalFiles:
         finally:
             with suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+def _open_file(path: Path) -> BufferedReader:
+    """The file, to be read; OSError for whatever else has a name: who opened a pipe would wait for ever."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.ENOTDIR, "it is no file", str(path))
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
 
 
 def _same_file(one: Path, other: Path) -> bool:

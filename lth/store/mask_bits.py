@@ -3,8 +3,7 @@
 Independent bits that are rarely set cost H(density) bits each, but a general compressor sees bytes, and spends at least
 one bit on each. So a sparse tensor is written as the gaps between its kept weights, a byte each, which zstd then codes
 by their frequencies. An object holds each mask in one of two columns, `bits` or `gaps`, and null in the other;
-docs/tables.md decodes both. Who reads a table through lth never sees this: bits are packed again when an object is
-decoded.
+docs/tables.md decodes both. Who reads through lth never sees this: bits are packed again when an object is decoded.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from lth.errors import StoreError
 from lth.store.failures import explain, is_transient, s3_code
-from lth.store.local_files import LocalFiles
+from lth.store.local_files import Entry, LocalFiles
 from lth.store.location import Location
 from lth.store.remote_files import RemoteFiles
 from lth.store.unit import check_key, quarantine_key
@@ -69,6 +69,11 @@ class Objects:
         check_key(key)
         return self._attempt(f"read {key}", lambda: self.files.read(key))
 
+    def digest(self, key: str) -> tuple[int, str] | None:
+        """Size in bytes and SHA-256 (hex) of the content; None if there is no such object."""
+        check_key(key)
+        return self._attempt(f"read {key}", lambda: self.files.digest(key))
+
     def delete(self, key: str) -> None:
         """Removes the object; one that is missing is fine."""
         check_key(key)
@@ -76,8 +81,12 @@ class Objects:
 
     def sizes(self, folder: str) -> dict[str, int]:
         """The keys below `folder`, at any depth, and their sizes in bytes; never from a cache."""
+        return {key: entry.bytes for key, entry in self.entries(folder).items()}
+
+    def entries(self, folder: str) -> dict[str, Entry]:
+        """The keys below `folder`, at any depth, with size and time of change; never from a cache."""
         check_key(folder)
-        return self._attempt(f"list {folder}", lambda: self.files.sizes(folder))
+        return self._attempt(f"list {folder}", lambda: self.files.entries(folder))
 
     def folders(self, folder: str) -> list[str]:
         """The names of the folders directly below `folder`; never from a cache."""

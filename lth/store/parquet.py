@@ -69,7 +69,8 @@ def decode(data: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
     elif kind == "masks" and version == MASKS_VERSION:
         schema = stored_masks(schema)
     elif version not in ("2", SCHEMA_VERSION, SCORED_VERSION):  # 2: before mask bits were encoded
-        raise DamagedObject(f"its schema_version is {version!r}, this program reads {MASKS_VERSION!r} and before")
+        newest = MASKS_VERSION if kind == "masks" else SCORED_VERSION
+        raise DamagedObject(f"its schema_version is {version!r}, this program reads {newest!r} and before")
     if not table.schema.equals(schema):
         raise DamagedObject(f"its columns are not those of {kind}")
     if kind == "masks" and version in (SCHEMA_VERSION, MASKS_VERSION):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
+import hashlib
+import math
 import os
 import threading
 from typing import Any
 
 from lth.store.failures import s3_code, says_exists
+from lth.store.local_files import Entry
 from lth.store.location import Location
 
 LARGEST_PUT = 5 * 2**30
@@ -93,6 +97,11 @@ class RemoteFiles:
                 raise
             return None
 
+    def digest(self, key: str) -> tuple[int, str] | None:
+        """Size in bytes and SHA-256 (hex) of the content; None if there is no such object."""
+        data = self.read(key)
+        return None if data is None else (len(data), hashlib.sha256(data).hexdigest())
+
     def delete(self, key: str) -> None:
         """Removes the object; one that is missing is fine."""
         try:
@@ -101,8 +110,8 @@ class RemoteFiles:
             if s3_code(error) == "NoSuchBucket":
                 raise
 
-    def sizes(self, folder: str) -> dict[str, int]:
-        """The keys below `folder`, at any depth, and their sizes in bytes, as they are now."""
+    def entries(self, folder: str) -> dict[str, Entry]:
+        """The keys below `folder`, at any depth, as they are now."""
         filesystem = self.filesystem
         if self._is_s3:
             # As a prefix of the root: s3fs then makes the one listing and no other request.
@@ -111,8 +120,14 @@ class RemoteFiles:
             filesystem.invalidate_cache()
             found = filesystem.find(self._path(folder), detail=True)
         start = len(self._path(""))
-        sizes = {name[start:]: int(entry["size"]) for name, entry in found.items() if not name.endswith("/")}
-        return {key: size for key, size in sizes.items() if not any(part.startswith(".") for part in key.split("/"))}
+        entries = {
+            name[start:]: Entry(int(entry["size"]), _changed(entry))
+            for name, entry in found.items()
+            if not name.endswith("/")
+        }
+        return {
+            key: entry for key, entry in entries.items() if not any(part.startswith(".") for part in key.split("/"))
+        }
 
     def folders(self, folder: str) -> list[str]:
         """The names of the folders directly below `folder`."""
@@ -125,6 +140,12 @@ class RemoteFiles:
                 raise
             return []
         return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory")
+
+
+def _changed(entry: dict[str, Any]) -> float:
+    """S3 says LastModified, others mtime or created; one that says nothing has objects that are never old."""
+    said = entry.get("LastModified") or entry.get("mtime") or entry.get("created") or math.inf
+    return said.timestamp() if isinstance(said, datetime.datetime) else float(said)
 
 
 def _open(location: Location) -> tuple[Any, str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from lth.errors import DamagedObject, LthError, StoreError
+from lth.errors import DamagedObject, LthError
 from lth.store import analyses, checkpoints, commits, reader
 from lth.store.claims import Claims
 from lth.store.description import read_description
@@ -20,6 +20,7 @@ from lth.store.location import parse_location
 from lth.store.objects import Objects, Retries
 from lth.store.reader import Committed
 from lth.store.records import decode_levels
+from lth.store.seals import YAML, sealed_report
 from lth.store.unit import (
     Unit,
     checkpoint_key,
@@ -215,16 +216,29 @@ class Store:
     # Experiments, sweeps, reports
 
     def put_experiment(self, experiment_id: str, text: str) -> str:
-        """Writes `experiment.yaml` unless it exists; returns the text that lies there, ours or the earlier one."""
-        if self.objects.create(experiment_key(experiment_id), text.encode()):
+        """Writes `experiment.yaml`, sealed, unless it exists; returns the text that lies there, ours or the earlier
+        one."""
+        if self.objects.create(experiment_key(experiment_id), YAML.seal(text.encode())):
             return text
         earlier = self.get_experiment(experiment_id)
         return text if earlier is None else earlier
 
     def get_experiment(self, experiment_id: str) -> str | None:
-        """The text of `experiment.yaml`, or None if there is no such experiment."""
-        data = self.objects.read(experiment_key(experiment_id))
-        return None if data is None else self._text(data, experiment_key(experiment_id))
+        """The text of `experiment.yaml`, or None if there is no such experiment. DamagedObject if it is not what was
+        written; what was written before texts were sealed is believed."""
+        key = experiment_key(experiment_id)
+        data = self.objects.read(key)
+        if data is None:
+            return None
+        try:
+            return YAML.open(data)[0].decode()
+        except (DamagedObject, UnicodeDecodeError) as error:
+            why = str(error) if isinstance(error, DamagedObject) else "it is no text"
+            raise DamagedObject(
+                f"{key} in {self.url} is damaged: {why}; put back what was written, or remove it: the next run writes "
+                "it again",
+                key,
+            ) from error
 
     def describe(self, experiment_id: str) -> dict[str, Any]:
         """The content of `experiment.yaml`: the experiment, its margin, its data's SHA-256 and where it first ran;
@@ -256,28 +270,28 @@ class Store:
 
     def sweeps(self, experiment_id: str) -> list[dict[str, Any]]:
         """The records of all sweeps of the experiment, in the order of their names. DamagedObject names one that is
-        no JSON."""
-        records = []
-        for key in sorted(self.objects.sizes(sweeps_folder(experiment_id))):
-            data = self.objects.read(key)
-            if data is not None:
-                try:
-                    records.append(json.loads(data))
-                except ValueError as error:
-                    raise reader.damaged_object(self.objects, key, "it is no JSON") from error
-        return records
+        not what its name says."""
+        keys = sorted(self.objects.sizes(sweeps_folder(experiment_id)))
+        return [record for record in map(self.read_sweep, keys) if record is not None]
+
+    def read_sweep(self, key: str) -> dict[str, Any] | None:
+        """The record of one sweep by its key, which names its hash; None: it is gone. DamagedObject as `sweeps`."""
+        data = self.objects.read(key)
+        if data is None:
+            return None
+        try:
+            content = json.loads(data)
+        except ValueError as error:
+            raise reader.damaged_object(self.objects, key, "it is no JSON") from error
+        if hashlib.sha256(data).hexdigest()[:8] != unit_name_of(key) or not isinstance(content, dict):
+            raise reader.damaged_object(self.objects, key, "it is not the record that its name says")
+        return content
 
     def put_report(self, experiment_id: str, name: str, data: bytes) -> str:
         """Writes a file of the report, over an earlier one; `name` may hold folders. Returns its URL."""
-        self.objects.replace(report_key(experiment_id, name), data)
+        self.objects.replace(report_key(experiment_id, name), sealed_report(name, data))
         return self.report_url(experiment_id, name)
 
     def report_url(self, experiment_id: str, name: str) -> str:
         """Where that file of the report lies."""
         return f"{self.url}/{report_key(experiment_id, name)}"
-
-    def _text(self, data: bytes, key: str) -> str:
-        try:
-            return data.decode()
-        except UnicodeDecodeError as error:
-            raise StoreError(f"{self.url}/{key} is no text; remove it, it is written again by the next run") from error

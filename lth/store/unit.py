@@ -43,10 +43,14 @@ def check_name(name: str, what: str) -> str:
     return name
 
 
+def is_key(key: str) -> bool:
+    """Whether every part of `key` is an allowed name."""
+    return all(_KEY_SEGMENT.fullmatch(segment) and ".." not in segment for segment in key.split("/"))
+
+
 def check_key(key: str) -> str:
     """`key`, if every part of it is an allowed name; else StoreError."""
-    segments = key.split("/")
-    if not all(_KEY_SEGMENT.fullmatch(segment) and ".." not in segment for segment in segments):
+    if not is_key(key):
         raise StoreError(
             f"key {key[:120]!r} is no key of a store; use letters, digits, '.', '_', '-', '=' between "
             "single slashes, no part with a leading '.' or '..'"

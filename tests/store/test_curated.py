@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import multiprocessing
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import deltalake
@@ -13,8 +16,10 @@ import pytest
 
 import lth.results
 from lth.errors import StoreError
-from lth.store import RESULT_COLUMNS, Store, Unit, content_hash
+from lth.store import RESULT_COLUMNS, Store, Unit, content_hash, delta_log
 from lth.store.curated import Curated, compact
+from lth.store.local_files import LocalFiles
+from lth.store.objects import Objects
 from lth.store.schemas import ROW_KEYS, SCHEMAS
 from lth.store.verify import verify
 
@@ -25,7 +30,7 @@ KINDS = ("levels", "metrics", "masks")
 
 
 def land(store: Store, *units: Unit, experiment_id: str = EXPERIMENT) -> None:
-    store.put_experiment(experiment_id, "name: tiny\n")
+    store.put_experiment(experiment_id, "data_sha256: ab\n")
     for minutes, unit in enumerate(units):
         store.commit(experiment_id, unit, *tables(unit, experiment_id, minutes=minutes))
 
@@ -68,54 +73,118 @@ def test_a_seed_that_two_units_hold_is_published_once(file_store: Store) -> None
 def test_batches_bound_what_is_read_at_a_time(file_store: Store) -> None:
     land(file_store, *(Unit("ticket", 0, level, (0,)) for level in range(5)))
     assert compact(file_store, units_at_once=2).added["levels"] == 5
-    assert deltalake.DeltaTable(f"{file_store.url}/curated/levels").version() == 3  # created empty, then three batches
+    assert len(deltalake.DeltaTable(f"{file_store.url}/curated/levels").file_uris()) == 3
     assert_curated_is_committed(file_store)
 
 
-@pytest.mark.parametrize("survived", [0, 1, 2])
-def test_a_publication_that_is_killed_loses_and_repeats_nothing(
-    file_store: Store, monkeypatch: pytest.MonkeyPatch, survived: int
+class Killed(BaseException):
+    """Where a process ends without a word."""
+
+
+WRITES = ("create", "replace", "delete")
+
+
+def killed_after(monkeypatch: pytest.MonkeyPatch, writes: int) -> list[str]:
+    """The next writes to any store: after so many of them the process is killed. Returns what they were."""
+    done: list[str] = []
+
+    def counted(name: str) -> Callable[..., object]:
+        real = getattr(LocalFiles, name)
+
+        def write(self: LocalFiles, key: str, *content: bytes) -> object:
+            if len(done) == writes:
+                raise Killed
+            done.append(f"{name} {key}")
+            return real(self, key, *content)
+
+        return write
+
+    for name in WRITES:
+        monkeypatch.setattr(LocalFiles, name, counted(name))
+    commit = delta_log._commit
+
+    def counted_commit(objects: Objects, kind: str, *rest: object) -> None:
+        if len(done) == writes:
+            raise Killed
+        done.append(f"commit {kind}")
+        commit(objects, kind, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(delta_log, "_commit", counted_commit)
+    return done
+
+
+def killed_at_every_write(monkeypatch: pytest.MonkeyPatch, make: Callable[[], Store]) -> Iterator[Store]:
+    """Fresh stores, each left by a compaction that was killed one write later; the last is not killed."""
+    for writes in range(100):
+        store = make()
+        killed_after(monkeypatch, writes)
+        try:
+            compact(store)
+        except Killed:
+            monkeypatch.undo()
+            yield store
+        else:
+            monkeypatch.undo()
+            assert writes >= 9, "three files, a version, and three logs with their seals"
+            return
+    raise AssertionError("it writes without end")
+
+
+def test_a_publication_that_is_killed_anywhere_loses_and_repeats_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    land(file_store, Unit("ticket", 0, 0, (0, 1)))
-    compact(file_store)
-    land(file_store, Unit("ticket", 0, 1, (0, 1)))
-    written, write = [], deltalake.write_deltalake
+    begun = Store(tmp_path / "begun")
+    land(begun, Unit("ticket", 0, 0, (0, 1)))
+    compact(begun)
+    land(begun, Unit("ticket", 0, 1, (0, 1)))
+    numbers = iter(range(100))
 
-    def killed(*arguments: object, **options: object) -> None:
-        if len(written) == survived:
-            raise KeyboardInterrupt
-        written.append(arguments)
-        write(*arguments, **options)  # type: ignore[arg-type]
+    def make() -> Store:
+        folder = tmp_path / f"store{next(numbers)}"
+        shutil.copytree(tmp_path / "begun", folder)
+        return Store(folder)
 
-    monkeypatch.setattr(deltalake, "write_deltalake", killed)
-    with pytest.raises(KeyboardInterrupt):
-        compact(file_store)
-    monkeypatch.undo()
-    for kind in KINDS:  # what was begun is not read
-        curated = Curated(file_store).read(kind)
-        assert set(curated["level"].to_pylist()) == {0}
-    assert compact(file_store).added["levels"] == 2
-    assert_curated_is_committed(file_store)
+    for store in killed_at_every_write(monkeypatch, make):
+        results = lth.results.open(store.url)
+        assert results.levels.num_rows == 4 and results.metrics.num_rows == 24 and results.masks.num_rows == 8
+        assert results.damaged == {}
+        found = [each for each in verify(store).findings if each.key.startswith("curated/")]
+        assert {each.trouble for each in found} <= {"extra"}
+        compact(store)
+        assert_curated_is_committed(store)
+        assert_delta_is_published(store)
+        left = [each.key for each in verify(store).findings if each.key.startswith("curated/")]
+        assert all(key.endswith(".parquet") for key in left), "files that were never listed stay for a day"
+
+
+def assert_delta_is_published(store: Store) -> None:
+    """What other programs read is what is published."""
+    for kind in KINDS:
+        rows = deltalake.DeltaTable(f"{store.url}/curated/{kind}").to_pyarrow_table()
+        assert rows.num_rows == Curated(store).read(kind).num_rows
 
 
 def test_what_a_killed_publication_left_is_removed_after_a_day(
     file_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    test_a_publication_that_is_killed_loses_and_repeats_nothing(file_store, monkeypatch, 2)
+    land(file_store, Unit("ticket", 0, 0, (0, 1)))
+    killed_after(monkeypatch, 2)
+    with pytest.raises(Killed):
+        compact(file_store)
+    monkeypatch.undo()
 
-    def rows() -> int:
-        return int(deltalake.DeltaTable(f"{file_store.url}/curated/metrics").to_pyarrow_dataset().count_rows())
+    def files() -> int:
+        return sum(key.endswith(".parquet") for key in file_store.objects.sizes("curated"))
 
-    assert rows() == 36  # 12, 12 that nobody reads, and 12
+    assert files() == 2
     compact(file_store)
-    assert rows() == 36
-    import datetime
-
+    compact(file_store)
+    assert files() == 5
     from lth.store import curated
 
     monkeypatch.setattr(curated, "_ABANDONED_AFTER", datetime.timedelta(seconds=-1))
     compact(file_store)
-    assert rows() == 24
+    assert files() == 3
     assert_curated_is_committed(file_store)
 
 
@@ -207,11 +276,8 @@ def test_a_withdrawal_that_is_killed_is_finished_by_the_next(
     compact(file_store)
     file_store.quarantine_unit(EXPERIMENT, units[0].name)
 
-    def killed(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(deltalake, "write_deltalake", killed)
-    with pytest.raises(KeyboardInterrupt):
+    killed_after(monkeypatch, 1)  # the version without it
+    with pytest.raises(Killed):
         compact(file_store)
     monkeypatch.undo()
     for kind in ("levels", "metrics"):  # what was taken back with it is read from where it landed
@@ -227,16 +293,8 @@ def test_a_withdrawal_leaves_what_was_never_published_apart(file_store: Store, m
     """Rows of a killed publication lie in files of their own, also after a withdrawal."""
     units = [Unit("ticket", 0, 0, (0,)), Unit("ticket", 0, 0, (1,)), Unit("ticket", 0, 0, (2,))]
     land(file_store, *units)
-    write, calls = deltalake.write_deltalake, []
-
-    def killed(*given: object, **options: object) -> None:
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        calls.append(1)
-        write(*given, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(deltalake, "write_deltalake", killed)
-    with pytest.raises(KeyboardInterrupt):
+    killed_after(monkeypatch, 2)
+    with pytest.raises(Killed):
         compact(file_store)
     monkeypatch.undo()
     compact(file_store)
@@ -249,12 +307,14 @@ def test_a_column_that_is_new_is_null_in_what_was_published_before(
     file_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     land(file_store, Unit("ticket", 0, 0, (0,)))
-    real = deltalake.write_deltalake
+    from lth.store import curated as module
 
-    def older(target: object, rows: pa.Table, **options: object) -> None:
-        real(target, rows.drop_columns([name for name in ("flops",) if name in rows.column_names]), **options)  # type: ignore[arg-type]
+    encoded = module._encoded
 
-    monkeypatch.setattr(deltalake, "write_deltalake", older)
+    def older(rows: pa.Table) -> bytes:
+        return encoded(rows.drop_columns([name for name in ("flops",) if name in rows.column_names]))
+
+    monkeypatch.setattr(module, "_encoded", older)
     compact(file_store)
     monkeypatch.undo()
     land(file_store, Unit("ticket", 0, 0, (1,)))

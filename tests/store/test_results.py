@@ -10,10 +10,12 @@ from lth.results import InvalidQuery
 from lth.store import LEVELS, MASKS, METRICS, Committed, Store, Unit
 from lth.store.curated import compact
 from lth.store.objects import Objects
+from lth.store.published import version_key
 from lth.store.schemas import ROW_KEYS, SCHEMAS
 from lth.store.unit import levels_key, unit_key
 
 from .cohorts import EXPERIMENT, tables
+from .test_curated import Killed, killed_after
 
 UNITS = [Unit("ticket", 0, 0, (0, 1, 2)), Unit("ticket", 0, 1, (0, 1, 2)), Unit("ticket", 0, 1, (2, 3))]
 
@@ -82,27 +84,20 @@ def test_objects_of_compacted_units_are_not_read_again(file_store: Store, monkey
     monkeypatch.setattr(Objects, "read", note)
     results = lth.results.open(file_store.url)
     assert (results.levels.num_rows, results.metrics.num_rows) == (9, 54)
-    assert read == [levels_key(EXPERIMENT, late.name), unit_key("metrics", EXPERIMENT, late.name)]
+    assert read[0] == version_key(1) and read[1:] == [
+        levels_key(EXPERIMENT, late.name),
+        unit_key("metrics", EXPERIMENT, late.name),
+    ]
 
 
 def test_rows_of_a_publication_that_was_killed_do_not_count(file_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     file_store.commit(EXPERIMENT, UNITS[0], *tables(UNITS[0]))
     compact(file_store)
     file_store.commit(EXPERIMENT, UNITS[1], *tables(UNITS[1]))
-    import deltalake
-
-    original = deltalake.write_deltalake
-
-    def killed_before_levels(where: object, *rest: object, **options: object) -> None:
-        if not isinstance(where, str):
-            raise KeyboardInterrupt
-        original(where, *rest, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(deltalake, "write_deltalake", killed_before_levels)
-    with pytest.raises(KeyboardInterrupt):
+    killed_after(monkeypatch, 3)  # all files, and no version that lists them
+    with pytest.raises(Killed):
         compact(file_store)
     monkeypatch.undo()
-    assert deltalake.DeltaTable(f"{file_store.url}/curated/metrics").to_pyarrow_table().num_rows == 36
     results = lth.results.open(file_store.url)
     assert results.query("SELECT count(*) AS n FROM metrics").to_pylist() == [{"n": 36}]
     assert (results.metrics.num_rows, results.levels.num_rows) == (36, 6)
