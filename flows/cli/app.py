@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
 from lth.catalogue import REGISTRIES
+from lth.console import Console
 from lth.errors import InvalidExperiment
 
 if TYPE_CHECKING:
