@@ -6,11 +6,12 @@ import threading
 import time
 from types import TracebackType
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
+from lth.console import Console
 from lth.experiment import Experiment, format_seeds
 from lth.store import Unit
 from lth.sweep.progress import Event, Notice, Phase, Planned, Steps, UnitChanged

@@ -39,8 +39,7 @@ class RunResults(Results):
         return summarise(self.levels)
 
     def __str__(self) -> str:
-        from rich.console import Console
-
+        from lth.console import Console
         from lth.report import claim, summary_table
 
         if not self._any:
@@ -113,8 +112,7 @@ def _seeds(seeds: str | Iterable[int]) -> tuple[int, ...]:
 @contextlib.contextmanager
 def _shown(experiment: Experiment) -> Iterator[None]:
     """A live display on standard error; plain lines where that is no terminal, as in a notebook."""
-    from rich.console import Console
-
+    from lth.console import Console
     from lth.display import Display
 
     with Display(Console(stderr=True, highlight=False), experiment) as display:

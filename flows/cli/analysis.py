@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from flows.cli.inspection import id_in
 from flows.cli.start import data_before_start, run_flow
 from lth.analysis import mean_interval
+from lth.console import Console
 from lth.errors import InvalidExperiment, LthError
 from lth.experiment import Execution, Experiment, load_experiment, parse_seeds
 from lth.experiment.load import change

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 
 from lth import yaml_text
 from lth.catalogue import REGISTRIES
+from lth.console import Console
 from lth.errors import InvalidExperiment, LthError
 
 if TYPE_CHECKING:

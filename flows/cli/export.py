@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
-from rich.console import Console
 from rich.markup import escape
 
 from flows.cli.analysis import check_margin
 from flows.cli.inspection import id_in
+from lth.console import Console
 from lth.errors import LthError, Untrusted
 from lth.experiment import Execution
 from lth.store import READING, Store

@@ -7,12 +7,12 @@ import re
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from lth import yaml_text
 from lth.catalogue import registry_of
+from lth.console import Console
 from lth.errors import InvalidExperiment, LthError
 from lth.registry import import_module
 from lth.seeds import format_seeds, parse_seeds

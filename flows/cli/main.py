@@ -21,9 +21,8 @@ def main() -> None:
     """Run the command line; exits 0 if all is well, 1 after an error, 2 after a wrong call, 130 after Ctrl-C."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    from rich.console import Console
-
     from flows.cli.app import app
+    from lth.console import Console
     from lth.errors import LthError
 
     errors = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lth.console import Console
 from lth.experiment import Experiment, format_seeds
 from lth.store import READING, Store
 from lth.sweep.cohort_size import choose_cohort_size

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from flows.cli.table_formats import FORMATS, encoded, rows_of, text_of
+from lth.console import Console
 from lth.errors import InvalidExperiment, LthError
 
 MOST_ROWS = 1000
@@ -28,7 +28,7 @@ def run_query(sql: str, store_url: str, experiment: str | None, form: str, outpu
     results = lth.results.open(store_url, experiment)
     found = results.query(sql)
     for key, reason in results.damaged.items():
-        said = Text.assemble(("left out: ", "yellow"), f"{visible(key)}: {visible(reason)}")
+        said = Text.assemble(("damaged: ", "yellow"), f"{visible(key)}: {visible(reason)}")
         Console(stderr=True, highlight=False).print(said, soft_wrap=True)
     if form == "table" and output is None:
         print_rows(found, Console(highlight=False))

@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from flows.cli.start import data_before_start, run_flow, run_shown
+from lth.console import Console
 from lth.errors import LthError
 from lth.experiment import Execution, Experiment, parse_seeds
 from lth.store import READING, Store

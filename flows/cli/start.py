@@ -9,8 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from rich.console import Console
-
+from lth.console import Console
 from lth.display import Display
 from lth.errors import LthError
 from lth.experiment import Experiment

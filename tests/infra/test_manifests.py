@@ -29,6 +29,8 @@ REGISTRY: Registry[Any] = Registry().with_resources(
 
 Manifest = dict[str, Any]
 
+RIGHTS = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}, "readOnlyRootFilesystem": True}
+
 
 def manifests() -> list[Manifest]:
     private = ("kustomization.yaml", "secrets.yaml")
@@ -172,12 +174,32 @@ def test_every_pod_of_ours_has_one_image_one_environment_and_few_rights() -> Non
             assert pod["securityContext"]["runAsNonRoot"] is True
             assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         for container in containers(manifest):
-            rights = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
-            assert container["securityContext"] == rights
+            assert container["securityContext"] == RIGHTS
             assert set(container["resources"]["requests"]) >= {"cpu", "memory"} <= set(container["resources"]["limits"])
             if container["name"] != "postgres":
                 assert container["image"] == "lth"
                 assert {"configMapRef": {"name": "lth-settings"}} in container["envFrom"]
+
+
+def test_what_containers_write_goes_to_volumes_of_limited_size() -> None:
+    """Their root file systems are read-only: each that runs for long has a /tmp of its own, which ends with the pod."""
+    found = 0
+    for manifest in manifests():
+        for pod in pods(manifest):
+            empty = {volume["name"]: volume["emptyDir"] for volume in pod.get("volumes", []) if "emptyDir" in volume}
+            for container in pod["containers"]:
+                mounted = {mount["mountPath"]: mount["name"] for mount in container.get("volumeMounts", [])}
+                assert empty[mounted["/tmp"]]["sizeLimit"], (name_of(manifest), container["name"])
+                found += 1
+            declared = {volume["name"] for volume in pod.get("volumes", [])}
+            claims = {claim["metadata"]["name"] for claim in manifest["spec"].get("volumeClaimTemplates", [])}
+            for container in [*pod["containers"], *pod.get("initContainers", [])]:
+                assert {mount["name"] for mount in container.get("volumeMounts", [])} <= declared | claims
+    assert found == 11
+    for cluster in clusters().values():
+        autoscaler = cluster["autoscalerOptions"]
+        assert autoscaler["securityContext"] == RIGHTS
+        assert autoscaler["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
 
 
 def clusters() -> dict[str, Manifest]:
