@@ -5,7 +5,7 @@ from lth.analysis.intervals import Interval, bootstrap_interval, mean_interval
 from lth.analysis.paired import PairedDifference, PairedRatio, paired_difference, paired_log_ratio
 from lth.analysis.scores import score_named, single_score
 from lth.analysis.sequential import confidence_sequence, e_value, seeds_to_decide, sequential_test
-from lth.analysis.starts import Start, starts_of
+from lth.analysis.starts import SweepStart, starts_of
 from lth.analysis.summary import SUMMARY_SCHEMA, ordered_arms, seed_means, single_experiment, summarise
 from lth.analysis.verdicts import VERDICTS, first_undecided, matches_down_to, verdicts
 
@@ -16,7 +16,7 @@ __all__ = [
     "MarginTest",
     "PairedDifference",
     "PairedRatio",
-    "Start",
+    "SweepStart",
     "bootstrap_interval",
     "confidence_sequence",
     "e_value",

@@ -11,7 +11,7 @@ from lth.seeds import parse_seeds
 
 
 @dataclass(frozen=True)
-class Start:
+class SweepStart:
     """One start of a sweep: its seeds, its deepest level, its arms (None: all), and its place among the starts."""
 
     seeds: frozenset[int]
@@ -24,27 +24,27 @@ class Start:
         return level <= self.levels and (self.arms is None or self.arms.issuperset(arms))
 
 
-UNKNOWN = Start(frozenset(), 1_000_000, None, -1)
+UNKNOWN = SweepStart(frozenset(), 1_000_000, None, -1)
 """Stands first where a record cannot be read: nothing then is known to have been looked at but once."""
 
 
-def starts_of(records: Sequence[Mapping[str, Any]]) -> list[Start]:
+def starts_of(records: Sequence[Mapping[str, Any]]) -> list[SweepStart]:
     """The starts that the records of an experiment's sweeps tell of; those of older versions have place 0."""
     return [_start(record) for record in records]
 
 
-def _start(record: Mapping[str, Any]) -> Start:
+def _start(record: Mapping[str, Any]) -> SweepStart:
     try:
         seeds, arms = (
             frozenset(parse_seeds(record["seeds"])),
             frozenset(arm.partition(":")[0] for arm in record["arms"]),
         )
-        return Start(seeds, int(record["levels"]), arms, int(record.get("place", 0)))
+        return SweepStart(seeds, int(record["levels"]), arms, int(record.get("place", 0)))
     except (KeyError, TypeError, ValueError, AttributeError, LthError):
         return UNKNOWN
 
 
-def first_seeds(starts: Sequence[Start], level: int, arms: Iterable[str]) -> frozenset[int] | None:
+def first_seeds(starts: Sequence[SweepStart], level: int, arms: Iterable[str]) -> frozenset[int] | None:
     """The seeds with which `arms` were first trained at `level`; None if nothing says so, or starts of one place differ
     in them."""
     able = [start for start in starts if start.holds(level, list(arms))]

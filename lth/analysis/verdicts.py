@@ -33,7 +33,7 @@ from lth.analysis.intervals import bootstrap_interval, mean_interval
 from lth.analysis.paired import sign_flip_test
 from lth.analysis.scores import single_score
 from lth.analysis.sequential import confidence_sequence, seeds_to_decide, sequential_difference, sequential_test
-from lth.analysis.starts import Start, first_seeds
+from lth.analysis.starts import SweepStart, first_seeds
 from lth.analysis.summary import count_diverged, ordered_arms, seed_means, single_experiment, trainings_of_seeds
 from lth.errors import LthError
 from lth.store.score_columns import with_scores
@@ -177,7 +177,7 @@ def verdicts(
     margin: float,
     declared: bool = True,
     confidence: float = 0.95,
-    starts: Sequence[Start] = (),
+    starts: Sequence[SweepStart] = (),
 ) -> pa.Table:
     """One row per level, arm and what it is compared with, in the columns of VERDICTS.
 

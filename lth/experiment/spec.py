@@ -302,6 +302,10 @@ class Experiment(Section):
         for name, unsaid in (("clip_norm", None), ("watchers", ())):
             if getattr(self.training, name) == unsaid:
                 del content["training"][name]
+        scoring = content["pruning"]["scoring"]
+        for name, as_ever in {"mode": "train", "halves": False}.items():
+            if scoring[name] == as_ever:
+                del scoring[name]
         for field in ("target", "target_kind"):  # nor were there tables
             if content["dataset"][field] is None:
                 del content["dataset"][field]

@@ -13,7 +13,7 @@ from scored_tables import scored
 
 from lth.analysis import (
     VERDICTS,
-    Start,
+    SweepStart,
     confidence_sequence,
     e_value,
     first_undecided,
@@ -156,8 +156,8 @@ def test_a_diverged_draw_counts_within_its_seed(levels) -> None:
     assert found["verdict"] == "undecided"
 
 
-FEW = Start(frozenset(range(5)), 3, frozenset({"ticket", "reinit"}), 0)
-MORE = Start(frozenset(range(8)), 3, frozenset({"ticket", "reinit"}), 1)
+FEW = SweepStart(frozenset(range(5)), 3, frozenset({"ticket", "reinit"}), 0)
+MORE = SweepStart(frozenset(range(8)), 3, frozenset({"ticket", "reinit"}), 1)
 
 
 @pytest.mark.parametrize(

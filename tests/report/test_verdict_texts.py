@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from lth.analysis import Start, first_undecided, verdicts
+from lth.analysis import SweepStart, first_undecided, verdicts
 from lth.errors import LthError
 from lth.report import caveats, claim, verdict_markdown, verdict_table
 
@@ -73,14 +73,14 @@ def test_diverged_trainings_are_told_apart(sweep) -> None:
 
 
 def test_seeds_that_were_added_change_the_rule_and_the_report_says_so(sweep) -> None:
-    first = Start(frozenset({0, 1}), 3, None, 0)
+    first = SweepStart(frozenset({0, 1}), 3, None, 0)
     table = verdicts(sweep(TOY), 0.005, starts=[first])
     said = caveats(table)[0]
     assert "seeds were added" in said and "an e-value above 100" in said and "confidence sequences" in said
     out = " ".join(text(table).split())
     assert "(declared; e-value above 100)" in out and "half the 95% confidence sequence" in out
-    mixed = verdicts(sweep(TOY), 0.005, starts=[Start(frozenset({0, 1}), 2, None, 0), replace(first, place=1)])
-    assert "e-value" in text(verdicts(sweep(TOY), 0.005, starts=[first, Start(frozenset(range(5)), 3, None, 1)]))
+    mixed = verdicts(sweep(TOY), 0.005, starts=[SweepStart(frozenset({0, 1}), 2, None, 0), replace(first, place=1)])
+    assert "e-value" in text(verdicts(sweep(TOY), 0.005, starts=[first, SweepStart(frozenset(range(5)), 3, None, 1)]))
     assert set(mixed["rule"].to_pylist()) == {"anytime"}
     assert not any("seeds were added" in each for each in caveats(verdicts(sweep(TOY), 0.005)))
 
