@@ -15,6 +15,7 @@ from lth.errors import InvalidExperiment
 
 if TYPE_CHECKING:
     from lth.experiment import Execution, Experiment
+    from lth.until_decided import UntilDecided
 
 app = typer.Typer(
     name="lth",
@@ -52,6 +53,19 @@ SaveEvery = Annotated[
     float, typer.Option(min=0, help="Seconds between saves of a training in progress, at most; 0: never.")
 ]
 Cores = Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; all if not given.")]
+Until = Annotated[
+    bool,
+    typer.Option(
+        "--until-decided",
+        help="Add seeds until it is decided down to which level the ticket matches; verdicts stay valid.",
+    ),
+]
+AtMost = Annotated[
+    int | None, typer.Option(help="With --until-decided: so many seeds in all, or fewer; 100 if not given.")
+]
+Batch = Annotated[
+    int | None, typer.Option(help="With --until-decided: seeds to add at a time; as many as --seeds if not given.")
+]
 STORE = "./lth-store"
 
 
@@ -98,6 +112,18 @@ def execution_of(
         raise InvalidExperiment(explain(error, Execution)) from None
 
 
+def until_of(wanted: bool, at_most: int | None, batch: int | None) -> UntilDecided | None:
+    """How a command adds seeds, if it does."""
+    from lth.until_decided import AT_MOST, UntilDecided
+
+    if not wanted:
+        for option, value in (("--at-most", at_most), ("--batch", batch)):
+            if value is not None:
+                raise InvalidExperiment(f"{option} {value} is about seeds that are added; give --until-decided too")
+        return None
+    return UntilDecided(AT_MOST if at_most is None else at_most, batch)
+
+
 @app.command()
 def run(
     source: Source,
@@ -117,13 +143,17 @@ def run(
     here: Annotated[
         bool, typer.Option("--here", help="In this process, unit after unit, without Prefect and Ray.")
     ] = False,
+    until_decided: Until = False,
+    at_most: AtMost = None,
+    batch: Batch = None,
 ) -> None:
     """Run a sweep: every level and arm for every seed. What the store holds already is not done again."""
     from flows.cli.run import run_sweep
 
+    until = until_of(until_decided, at_most, batch)
     execution = execution_of(device, cohort_size, threads, cores, gpu_share=gpu_share, save_every=save_every)
     experiment, exported = experiment_of(source, set_, levels, store, ticket)
-    run_sweep(experiment, seeds, store, execution, figures, yes, exported, here)
+    run_sweep(experiment, seeds, store, execution, figures, yes, exported, here, until)
 
 
 @app.command()
@@ -136,13 +166,17 @@ def plan(
     ticket: Ticket = None,
     cohort_size: CohortSize = None,
     cores: Cores = None,
+    until_decided: Until = False,
+    at_most: AtMost = None,
+    batch: Batch = None,
 ) -> None:
     """Say what `run` would do: units, task runs, time and storage. Starts nothing."""
     from flows.cli.plan import print_plan
     from lth.experiment import parse_seeds
 
+    until = until_of(until_decided, at_most, batch)
     experiment, exported = experiment_of(source, set_, levels, store, ticket)
-    print_plan(experiment, parse_seeds(seeds), store, cohort_size, cores or os.cpu_count() or 1, exported)
+    print_plan(experiment, parse_seeds(seeds), store, cohort_size, cores or os.cpu_count() or 1, exported, until)
 
 
 @app.command()
