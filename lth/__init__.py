@@ -37,6 +37,9 @@ def run(
     threads: int = 1,
     save_every: float = 60,
     progress: bool = True,
+    until_decided: bool = False,
+    at_most: int = 100,
+    batch: int | None = None,
 ) -> RunResults:
     """Run a sweep in this process, without Prefect or Ray, and open its results. What `store` holds already is not
     done again, and a run that was interrupted goes on from where it was saved.
@@ -48,9 +51,14 @@ def run(
     `"training.duration=2000it"`. `store` is a folder or `s3://bucket/prefix`, or else LTH_STORE in the environment, or
     `./lth-store`. Units are trained one after another:
     `lth run` uses every core and machine. `threads` are torch's, and on a CPU the last bits of a result depend on
-    them. `save_every`: seconds between saves of a training in progress, at most; 0: none. Raises InvalidExperiment
-    for what cannot be run, before anything trains.
+    them. `save_every`: seconds between saves of a training in progress, at most; 0: none.
+
+    `until_decided` adds seeds, `batch` at a time (None: as many as at first), until it is decided down to which level
+    the ticket matches, or there are `at_most`; its verdicts stay valid however often one looks. Raises
+    InvalidExperiment for what cannot be run, before anything trains.
     """
     from lth.notebook import run as run_in_notebook
+    from lth.until_decided import UntilDecided
 
-    return run_in_notebook(source, seeds, store, settings, device, cohort_size, threads, save_every, progress)
+    until = UntilDecided(at_most, batch) if until_decided else None
+    return run_in_notebook(source, seeds, store, settings, device, cohort_size, threads, save_every, progress, until)

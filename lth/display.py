@@ -73,6 +73,8 @@ class Display:
         with self.lock:
             if isinstance(event, Planned):
                 self.plan, self.text, self.begun = event, "", time.monotonic()
+                self.trained = self.steps = self.units = 0  # a sweep to which seeds are added is planned again
+                self.reported = -1.0
                 self.bar.update(self.task, total=event.trainings, completed=event.committed)
             elif isinstance(event, Steps):
                 self.steps = max(self.steps, event.trained)

@@ -28,6 +28,7 @@ def deciding(experiment: Mapping[str, Any]) -> dict[str, Any]:
     content["pruning"] = {name: value for name, value in content["pruning"].items() if name != "levels"}
     # What came later and is not said is no part of an id, so that all others keep those that they had before.
     content = _without(content, transfer=None, objective=UNSAID_OBJECTIVE)
+    content["pruning"]["scoring"] = _without(content["pruning"]["scoring"], mode="train", halves=False)
     content["training"] = _without(content["training"], clip_norm=None, watchers=[])
     content["dataset"] = _without(content["dataset"], target=None, target_kind=None)  # nor were there tables
     return content

@@ -19,6 +19,7 @@ from lth.sweep.cohort_size import refuse_slip
 from lth.sweep.here import sweep_here
 from lth.sweep.planning import done_of, planned_count
 from lth.sweep.progress import LISTENER
+from lth.until_decided import UntilDecided, run_until_decided
 
 DEFAULT_STORE = "./lth-store"
 
@@ -72,6 +73,7 @@ def run(
     threads: int,
     save_every: float,
     progress: bool,
+    until: UntilDecided | None = None,
 ) -> RunResults:
     """See `lth.run`."""
     experiment = _experiment(source, settings)
@@ -82,11 +84,24 @@ def run(
         )
     except ValidationError as error:
         raise InvalidExperiment(explain(error, Execution)) from None
-    refuse_slip(experiment, replicates, cohort_size, "run it with `lth run --yes`")
+    if until is not None:
+        until.check(replicates)
+    largest = replicates if until is None else until.all_seeds(replicates)
+    refuse_slip(experiment, largest, cohort_size, "run it with `lth run --yes`")
     url = store or os.environ.get("LTH_STORE") or DEFAULT_STORE
     place = Store(url, READING)  # somebody waits
-    done = done_of(experiment, replicates, place.committed(experiment.id))
-    if len(done) < planned_count(experiment, len(replicates)):
+
+    def run_missing(wanted: tuple[int, ...]) -> None:
+        done = done_of(experiment, wanted, place.committed(experiment.id))
+        if len(done) < planned_count(experiment, len(wanted)):
+            sweep_here(experiment, wanted, Store(url), execution)
+
+    if until is not None:
+        with _shown(experiment) if progress else contextlib.nullcontext():
+            run_until_decided(experiment, replicates, place, until, run_missing)
+    elif len(done_of(experiment, replicates, place.committed(experiment.id))) < planned_count(
+        experiment, len(replicates)
+    ):
         with _shown(experiment) if progress else contextlib.nullcontext():
             sweep_here(experiment, replicates, Store(url), execution)
     return RunResults(place, [experiment.id])

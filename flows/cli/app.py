@@ -16,6 +16,7 @@ from lth.errors import InvalidExperiment, LthError
 
 if TYPE_CHECKING:
     from lth.experiment import Execution, Experiment
+    from lth.until_decided import UntilDecided
 
 app = typer.Typer(
     name="lth",
@@ -61,6 +62,19 @@ Trust = Annotated[
     ),
 ]
 Cores = Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; all if not given.")]
+Until = Annotated[
+    bool,
+    typer.Option(
+        "--until-decided",
+        help="Add seeds until it is decided down to which level the ticket matches; verdicts stay valid.",
+    ),
+]
+AtMost = Annotated[
+    int | None, typer.Option(help="With --until-decided: so many seeds in all, or fewer; 100 if not given.")
+]
+Batch = Annotated[
+    int | None, typer.Option(help="With --until-decided: seeds to add at a time; as many as --seeds if not given.")
+]
 STORE = "./lth-store"
 
 
@@ -115,6 +129,18 @@ def execution_of(
         raise InvalidExperiment(explain(error, Execution)) from None
 
 
+def until_of(wanted: bool, at_most: int | None, batch: int | None) -> UntilDecided | None:
+    """How a command adds seeds, if it does."""
+    from lth.until_decided import AT_MOST, UntilDecided
+
+    if not wanted:
+        for option, value in (("--at-most", at_most), ("--batch", batch)):
+            if value is not None:
+                raise InvalidExperiment(f"{option} {value} is about seeds that are added; give --until-decided too")
+        return None
+    return UntilDecided(AT_MOST if at_most is None else at_most, batch)
+
+
 @app.command()
 def run(
     source: Source,
@@ -135,13 +161,17 @@ def run(
         bool, typer.Option("--here", help="In this process, unit after unit, without Prefect and Ray.")
     ] = False,
     trust: Trust = False,
+    until_decided: Until = False,
+    at_most: AtMost = None,
+    batch: Batch = None,
 ) -> None:
     """Run a sweep: every level and arm for every seed. What the store holds already is not done again."""
     from flows.cli.run import run_sweep
 
+    until = until_of(until_decided, at_most, batch)
     execution = execution_of(device, cohort_size, threads, cores, gpu_share=gpu_share, save_every=save_every)
     experiment, exported = experiment_of(source, set_, levels, store, ticket, trust)
-    run_sweep(experiment, seeds, store, execution, figures, yes, exported, here)
+    run_sweep(experiment, seeds, store, execution, figures, yes, exported, here, until)
 
 
 @app.command()
@@ -155,13 +185,17 @@ def plan(
     cohort_size: CohortSize = None,
     cores: Cores = None,
     trust: Trust = False,
+    until_decided: Until = False,
+    at_most: AtMost = None,
+    batch: Batch = None,
 ) -> None:
     """Say what `run` would do: units, task runs, time and storage. Starts nothing."""
     from flows.cli.plan import print_plan
     from lth.experiment import parse_seeds
 
+    until = until_of(until_decided, at_most, batch)
     experiment, exported = experiment_of(source, set_, levels, store, ticket, trust)
-    print_plan(experiment, parse_seeds(seeds), store, cohort_size, cores or os.cpu_count() or 1, exported)
+    print_plan(experiment, parse_seeds(seeds), store, cohort_size, cores or os.cpu_count() or 1, exported, until)
 
 
 @app.command()

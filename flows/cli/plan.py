@@ -15,6 +15,7 @@ from lth.sweep.network_texts import notes, shares
 from lth.sweep.planning import done_of, needs, plan, planned_count
 from lth.sweep.setup import DataFacts, resolve
 from lth.sweep.transfer import find_tickets
+from lth.until_decided import UntilDecided
 
 
 def print_plan(
@@ -24,9 +25,15 @@ def print_plan(
     cohort_size: int | None,
     slots: int,
     exported: bytes | None = None,
+    until: UntilDecided | None = None,
 ) -> None:
-    """Units, task runs, and estimates; the time is that of a few real training steps measured here."""
+    """Units, task runs, and estimates; the time is that of a few real training steps measured here. `until` seeds are
+    added: then of all that there may be."""
     console = Console(highlight=False)
+    first = seeds
+    if until is not None:
+        until.check(seeds)
+        seeds = until.all_seeds(seeds)
     with console.status(f"reading the data set {experiment.dataset.name}") as status:
         data = experiment.dataset.load()
         facts = DataFacts.of(data)
@@ -77,6 +84,13 @@ def print_plan(
         ("time", f"about {_duration(seconds)} on {slots} cores like this one, after the start"),
         ("storage", f"about {_bytes(landed)} in {store.url}"),
     ]
+    if until is not None:
+        rows[0] = (
+            "seeds",
+            f"{format_seeds(first)} ({len(first):,}), then {until.batch or len(first):,} at a time until it is "
+            f"decided; {len(seeds):,} at most",
+        )
+        rows.append(("all this", f"is the most that it can be: with {len(seeds):,} seeds"))
     for name, text in rows:
         table.add_row(name, text)
     console.print(table)

@@ -9,10 +9,11 @@ from typing import Any
 from flows.cli.start import data_before_start, run_flow, run_shown
 from lth.console import Console
 from lth.errors import LthError
-from lth.experiment import Execution, Experiment, parse_seeds
+from lth.experiment import Execution, Experiment, format_seeds, parse_seeds
 from lth.store import READING, Store
 from lth.sweep.cohort_size import refuse_slip
 from lth.sweep.planning import Done, Key, done_of, planned_count
+from lth.until_decided import UntilDecided, run_until_decided, settled, so_far
 
 KEPT = "Every unit that was committed is kept."
 
@@ -26,49 +27,85 @@ def run_sweep(
     yes: bool,
     exported: bytes | None = None,
     here: bool = False,
+    until: UntilDecided | None = None,
 ) -> None:
     """Run what is missing of a sweep, then show all of it. `exported` is a ticket that it takes over; `here`: in this
-    process, without Prefect and Ray."""
+    process, without Prefect and Ray; `until`: add seeds until the claim is decided."""
     console = Console(highlight=False)
     replicates = parse_seeds(seeds)
-    trainings = planned_count(experiment, len(replicates))
+    if until is not None:
+        until.check(replicates)
     if not yes:
-        refuse_slip(experiment, replicates, execution.cohort_size, "add --yes")
+        most = replicates if until is None else until.all_seeds(replicates)
+        refuse_slip(experiment, most, execution.cohort_size, "add --yes")
     store = Store(store_url, READING)  # somebody waits at the terminal; the sweep's own stores are more patient
     store.check_writable()
     if exported is not None:
         store.put_ticket(exported)
-    committed = store.committed(experiment.id)
-    done = done_of(experiment, replicates, committed)
     failure: LthError | None = None
-    if len(done) == trainings:
-        console.print(
-            f"[bold]{experiment.id}[/]: all {trainings:,} trainings are committed in {store.url}; nothing to do.",
-            soft_wrap=True,
-        )
+    if _nothing_to_do(experiment, replicates, store, until, console):
+        pass
     elif here:
-        _run_here(experiment, replicates, store_url, execution, console)
+        _run_here(experiment, replicates, store_url, execution, until, console)
     else:
         from flows.sweep import SweepFailed
 
         try:
-            outcome = _start(experiment, seeds, store, execution, console)
+            outcome = _start(experiment, replicates, store, execution, until, console)
             _say_what_came_of_it(outcome["diverged"], outcome["seconds"], outcome["slots"], console)
         except SweepFailed as error:
             failure = error  # what is committed is shown all the same
+    if until is not None:
+        replicates = so_far(experiment, replicates, store, until)
     show_results(experiment, store, replicates, console, figures)
     if failure is not None:
         raise failure
 
 
-def _start(experiment: Experiment, seeds: str, store: Store, execution: Execution, console: Console) -> dict[str, Any]:
+def _nothing_to_do(
+    experiment: Experiment, seeds: tuple[int, ...], store: Store, until: UntilDecided | None, console: Console
+) -> bool:
+    """Whether all that may be run is committed; says so."""
+    if until is not None:
+        if not settled(experiment, seeds, store, until):
+            return False
+        seeds = so_far(experiment, seeds, store, until)
+    trainings = planned_count(experiment, len(seeds))
+    if len(done_of(experiment, seeds, store.committed(experiment.id))) < trainings:
+        return False
+    console.print(
+        f"[bold]{experiment.id}[/]: all {trainings:,} trainings are committed in {store.url}; nothing to do.",
+        soft_wrap=True,
+    )
+    return True
+
+
+def _start(
+    experiment: Experiment,
+    seeds: tuple[int, ...],
+    store: Store,
+    execution: Execution,
+    until: UntilDecided | None,
+    console: Console,
+) -> dict[str, Any]:
     begun = time.perf_counter()
 
     def start() -> dict[str, Any]:
-        _check_before_start(experiment, store, parse_seeds(seeds))
+        _check_before_start(experiment, store, seeds)
         from flows.sweep import sweep
 
-        return dict(sweep(experiment, seeds, store.url, execution))
+        outcomes: list[dict[str, Any]] = []
+
+        def run(wanted: tuple[int, ...]) -> None:
+            outcomes.append(dict(sweep(experiment, format_seeds(wanted), store.url, execution)))
+
+        if until is None:
+            run(seeds)
+        else:
+            run_until_decided(experiment, seeds, store, until, run)
+        parts = dict.fromkeys(part for one in outcomes for part in one["seconds"])
+        seconds = {part: sum(one["seconds"].get(part, 0.0) for one in outcomes) for part in parts}
+        return {**outcomes[-1], "seconds": seconds}
 
     outcome = run_flow(start, experiment, console, KEPT)
     # What passed before and after the flow's own clock is the start and end of Prefect and Ray.
@@ -79,17 +116,30 @@ def _start(experiment: Experiment, seeds: str, store: Store, execution: Executio
 
 
 def _run_here(
-    experiment: Experiment, seeds: tuple[int, ...], store_url: str, execution: Execution, console: Console
+    experiment: Experiment,
+    seeds: tuple[int, ...],
+    store_url: str,
+    execution: Execution,
+    until: UntilDecided | None,
+    console: Console,
 ) -> None:
     from lth.sweep.here import sweep_here
     from lth.sweep.seconds import Seconds
 
     seconds = Seconds()
 
-    def start() -> dict[Key, Done]:
-        return sweep_here(experiment, seeds, Store(store_url), execution, seconds)
+    done: dict[Key, Done] = {}
 
-    done = run_shown(start, experiment, console, KEPT)
+    def run(wanted: tuple[int, ...]) -> None:
+        done.update(sweep_here(experiment, wanted, Store(store_url), execution, seconds))
+
+    def start() -> None:
+        if until is None:
+            run(seeds)
+        else:
+            run_until_decided(experiment, seeds, Store(store_url, READING), until, run)
+
+    run_shown(start, experiment, console, KEPT)
     _say_what_came_of_it(sum(one.diverged for one in done.values()), seconds.split(), 1, console)
 
 

@@ -39,11 +39,23 @@ class Scoring(Section):
     temperature: float | None = Field(
         None, gt=0, le=1e6, description="For grasp: divides the logits; empty: 200 as published."
     )
+    mode: Literal["train", "eval"] = Field(
+        "train",
+        description="How the network is run for gradients: `train`: batch norm with the statistics of the batch, and "
+        "dropout (as the authors of GraSP); `eval`: with its running statistics, without dropout (as the authors of "
+        "SNIP). With batch norm the two keep other weights.",
+    )
+    halves: bool = Field(
+        False,
+        description="For grasp: score the sample in two halves, sorted by class, as its authors' public code does.",
+    )
 
     @model_validator(mode="after")
     def _one_count(self) -> Scoring:
         if self.examples is not None and self.per_class is not None:
             raise ValueError(f"give examples or per_class, not both; got {self.examples} and {self.per_class}")
+        if self.halves and self.examples == 1:
+            raise ValueError("scoring.halves cuts the sample in two; set scoring.examples to 2 or more")
         return self
 
 
@@ -203,6 +215,8 @@ class Pruning(Section):
             refused = {
                 "scoring.examples and per_class": data if not criterion.needs_data else None,
                 "scoring.batch_size": self.scoring.batch_size if not criterion.needs_batches else None,
+                "scoring.mode": None if criterion.takes_mode or self.scoring.mode == "train" else self.scoring.mode,
+                "scoring.halves": self.scoring.halves and not criterion.takes_halves,
                 "scoring.temperature": None if criterion.needs_temperature else self.scoring.temperature,
             }
         for field, value in refused.items():

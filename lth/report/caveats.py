@@ -191,19 +191,21 @@ def _late(last: dict[str, Any] | None) -> list[str]:
 
 def _too_few(table: pa.Table, arm: str) -> list[str]:
     """That a sign-flip test of so few seeds can show nothing: 2 / 2^n is its smallest p-value, times the levels."""
+    families: dict[str, list[int]] = {}
+    for row in table.to_pylist():
+        if row["arm"] == arm and row["against_level"] > 0 and row["rule"] != ANYTIME:
+            families.setdefault(row["against"], []).append(row["n"])
+    alike: dict[tuple[int, int], list[str]] = {}
+    for against, seeds in families.items():
+        alike.setdefault((max(seeds), len(seeds)), []).append(arm_label(against))
     sentences = []
-    tests = [
-        row for row in table.to_pylist() if row["arm"] == arm and row["against_level"] > 0 and row["rule"] != ANYTIME
-    ]
-    for against in dict.fromkeys(row["against"] for row in tests):
-        family = [row for row in tests if row["against"] == against]
-        seeds = max(row["n"] for row in family)
-        smallest = min(1, len(family) * 2 / 2**seeds)
+    for (seeds, levels), others in alike.items():
+        smallest = min(1, levels * 2 / 2**seeds)
         if seeds and smallest >= FIRST_LOOK:
-            enough = next(n for n in range(1, 64) if len(family) * 2 / 2**n < FIRST_LOOK)
+            enough = next(n for n in range(1, 64) if levels * 2 / 2**n < FIRST_LOOK)
             sentences.append(
-                f"{seeds} seeds cannot show a difference to {arm_label(against)}, whatever it is: the smallest p-value "
-                f"of the sign-flip test is {2 / 2**seeds:.2g}, after Holm over {len(family)} levels {smallest:.2g}. "
+                f"{seeds} seeds cannot show a difference to {' or '.join(others)}, whatever it is: the smallest p-value "
+                f"of the sign-flip test is {2 / 2**seeds:.2g}, after Holm over {levels} levels {smallest:.2g}. "
                 f"{enough} seeds can."
             )
     return sentences

@@ -169,6 +169,8 @@ def _sample(experiment: Experiment, criterion: Criterion, facts: DataFacts) -> S
         sample,
         temperature=scoring.temperature or sample.temperature,
         batch_size=scoring.batch_size or sample.batch_size,
+        mode=scoring.mode,
+        halves=scoring.halves,
     )
 
 

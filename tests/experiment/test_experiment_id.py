@@ -98,6 +98,8 @@ DECIDING: dict[str, tuple[list[str], list[str]]] = {
         ["pruning.criterion=grasp"],
         ["pruning.criterion=grasp", "pruning.scoring.temperature=1"],
     ),
+    "pruning.scoring.mode": (["pruning.criterion=snip"], ["pruning.criterion=snip", "pruning.scoring.mode=eval"]),
+    "pruning.scoring.halves": (["pruning.criterion=grasp"], ["pruning.criterion=grasp", "pruning.scoring.halves=true"]),
     "pruning.allow_empty_layers": ([], ["pruning.allow_empty_layers=true"]),
     "rewinding.kind": ([], [LATE]),
     "transfer.experiment": (TAKEN, [*TAKEN, "transfer.experiment=mnist-0123456780"]),

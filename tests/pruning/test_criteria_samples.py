@@ -38,6 +38,7 @@ def seen(
         wanted: torch.Tensor,
         names: Sequence[str],
         loss: Loss,
+        mode: str,
     ) -> Tensors:
         numbers = (pixels[:, :, 0, 0] * 255).round().long()
         calls.append((numbers[:, 0] * 256 + numbers[:, 1]).tolist())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import nn
@@ -24,13 +25,17 @@ class Sample:
     """Which examples of its training split a seed is scored on.
 
     `examples` drawn without replacement, or `per_class` of every class; in batches of `batch_size`. `temperature`
-    divides the outputs where a criterion asks for that.
+    divides the outputs where a criterion asks for that. `mode`: gradients are those of the network in training mode
+    (batch norm with the statistics of the batch, dropout) or in evaluation mode (with its running statistics, without
+    dropout). `halves`: the sample is sorted by target and cut in two, and gradients of both halves are added.
     """
 
     examples: int | None = 128
     per_class: int | None = None
     temperature: float = 1.0
     batch_size: int = 128
+    mode: Literal["train", "eval"] = "train"
+    halves: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,6 +136,14 @@ class OneSeed:
             chosen = shuffled[torch.cat(first).sort().values]
         inputs, targets = alone.batch(chosen.unsqueeze(0))
         return inputs[0], targets[0]
+
+    def halved(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The same examples as one batch; or, by `sample.halves`, sorted by target in two (one more in the second)."""
+        inputs, targets = self.examples()
+        if not self.sample.halves:
+            return [(inputs, targets)]
+        order = targets.argsort(stable=True)
+        return [(inputs[half], targets[half]) for half in (order[: len(order) // 2], order[len(order) // 2 :])]
 
     def batches(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """The same examples in batches of the sample's size; the last may be smaller."""

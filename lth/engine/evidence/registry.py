@@ -21,7 +21,8 @@ class Evidence:
     Either `of_seed` computes it for one seed, a tensor of its shape for each of `one.names`, from that seed alone; or
     `of_cohort` has it as rows [seeds, width]. `data`: it looks at examples of the training split (`one.examples()`,
     `one.batches()`). `batches`: it matters into which batches they are cut. `temperature`: it divides the outputs by
-    the sample's temperature. `watcher`: a training gathers it, through the watcher of that name.
+    the sample's temperature. `mode`: it is had in the sample's mode, training or evaluation. `halves`: it adds both
+    halves of a sample that is cut in two. `watcher`: a training gathers it, through the watcher of that name.
     """
 
     of_seed: OfSeed | None = None
@@ -30,13 +31,22 @@ class Evidence:
     batches: bool = False
     temperature: bool = False
     watcher: str | None = None
+    mode: bool = False
+    halves: bool = False
 
 
 EVIDENCE: Registry[Evidence] = Registry("evidence", Evidence)
 
 
 def register_evidence(
-    name: str, description: str, *, data: bool = False, batches: bool = False, temperature: bool = False
+    name: str,
+    description: str,
+    *,
+    data: bool = False,
+    batches: bool = False,
+    temperature: bool = False,
+    mode: bool = False,
+    halves: bool = False,
 ) -> Callable[[OfSeed], OfSeed]:
     """Decorator: make evidence that is computed seed by seed known by `name`; see `Evidence`.
 
@@ -49,7 +59,8 @@ def register_evidence(
     """
 
     def register(of_seed: OfSeed) -> OfSeed:
-        EVIDENCE.add(name, Evidence(of_seed, None, data, batches, temperature), description, of_seed)
+        evidence = Evidence(of_seed, None, data, batches, temperature, mode=mode, halves=halves)
+        EVIDENCE.add(name, evidence, description, of_seed)
         return of_seed
 
     return register

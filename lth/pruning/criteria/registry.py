@@ -40,6 +40,16 @@ class Criterion:
         return any(EVIDENCE[need].temperature for need in self.needs)
 
     @property
+    def takes_mode(self) -> bool:
+        """Whether it matters in which mode the network is run."""
+        return any(EVIDENCE[need].mode for need in self.needs)
+
+    @property
+    def takes_halves(self) -> bool:
+        """Whether its sample can be scored in two halves."""
+        return any(EVIDENCE[need].halves for need in self.needs)
+
+    @property
     def needs_batches(self) -> bool:
         """Whether it matters into which batches the examples are cut."""
         return any(EVIDENCE[need].batches for need in self.needs)
