@@ -11,7 +11,7 @@ from lth.results import judge
 from lth.seeds import LARGEST_SEED
 from lth.store import Store
 from lth.sweep.planning import done_of, planned_count
-from lth.sweep.progress import Notice, tell
+from lth.sweep.progress import Notice, emit
 
 Seeds = tuple[int, ...]
 AT_MOST = 100
@@ -62,13 +62,13 @@ def run_until_decided(
         run(seeds)
         undecided = _undecided(experiment, store)
         if undecided is None:
-            tell(Notice(f"decided with {len(seeds)} seeds ({format_seeds(seeds)})"))
+            emit(Notice(f"decided with {len(seeds)} seeds ({format_seeds(seeds)})"))
             return seeds
         following = until.more(seeds, first)
         if following == seeds:
-            tell(Notice(f"{undecided} It may have {until.at_most} seeds at most, and has them: it stays undecided."))
+            emit(Notice(f"{undecided} It may have {until.at_most} seeds at most, and has them: it stays undecided."))
             return seeds
-        tell(Notice(f"{undecided} Adding seeds {format_seeds(following[len(seeds) :])}."))
+        emit(Notice(f"{undecided} Adding seeds {format_seeds(following[len(seeds) :])}."))
         seeds = following
 
 

@@ -199,13 +199,13 @@ def _too_few(table: pa.Table, arm: str) -> list[str]:
     for against, seeds in families.items():
         alike.setdefault((max(seeds), len(seeds)), []).append(arm_label(against))
     sentences = []
-    for (seeds, levels), others in alike.items():
-        smallest = min(1, levels * 2 / 2**seeds)
-        if seeds and smallest >= FIRST_LOOK:
+    for (most, levels), others in alike.items():
+        smallest = min(1, levels * 2 / 2**most)
+        if most and smallest >= FIRST_LOOK:
             enough = next(n for n in range(1, 64) if levels * 2 / 2**n < FIRST_LOOK)
             sentences.append(
-                f"{seeds} seeds cannot show a difference to {' or '.join(others)}, whatever it is: the smallest p-value "
-                f"of the sign-flip test is {2 / 2**seeds:.2g}, after Holm over {levels} levels {smallest:.2g}. "
+                f"{most} seeds cannot show a difference to {' or '.join(others)}, whatever it is: the smallest p-value "
+                f"of the sign-flip test is {2 / 2**most:.2g}, after Holm over {levels} levels {smallest:.2g}. "
                 f"{enough} seeds can."
             )
     return sentences
