@@ -75,6 +75,7 @@ def network_record(experiment: Experiment, facts: DataFacts) -> dict[str, Any]:
         "weights": sum(part.weights for part in parts),
         "prunable": parts[0].weights,
         "caveats": _left_dense(experiment, facts),
+        "sketch": network_of(experiment, facts).sketch.whole,
     }
 
 

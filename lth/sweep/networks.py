@@ -9,6 +9,7 @@ from typing import Literal
 from lth.data.examples import TARGET, DataSet
 from lth.engine import Network, describe
 from lth.experiment import Experiment
+from lth.inspection.sketch import Sketch
 from lth.models import LeftDense, PrunableTensor, build_model, prunable_tensors, structure_of
 from lth.objectives import Target
 from lth.streams import own_randomness
@@ -33,11 +34,12 @@ class DataFacts:
 @dataclass(frozen=True)
 class ExperimentNetwork:
     """A network, and the weights of its layers that are never pruned. `dense` says of each parameter that is not
-    prunable why."""
+    prunable why; `sketch` is of what the factory built here of one seed that is always the same."""
 
     network: Network
     elsewhere: tuple[PrunableTensor, ...]
     dense: tuple[LeftDense, ...]
+    sketch: Sketch
 
     @property
     def output_layer(self) -> set[str]:
@@ -61,10 +63,11 @@ def _network(text: str, facts: DataFacts) -> ExperimentNetwork:
     chosen, output_layer = experiment.model.prunable, experiment.model.output_layer
     with own_randomness(0, "description"):
         module = build()
+        sketch = Sketch.of(module)
         structure = structure_of(module, facts.input_shape, outputs, chosen, output_layer)
         tensors = structure.prunable
         every = tensors if chosen is None else prunable_tensors(module, facts.input_shape, outputs)
     network = describe(build, facts.input_shape, outputs, tensors, experiment.model.initialisation)
     names = {tensor.name for tensor in tensors}
     elsewhere = tuple(tensor for tensor in every if tensor.name not in names)
-    return ExperimentNetwork(network, elsewhere, structure.dense)
+    return ExperimentNetwork(network, elsewhere, structure.dense, sketch)
