@@ -1,0 +1,66 @@
+"""Running a module with other tensors than its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def call(module: nn.Module, tensors: Mapping[str, torch.Tensor], *inputs: torch.Tensor) -> Any:
+    """What `module` answers with `tensors` in place of its parameters and buffers, by their (first) names.
+
+    A tensor, or a layer, that the module has under several names is replaced under all of them. A buffer that is
+    changed in place changes the given one; one that the module binds anew is written into it. Afterwards the module has
+    its own tensors again, also those that it keeps as plain attributes.
+    """
+    with _holding(module, tensors):
+        return module(*inputs)
+
+
+@contextmanager
+def _holding(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
+    owners = list(module.modules())
+    places = list(_places(module))
+    own = [(store, key, store[key]) for store, key, _ in places]
+    attributes = [dict(vars(owner)) for owner in owners]
+    for store, key, name in places:
+        if name in tensors:
+            store[key] = tensors[name]
+    try:
+        yield
+        for store, key, name in places:
+            now = store.get(key)
+            if name in tensors and now is not None and now is not tensors[name]:
+                tensors[name].copy_(now.detach())
+    finally:
+        for store, key, tensor in own:
+            store[key] = tensor
+        for owner, before in zip(owners, attributes, strict=True):
+            for key, now in list(vars(owner).items()):
+                if now is not before.get(key) and _holds_tensors(now):
+                    if key in before:
+                        vars(owner)[key] = before[key]
+                    else:
+                        del vars(owner)[key]
+
+
+def _places(module: nn.Module) -> Iterator[tuple[dict[str, torch.Tensor | None], str, str]]:
+    """Where tensors lie: the dict of a layer, the key in it, and the first name that the module has for the tensor."""
+    names: dict[int, str] = {}
+    layers = list(module.named_modules())
+    for kind in ("_parameters", "_buffers"):
+        for path, layer in layers:
+            store: dict[str, torch.Tensor | None] = getattr(layer, kind)
+            for key, tensor in store.items():
+                if tensor is not None:
+                    yield store, key, names.setdefault(id(tensor), f"{path}.{key}" if path else key)
+
+
+def _holds_tensors(value: object) -> bool:
+    return isinstance(value, torch.Tensor) or (
+        isinstance(value, list) and bool(value) and isinstance(value[0], torch.Tensor)
+    )
