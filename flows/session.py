@@ -14,6 +14,7 @@ from lth.experiment import Execution, Experiment
 from lth.store import Store
 from lth.sweep.cohort_size import bytes_on_gpu, choose_cohort_size, shares_of_gpu
 from lth.sweep.handover import Job
+from lth.sweep.inspecting import was_inspected
 from lth.sweep.opening import Opened, open_sweep
 from lth.sweep.record import code_version
 from tasks import stages
@@ -93,7 +94,7 @@ class Session:
         A `sweep` is written down as planned.
         """
         self.store.check_writable()  # before the data are read, which may take long
-        self.load(cluster)
+        self.load(cluster, inspect=sweep and not was_inspected(self.experiment))
         facts = self.prepared.facts
         device = "cuda" if self.share.gpus else "cpu"
         self.job = Job(
@@ -109,6 +110,6 @@ class Session:
             self.store, self.job, self.seeds, self.prepared.fingerprint, planned=sweep, log=self.log
         )
 
-    def load(self, cluster: Cluster) -> None:
+    def load(self, cluster: Cluster, inspect: bool = False) -> None:
         """Read the data onto Ray; once more where the node that held it is gone."""
-        self.prepared, self.prepared_by = stages.prepare(cluster, self.share, self.experiment)
+        self.prepared, self.prepared_by = stages.prepare(cluster, self.share, self.experiment, inspect)

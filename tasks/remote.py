@@ -20,12 +20,13 @@ from lth.data.arrays import Description
 from lth.data.examples import DataSet
 from lth.engine import Trained
 from lth.errors import LthError
-from lth.experiment.spec import Dataset
+from lth.experiment import Experiment
 from lth.registry import import_module
 from lth.sweep import connectivity, stages
 from lth.sweep.arrays import from_arrays, to_arrays
 from lth.sweep.connectivity import Connection, Measure
 from lth.sweep.handover import Job, Masks
+from lth.sweep.inspecting import inspected
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
 from lth.sweep.unit import StageFunction
@@ -43,15 +44,18 @@ class Loaded:
         return restore(self.description, self.arrays)
 
 
-def load(dataset: Dataset, imports: tuple[str, ...], on_gpu: bool) -> tuple[tuple[DataFacts, str, int, int], Loaded]:
+def load(experiment: Experiment, on_gpu: bool, inspect: bool) -> tuple[tuple[DataFacts, str, int, int], Loaded]:
     """Read and check a data set once: (facts, fingerprint, bytes, bytes of the GPU's memory), and it for every worker.
 
-    `imports` are the user's modules, one of which may register it. Raises LthError if there is to be a GPU, but none.
+    With `inspect` the network is tried on it. Raises LthError if there is to be a GPU, but none, InvalidExperiment for
+    a network that cannot be trained.
     """
     memory = _gpu_memory() if on_gpu else 0
-    for module in imports:
+    for module in experiment.imports:
         import_module(module, "imports")
-    data = dataset.load()
+    data = experiment.dataset.load()
+    if inspect:
+        inspected(experiment, data, "cuda" if on_gpu else "cpu")
     description, arrays = data.to_arrays()
     size = sum(array.nbytes for array in arrays.values())
     return (DataFacts.of(data), data.fingerprint(), size, memory), Loaded(description, arrays)

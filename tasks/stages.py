@@ -155,9 +155,9 @@ def _run(cluster: Cluster, share: Share, name: str, function: Callable[..., Any]
     return cluster.wait(report), arrays
 
 
-def prepare(cluster: Cluster, share: Share, experiment: Experiment) -> tuple[Prepared, UUID]:
-    """Read and check the data set once; and the id of the task run."""
-    name, arguments = f"prepare · {experiment.dataset.name}", (experiment.dataset, experiment.imports, share.gpus > 0)
+def prepare(cluster: Cluster, share: Share, experiment: Experiment, inspect: bool) -> tuple[Prepared, UUID]:
+    """Read and check the data set once, and `inspect` the network on it if asked; and the id of the task run."""
+    name, arguments = f"prepare · {experiment.dataset.name}", (experiment, share.gpus > 0, inspect)
 
     def read() -> Prepared:
         (facts, fingerprint, size, gpu_memory), loaded = _run(cluster, share, name, remote.load, *arguments)

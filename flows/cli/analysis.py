@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.cli.inspection import id_in
-from flows.cli.start import facts_before_start, run_flow
+from flows.cli.start import data_before_start, run_flow
 from lth.analysis import mean_interval
 from lth.errors import InvalidExperiment, LthError
 from lth.experiment import Execution, Experiment, load_experiment, parse_seeds
@@ -135,13 +135,15 @@ def print_connectivity(
     """Barriers by arm, level, step and split: means over the pairs of a seed, then over seeds."""
     from lth.sweep.connectivity import Measure, missing
     from lth.sweep.handover import Job
+    from lth.sweep.setup import DataFacts
 
     store, console = Store(store_url), Console(highlight=False)
     replicates, wanted, among = parse_seeds(seeds), numbers(levels, "--levels"), names(arms)
     measure = Measure(copies, points, batch_norm, tuple(names(splits)))  # type: ignore[arg-type]
     experiment = experiment_in(source, store, settings)
     at = names(steps) if steps else [getattr(experiment.rewinding, "step", "0it")]
-    facts = facts_before_start(experiment)
+    data = data_before_start(experiment)
+    facts = None if data is None else DataFacts.of(data)
 
     def start() -> int:
         from flows.connectivity import connectivity

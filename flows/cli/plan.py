@@ -9,6 +9,8 @@ from lth.experiment import Experiment, format_seeds
 from lth.store import READING, Store
 from lth.sweep.cohort_size import choose_cohort_size
 from lth.sweep.estimate import estimate_storage, steps_to_train, time_a_step
+from lth.sweep.inspecting import inspected
+from lth.sweep.network_texts import notes, shares
 from lth.sweep.planning import done_of, needs, plan, planned_count
 from lth.sweep.setup import DataFacts, resolve
 from lth.sweep.transfer import find_tickets
@@ -24,10 +26,16 @@ def print_plan(
 ) -> None:
     """Units, task runs, and estimates; the time is that of a few real training steps measured here."""
     console = Console(highlight=False)
-    data = experiment.dataset.load()
-    setup = resolve(experiment, DataFacts.of(data))
-    store = Store(store_url, READING)
-    find_tickets(store, experiment, seeds, DataFacts.of(data), exported)
+    with console.status(f"reading the data set {experiment.dataset.name}") as status:
+        data = experiment.dataset.load()
+        facts = DataFacts.of(data)
+        setup = resolve(experiment, facts)
+        store = Store(store_url, READING)
+        find_tickets(store, experiment, seeds, facts, exported)
+        status.update("inspecting the network: repeatable, batch sizes, gradients, evidence")
+        said = notes(experiment, facts, inspected(experiment, data))
+        status.update("timing a few training steps")
+        step, evaluation, final = time_a_step(setup, experiment, data)
     done = done_of(experiment, seeds, store.committed(experiment.id))
     size = cohort_size or choose_cohort_size(len(seeds), slots, setup.network.layout.width)
     units = plan(experiment, seeds, done, size)
@@ -37,7 +45,6 @@ def print_plan(
     needed = {(*need, seed) for unit in units for need in needs(experiment, unit) for seed in unit.seeds}
     runs = sum(4 if unit.arm == "ticket" and unit.level else 3 for unit in units) + bool(units)
     runs += len({done[key].unit for key in needed if key in done})
-    step, evaluation, final = time_a_step(setup, experiment, data)
     recipe = setup.recipe
     steps = [len(unit.seeds) * steps_to_train(setup, experiment, unit) for unit in units]
     each = recipe.steps * step + (recipe.steps // recipe.evaluate_every + 1) * evaluation + final
@@ -72,6 +79,15 @@ def print_plan(
     for name, text in rows:
         table.add_row(name, text)
     console.print(table)
+    weights = Table()
+    weights.add_column(experiment.model.name, overflow="fold")
+    weights.add_column("weights", justify="right", no_wrap=True)
+    weights.add_column("share", justify="right", no_wrap=True)
+    for part in shares(experiment, facts):
+        weights.add_row(part.what, f"{part.weights:,}", f"{part.share:.1%}")
+    console.print(weights)
+    for note in said:
+        console.print(f"- {note}")
 
 
 def _last_density(counts: tuple[dict[str, int], ...]) -> float:

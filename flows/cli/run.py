@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 
-from flows.cli.start import facts_before_start, run_flow, run_shown
+from flows.cli.start import data_before_start, run_flow, run_shown
 from lth.errors import LthError
 from lth.experiment import Execution, Experiment, parse_seeds
 from lth.store import READING, Store
@@ -102,13 +102,16 @@ def _say_what_came_of_it(diverged: int, seconds: dict[str, float], slots: int, c
 
 def _check_before_start(experiment: Experiment, store: Store, seeds: tuple[int, ...]) -> None:
     """Find mistakes that need the data before Prefect and Ray are started, where reading the data is quick."""
-    from lth.sweep.setup import resolve
+    from lth.sweep.inspecting import inspected
+    from lth.sweep.setup import DataFacts, resolve
     from lth.sweep.transfer import find_tickets
 
-    facts = facts_before_start(experiment)
-    if facts is not None:
+    data = data_before_start(experiment)
+    if data is not None:
+        facts = DataFacts.of(data)
         resolve(experiment, facts)
         find_tickets(store, experiment, seeds, facts)
+        inspected(experiment, data)
 
 
 def time_line(seconds: dict[str, float], slots: int) -> str:

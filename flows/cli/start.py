@@ -17,18 +17,16 @@ from lth.experiment import Experiment
 from lth.sweep.progress import LISTENER, Phase, tell
 
 if TYPE_CHECKING:
-    from lth.sweep.setup import DataFacts
+    from lth.data.examples import DataSet
 
 T = TypeVar("T")
 
 
-def facts_before_start(experiment: Experiment) -> DataFacts | None:
+def data_before_start(experiment: Experiment) -> DataSet | None:
     """What mistakes can be found with before Prefect and Ray are started; None where reading the data takes long."""
-    from lth.sweep.setup import DataFacts
-
     if experiment.dataset.name == "parquet" or os.environ.get("RAY_ADDRESS", "local") != "local":
         return None
-    return DataFacts.of(experiment.dataset.load())
+    return experiment.dataset.load()
 
 
 def run_shown(start: Callable[[], T], experiment: Experiment, console: Console, kept: str) -> T:

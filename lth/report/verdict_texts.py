@@ -80,6 +80,12 @@ def caveats(table: pa.Table, arm: str = "ticket") -> list[str]:
             f"{count} trainings of the {arm} and {rows[0]['diverged_against']} of the dense network diverged; "
             "they are in no mean, so the comparison is of the seeds that survived."
         )
+    idle = [row["level"] for row, above in zip(rows, [None, *rows], strict=False) if _as_dense(row, above)]
+    if idle:
+        sentences.append(
+            f"Level {_list(idle)} removed nothing: as many weights are left as at the level above, and what is judged "
+            "there is one training against another of the same network."
+        )
     after = [row for row in rows if last is None or row["level"] > last["level"]]
     numbers = [row["level"] for row in rows]
     gap = next((level for level in range(1, numbers[-1]) if level not in numbers), None)
@@ -116,6 +122,13 @@ def caveats(table: pa.Table, arm: str = "ticket") -> list[str]:
                 f"the sign-flip test: its smallest p-value is {smallest:.2g} after Holm."
             )
     return sentences
+
+
+def _as_dense(row: dict[str, Any], above: dict[str, Any] | None) -> bool:
+    """Whether a level has the density of the level above it."""
+    if above is None:
+        return bool(row["level"] == 1 and row["density"] == 1)
+    return bool(row["level"] == above["level"] + 1 and row["density"] == above["density"])
 
 
 def verdict_table(table: pa.Table, arm: str = "ticket") -> Table:

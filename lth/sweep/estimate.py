@@ -11,6 +11,7 @@ import torch
 from lth.data.examples import TARGET, DataSet
 from lth.engine import (
     CohortTraining,
+    Feed,
     Start,
     choose_program,
     evaluate,
@@ -26,13 +27,17 @@ from lth.sweep.planning import keeps_weights, trainings_behind
 from lth.sweep.setup import Setup
 from lth.sweep.stages import blocks
 
+FEW = 50
+"""Examples that tell how long an evaluation takes, before more are evaluated."""
+
 
 def time_a_step(
     setup: Setup, experiment: Experiment, data: DataSet, seconds: float = 1.0
 ) -> tuple[float, float, float]:
     """Seconds per seed of one training step, of one validation, and of the last evaluation, on one core of this CPU.
 
-    Trains a cohort of the size that a core would for about `seconds`; nothing is kept.
+    Trains a cohort of the size that a core would for about `seconds`, two steps at least, and evaluates as much of the
+    validation split as takes no longer; nothing is kept.
     """
     cpu = torch.device("cpu")
     count = min(blocks(setup.network, 4, cpu)[0].stop, 4)
@@ -41,22 +46,29 @@ def time_a_step(
         dataset = experiment.dataset
         transform = data.transform(dataset.standardise, dataset.crop_padding, dataset.flip)
         feed = make_feed(data, seeds, dataset.validation, transform)
+        held = feed.validation.shape[1]
+        whole_validation = feed.validation
+        feed = replace(feed, validation=whole_validation[:, :FEW])
         weights = initialise(setup.network, seeds)
         start = Start(weights, initial_buffers(setup.network, seeds), torch.ones_like(weights, dtype=torch.bool))
         recipe = replace(setup.recipe, evaluate_every=10**9, steps=10**9).not_watched_by("rewind_point")
-        begun = time.perf_counter()
         training = CohortTraining(setup.network, recipe, feed, start)
-        evaluation = time.perf_counter() - begun
-        training.advance(2)
-        begun = time.perf_counter()
-        while time.perf_counter() - begun < seconds and training.step < setup.recipe.steps:
-            training.advance(training.step + 2)
-        step = (time.perf_counter() - begun) / max(training.step - 2, 1)
+        training.advance(1)
+        begun, last = time.perf_counter(), max(setup.recipe.steps, 2)
+        while training.step == 1 or (time.perf_counter() - begun < seconds and training.step < last):
+            training.advance(training.step + 1)
+        step = (time.perf_counter() - begun) / (training.step - 1)
         del training
         program = choose_program(setup.network, recipe.objective, seeds, cpu, "float32")
-        begun = time.perf_counter()
-        evaluate(program, recipe.objective, weights, start.buffers, feed, "validation")
-        evaluation = min(evaluation, time.perf_counter() - begun)
+
+        def evaluation_of(some: Feed) -> float:
+            begun = time.perf_counter()
+            evaluate(program, recipe.objective, weights, start.buffers, some, "validation")
+            return (time.perf_counter() - begun) * held / some.validation.shape[1]
+
+        evaluation = evaluation_of(feed)
+        if evaluation < seconds:
+            evaluation = evaluation_of(replace(feed, validation=whole_validation))
     examples = data.examples()
     whole = len(examples.train[TARGET]) - experiment.dataset.validation + 2 * len(examples.test[TARGET])
     return step / count, evaluation / count, evaluation / count * whole / experiment.dataset.validation

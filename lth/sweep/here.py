@@ -20,6 +20,7 @@ from lth.sweep.claimed_units import ASK_AGAIN, UnitsElsewhere
 from lth.sweep.cohort_size import choose_cohort_size
 from lth.sweep.estimate import steps_to_train
 from lth.sweep.handover import Job
+from lth.sweep.inspecting import inspected
 from lth.sweep.opening import LOG, Opened, open_sweep, set_aside
 from lth.sweep.planning import Done, Key, Work, plan, planned_count
 from lth.sweep.progress import Phase, Planned, Steps, UnitChanged, tell
@@ -81,6 +82,7 @@ def run_here(
     begun, seconds = time.perf_counter(), seconds or Seconds()
     tell(Phase("reading the store"))
     job = Job(experiment, DataFacts.of(data), store.url, device, threads, code_version(), save_every)
+    inspected(experiment, data, choose_device(device, experiment.training.precision))
     sweep = open_sweep(store, job, seeds, data.fingerprint())
     units = plan(experiment, seeds, sweep.done, cohort_size or len(seeds))
     steps = sum(len(unit.seeds) * steps_to_train(job.setup, experiment, unit) for unit in units)

@@ -11,6 +11,7 @@ from lth.engine import Network, describe
 from lth.experiment import Experiment
 from lth.models import LeftDense, PrunableTensor, build_model, prunable_tensors, structure_of
 from lth.objectives import Target
+from lth.streams import own_randomness
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,13 @@ def _network(text: str, facts: DataFacts) -> ExperimentNetwork:
     experiment = Experiment.model_validate_json(text)  # which imports the user's modules first
     outputs = experiment.objective.resolve(1).outputs(Target(facts.target, facts.classes))
     build = partial(build_model, experiment.model.name, facts.input_shape, outputs, experiment.model.arguments)
-    structure = structure_of(
-        build(), facts.input_shape, outputs, experiment.model.prunable, experiment.model.output_layer
-    )
-    tensors = structure.prunable
+    chosen, output_layer = experiment.model.prunable, experiment.model.output_layer
+    with own_randomness(0, "description"):
+        module = build()
+        structure = structure_of(module, facts.input_shape, outputs, chosen, output_layer)
+        tensors = structure.prunable
+        every = tensors if chosen is None else prunable_tensors(module, facts.input_shape, outputs)
     network = describe(build, facts.input_shape, outputs, tensors, experiment.model.initialisation)
-    chosen = {tensor.name for tensor in tensors}
-    every = prunable_tensors(build(), facts.input_shape, outputs)
-    elsewhere = tuple(tensor for tensor in every if tensor.name not in chosen)
+    names = {tensor.name for tensor in tensors}
+    elsewhere = tuple(tensor for tensor in every if tensor.name not in names)
     return ExperimentNetwork(network, elsewhere, structure.dense)
