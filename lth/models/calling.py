@@ -10,6 +10,14 @@ import torch
 from torch import nn
 
 
+def trained_and_held(module: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """A module's tensors by name: the parameters that are trained; and frozen ones, and buffers."""
+    parameters = dict(module.named_parameters())
+    trained = {name: parameter.detach() for name, parameter in parameters.items() if parameter.requires_grad}
+    frozen = {name: parameter.detach() for name, parameter in parameters.items() if not parameter.requires_grad}
+    return trained, {**frozen, **{name: buffer.detach() for name, buffer in module.named_buffers()}}
+
+
 def call(module: nn.Module, tensors: Mapping[str, torch.Tensor], *inputs: torch.Tensor) -> Any:
     """What `module` answers with `tensors` in place of its parameters and buffers, by their (first) names.
 
@@ -25,7 +33,8 @@ def call(module: nn.Module, tensors: Mapping[str, torch.Tensor], *inputs: torch.
 def _holding(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
     owners = list(module.modules())
     places = list(_places(module))
-    own = [(store, key, store[key]) for store, key, _ in places]
+    stores = [store for owner in owners for store in (owner._parameters, owner._buffers)]
+    own = [dict(store) for store in stores]
     attributes = [dict(vars(owner)) for owner in owners]
     for store, key, name in places:
         if name in tensors:
@@ -37,13 +46,14 @@ def _holding(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Iterator
             if name in tensors and now is not None and now is not tensors[name]:
                 tensors[name].copy_(now.detach())
     finally:
-        for store, key, tensor in own:
-            store[key] = tensor
-        for owner, before in zip(owners, attributes, strict=True):
+        for store, before in zip(stores, own, strict=True):
+            store.clear()
+            store.update(before)  # type: ignore[arg-type]
+        for owner, kept in zip(owners, attributes, strict=True):
             for key, now in list(vars(owner).items()):
-                if now is not before.get(key) and _holds_tensors(now):
-                    if key in before:
-                        vars(owner)[key] = before[key]
+                if now is not kept.get(key) and _holds_tensors(now):
+                    if key in kept:
+                        vars(owner)[key] = kept[key]
                     else:
                         del vars(owner)[key]
 
