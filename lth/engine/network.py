@@ -26,10 +26,10 @@ class Network:
 
     `module` is a skeleton: its tensors are never read, it only says how to compute. Layers that its factory has set to
     evaluation mode stay in it. `build` makes a fresh module with weights from the global generators. `input_shape` is
-    that of one example. `layout` is of the parameters that are trained; `buffers` holds frozen ones, too, of any type:
-    names in `frozen`. `matrices` are all weights that take part in products, pruned or not. `draws_randomness` tells whether a pass draws random numbers (dropout), found by watching the
-    generators; `random_buffers` whether its constructor draws any buffer; `activation_floats` the outputs of all its
-    layers for one example.
+    that of one example. `layout` is of the parameters that are trained; `buffers` holds the `frozen` ones, too, of any
+    type. `matrices` are all weights that take part in products, pruned or not. `draws_randomness` tells whether a pass
+    draws random numbers (dropout), found by watching the generators; `random_buffers` whether its constructor draws any
+    buffer; `activation_floats` the outputs of all its layers for one example.
     """
 
     module: nn.Module
@@ -85,7 +85,8 @@ def describe(
         tried = build()
     trained, held = trained_and_held(tried)
     buffers = {name: tensor.clone() for name, tensor in held.items()}
-    random_buffers = any(not torch.equal(tensor, buffers[name]) for name, tensor in trained_and_held(module)[1].items())
+    again = trained_and_held(module)[1]
+    random_buffers = any(not torch.equal(again[name], buffer) for name, buffer in buffers.items())
     activations, drawn = 0, False
     for mode in (True, False):
         tried.train(mode)

@@ -33,7 +33,7 @@ def call(module: nn.Module, tensors: Mapping[str, torch.Tensor], *inputs: torch.
 def _holding(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Iterator[None]:
     owners = list(module.modules())
     places = list(_places(module))
-    stores = [store for owner in owners for store in (owner._parameters, owner._buffers)]
+    stores: list[dict[str, Any]] = [store for owner in owners for store in (owner._parameters, owner._buffers)]
     own = [dict(store) for store in stores]
     attributes = [dict(vars(owner)) for owner in owners]
     for store, key, name in places:
@@ -48,7 +48,7 @@ def _holding(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> Iterator
     finally:
         for store, before in zip(stores, own, strict=True):
             store.clear()
-            store.update(before)  # type: ignore[arg-type]
+            store.update(before)
         for owner, kept in zip(owners, attributes, strict=True):
             for key, now in list(vars(owner).items()):
                 if now is not kept.get(key) and _holds_tensors(now):

@@ -115,7 +115,7 @@ class _Kernels(TorchDispatchMode):
         return False  # else the compiler is imported, which takes seconds
 
     def __init__(self, parameters: Mapping[str, torch.Tensor], inputs: torch.Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found = Products()
         self.sizes = {name: tensor.numel() for name, tensor in parameters.items()}
         self.matrices = {name for name, tensor in parameters.items() if tensor.ndim > 1}
