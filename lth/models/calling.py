@@ -10,6 +10,13 @@ import torch
 from torch import nn
 
 
+def first_names(module: nn.Module) -> dict[str, str]:
+    """Every name of a parameter or buffer, as in a state dict, and the first name that the module has for it."""
+    first: dict[int, str] = {}
+    every = [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
+    return {name: first.setdefault(id(tensor), name) for name, tensor in every}
+
+
 def trained_and_held(module: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """A module's tensors by name: the parameters that are trained; and frozen ones, and buffers."""
     parameters = dict(module.named_parameters())

@@ -19,6 +19,18 @@ from lth.structured.units import Slices, UnitGroup
 
 
 def unit_groups(module: nn.Module, input_shape: Sequence[int], prunable: Sequence[str]) -> tuple[UnitGroup, ...]:
+    """`removable_groups`; raises InvalidExperiment when there is none, too."""
+    groups = removable_groups(module, input_shape, prunable)
+    if not groups:
+        raise InvalidExperiment(
+            "no neuron, filter or channel of the model can be removed: each is a class, is written "
+            "by a tensor outside model.prunable, has frozen parameters, or is needed by the network's code; "
+            "prune single weights, or mend the network or model.prunable"
+        )
+    return groups
+
+
+def removable_groups(module: nn.Module, input_shape: Sequence[int], prunable: Sequence[str]) -> tuple[UnitGroup, ...]:
     """The groups of units that can be removed from `module`, in the order of `prunable` (the order of running).
 
     What is coupled comes from the dependency graph of Torch-Pruning (Fang et al. 2023, "DepGraph"). Left out are units
@@ -29,7 +41,7 @@ def unit_groups(module: nn.Module, input_shape: Sequence[int], prunable: Sequenc
 
     A unit that frozen parameters belong to stays, too: they would not be what they were.
 
-    Raises InvalidExperiment when nothing is left, or when the network cannot be traced.
+    Raises InvalidExperiment when the network cannot be traced.
     """
     from torch_pruning import DependencyGraph
 
@@ -59,12 +71,6 @@ def unit_groups(module: nn.Module, input_shape: Sequence[int], prunable: Sequenc
     if not _agree(copy, groups, images):
         groups = [group for group in groups if _agree(copy, [group], images)]
         groups = groups if _agree(copy, groups, images) else []
-    if not groups:
-        raise InvalidExperiment(
-            "no neuron, filter or channel of the model can be removed: each is a class, is written "
-            "by a tensor outside model.prunable, has frozen parameters, or is needed by the network's code; "
-            "prune single weights, or mend the network or model.prunable"
-        )
     return tuple(groups)
 
 
