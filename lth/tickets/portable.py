@@ -17,6 +17,7 @@ from lth.data.image_transform import ImageTransform
 from lth.data.table_transform import TableTransform
 from lth.errors import LthError
 from lth.models import build_model
+from lth.models.calling import first_names
 from lth.store.checkpoints import content_of
 
 FORMAT = "lth ticket 1"
@@ -107,16 +108,24 @@ class PortableTicket:
         """The network with those weights, which takes standardised images [batch, channels, height, width].
 
         With `pruned` its masks are held by `torch.nn.utils.prune`: whatever it is trained with, pruned weights stay
-        exactly zero (parameters are then called `weight_orig`; `prune.remove` makes them plain again).
+        exactly zero, wherever the network uses them (parameters are then called `weight_orig`; `prune.remove` makes
+        them plain again).
         """
         card = self.card
         module = build_model(card.model, card.input_shape, card.classes, card.model_arguments)
-        known = module.state_dict().keys()  # buffers that are made anew are no part of it
-        module.load_state_dict({name: tensor for name, tensor in self.weights(which).items() if name in known})
+        weights, names = self.weights(which), first_names(module)
+        # Buffers that are made anew are no part of a state dict.
+        module.load_state_dict({name: weights[names.get(name, name)] for name in module.state_dict()})
         if pruned:
-            for name, mask in self.masks.items():
-                owner, _, attribute = name.rpartition(".")
-                prune.custom_from_mask(module.get_submodule(owner), attribute, mask.to(torch.float32))
+            places = [
+                (layer, key, self.masks[names[f"{path}.{key}".lstrip(".")]])
+                for path, layer in module.named_modules()
+                for key in list(layer._parameters)
+                if names.get(f"{path}.{key}".lstrip(".")) in self.masks
+            ]
+            for layer, key, mask in places:
+                prune.custom_from_mask(layer, key, mask.to(torch.float32))
+            module.register_forward_pre_hook(_apply_masks)
         return module
 
     def weights(self, which: Which) -> Mapping[str, torch.Tensor]:
@@ -137,6 +146,14 @@ class PortableTicket:
         return Deployed(
             network or self.module("trained", pruned=False), *self.card.transform().module(self.fitted)
         ).eval()
+
+
+def _apply_masks(module: nn.Module, _inputs: object) -> None:
+    """Mask before anything runs: a layer whose weight is used without calling it would never do so itself."""
+    for layer in module.modules():
+        for hook in list(layer._forward_pre_hooks.values()):
+            if isinstance(hook, prune.BasePruningMethod):
+                hook(layer, None)
 
 
 class Deployed(nn.Module):
