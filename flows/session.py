@@ -15,6 +15,7 @@ from lth.store import Store
 from lth.sweep.cohort_size import bytes_on_gpu, choose_cohort_size, shares_of_gpu
 from lth.sweep.handover import Job
 from lth.sweep.inspecting import was_inspected
+from lth.sweep.networks import network_of
 from lth.sweep.opening import Opened, open_sweep
 from lth.sweep.record import code_version
 from lth.trust import run_code_of
@@ -107,6 +108,7 @@ class Session:
             self.execution.threads,
             code_version(),
             self.execution.save_every or None,
+            sketch=network_of(self.experiment, facts).sketch,
         )
         self.opened = open_sweep(
             self.store, self.job, self.seeds, self.prepared.fingerprint, planned=sweep, log=self.log

@@ -14,13 +14,13 @@ from typing import Literal, NamedTuple
 import pyarrow as pa
 import torch
 from torch import nn
-from torch.func import functional_call
 
 from lth.engine.evaluation import evaluate
 from lth.engine.feed import Feed
 from lth.engine.network import Network
 from lth.engine.programs import Buffers, Program
 from lth.errors import LthError
+from lth.models.calling import call
 from lth.objectives import Objective
 from lth.store.analysis_schemas import CONNECTIVITY
 from lth.store.unit import Unit
@@ -137,14 +137,8 @@ def recompute_batch_norm(
             images, _ = feed.batch(chosen)
             for row in range(len(feed.seeds)):
                 # Views of the seed's row: running statistics are updated in place.
-                functional_call(
-                    network.module,
-                    (
-                        {name: view[row] for name, view in views.items()},
-                        {name: buffer[row] for name, buffer in renewed.items()},
-                    ),
-                    (images[row],),
-                )
+                row_of = {name: tensor[row] for name, tensor in [*views.items(), *renewed.items()]}
+                call(network.module, row_of, images[row])
     return renewed
 
 

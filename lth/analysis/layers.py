@@ -12,12 +12,12 @@ from typing import Any
 import pyarrow as pa
 import torch
 from torch import nn
-from torch.func import functional_call
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from lth.engine.network import Network
 from lth.errors import LthError
+from lth.models.calling import call
 from lth.store.analysis_schemas import LAYERS
 from lth.store.unit import Unit
 
@@ -122,7 +122,7 @@ def live_weights(
     module.eval()
     try:
         with torch.enable_grad(), _PathsOnly():
-            reached = functional_call(module, (parameters, buffers), (torch.ones(1, *input_shape, device=device),))
+            reached = call(module, {**buffers, **parameters}, torch.ones(1, *input_shape, device=device))
             gradients = torch.autograd.grad(reached.sum(), [parameters[name] for name in masks], allow_unused=True)
     finally:
         module.train(was_training)

@@ -17,12 +17,13 @@ from typing import Protocol
 
 import torch
 from torch import nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 
 from lth.engine.feed import aligned_empty
 from lth.engine.network import Network
 from lth.engine.recipe import Precision
 from lth.engine.state import CohortState
+from lth.models.calling import call
 from lth.objectives import HasOutputGradient, Objective, score_of
 from lth.streams import own_randomness
 
@@ -165,13 +166,13 @@ class StackedProgram:
             inputs: torch.Tensor,
             targets: torch.Tensor,
         ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]]:
-            outputs = functional_call(network.module, (parameters, buffers), (inputs,)).float()
+            outputs = call(network.module, {**parameters, **buffers}, inputs).float()
             value = objective.loss(outputs, targets)
             return value, (value.detach(), outputs.detach(), buffers)
 
         self._gradients = vmap(grad(loss, has_aux=True))
         self._outputs = vmap(
-            lambda parameters, buffers, inputs: functional_call(network.module, (parameters, buffers), (inputs,))
+            lambda parameters, buffers, inputs: call(network.module, {**parameters, **buffers}, inputs)
         )
 
     def outputs(self, weights: torch.Tensor, buffers: Buffers, inputs: torch.Tensor) -> torch.Tensor:
@@ -218,9 +219,7 @@ class InTurnProgram:
         found = []
         for row, seed in enumerate(self.seeds):
             with torch.no_grad(), self._randomness(seed, device, "evaluation"), _autocast(self.precision, device):
-                found.append(
-                    functional_call(self.network.module, (_row(views, row), _row(buffers, row)), (inputs[row],)).float()
-                )
+                found.append(call(self.network.module, {**_row(views, row), **_row(buffers, row)}, inputs[row]).float())
         return torch.stack(found)
 
     def gradients(
@@ -234,9 +233,7 @@ class InTurnProgram:
             parameters = {name: view[row].detach().requires_grad_() for name, view in views.items()}
             with self._randomness(seed, device, "dropout", state.step):
                 with _autocast(self.precision, device):
-                    outputs = functional_call(
-                        self.network.module, (parameters, _row(state.buffers, row)), (inputs[row],)
-                    ).float()
+                    outputs = call(self.network.module, {**parameters, **_row(state.buffers, row)}, inputs[row]).float()
                     loss = self.objective.loss(outputs, targets[row])
                 found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
             for name, value in zip(parameters, found, strict=True):

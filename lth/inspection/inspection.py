@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch.func import functional_call
 
 from lth.data.examples import TARGET
 from lth.engine import EVIDENCE, Network, Recipe, Sample, exact_arithmetic, initial_buffers, initialise
@@ -16,6 +15,7 @@ from lth.inspection.building import built_twice
 from lth.inspection.comparison import same
 from lth.inspection.evidence import check_evidence
 from lth.inspection.repetition import Copy, check_repetition
+from lth.models.calling import call
 from lth.streams import own_randomness
 
 
@@ -76,7 +76,7 @@ def _without_gradient(
     copy: Copy, weights: torch.Tensor, inputs: torch.Tensor, targets: torch.Tensor
 ) -> tuple[str, ...]:
     tensors, names = _tensors(copy, weights), [tensor.name for tensor in copy.network.prunable]
-    outputs = functional_call(copy.module.train(), tensors, (inputs,)).float()
+    outputs = call(copy.module.train(), tensors, inputs).float()
     loss = copy.recipe.objective.loss(outputs, targets)
     found = torch.autograd.grad(loss, [tensors[name] for name in names], allow_unused=True)
     return tuple(name for name, gradient in zip(names, found, strict=True) if gradient is None)
@@ -86,7 +86,7 @@ def _draws(copy: Copy, weights: torch.Tensor, inputs: torch.Tensor) -> bool:
     answers = []
     for draw in range(2):
         with torch.no_grad(), own_randomness(0, "inspection", draw):
-            answers.append(functional_call(copy.module.eval(), _tensors(copy, weights), (inputs.clone(),)))
+            answers.append(call(copy.module.eval(), _tensors(copy, weights), inputs.clone()))
     return not same(*answers)
 
 

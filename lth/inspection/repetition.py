@@ -16,7 +16,7 @@ from lth.engine.network import layers_stay_in_evaluation
 from lth.engine.state import begun
 from lth.errors import InvalidExperiment, in_one_line
 from lth.inspection.comparison import difference
-from lth.streams import watched_randomness
+from lth.streams import own_randomness, watched_randomness
 
 Seen = dict[str, torch.Tensor]
 FAR = 10**6
@@ -52,6 +52,17 @@ class Copy:
         gradients = {f"gradient of {name}": view.clone() for name, view in self.network.layout.views(gradient).items()}
         return {"loss": loss.clone(), **gradients, **state.buffers}
 
+    def by_itself(self, training: bool) -> Seen:
+        """What the module answers without the engine around it, which gives back what is kept in plain attributes."""
+        module, seed = self.module.train(training), self.feed.seeds[0]
+        inputs, _ = self.feed.batch(self.feed.train[:, : self.examples])
+        with torch.no_grad(), own_randomness(seed, "inspection", device=self.feed.device):
+            before = {name: buffer.clone() for name, buffer in module.named_buffers()}
+            answer = module.to(self.feed.device)(inputs[0])
+            for name, buffer in module.named_buffers():
+                buffer.copy_(before[name])
+        return {"answer": answer.clone()}
+
     def evaluate(self, weights: torch.Tensor) -> Seen:
         """Outputs for two examples in evaluation mode."""
         inputs, _ = self.feed.batch(self.feed.validation[:, :2])
@@ -81,6 +92,7 @@ def check_repetition(copy: Copy, other: Copy, weights: torch.Tensor) -> Seen:
     for again, before, what in (
         (copy.step(weights, 0), first, "a training step"),
         (copy.evaluate(weights), evaluated, "an evaluation"),
+        *_by_itself(other),
         (other.step(moved, 1), between, "a training step"),
         (other.step(weights, 0), first, "a training step"),
         (other.evaluate(weights), evaluated, "an evaluation"),
@@ -93,6 +105,14 @@ def check_repetition(copy: Copy, other: Copy, weights: torch.Tensor) -> Seen:
             )
     _check_counters(copy, weights, first, evaluated)
     return first
+
+
+def _by_itself(copy: Copy) -> list[tuple[Seen, Seen, str]]:
+    evaluated, trained = copy.by_itself(training=False), copy.by_itself(training=True)
+    return [
+        (copy.by_itself(training=True), trained, "a training step"),
+        (copy.by_itself(training=False), evaluated, "an evaluation"),
+    ]
 
 
 def _why_no_step(error: Exception, examples: int) -> str:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from lth.errors import InvalidExperiment, in_one_line
+from lth.models.computed_weights import let_rows_be_zero
 from lth.models.modes import evaluating
 from lth.registry import Registry, import_module
 
@@ -99,6 +100,7 @@ def build_model(
         )
     if any(is_lazy(tensor) for tensor in [*module.parameters(), *module.buffers()]):
         _give_shapes(name, module, input_shape)
+    let_rows_be_zero(module)
     return module
 
 

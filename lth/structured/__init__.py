@@ -2,7 +2,7 @@
 
 from lth.structured.cohort import SmallCohort, same_counts
 from lth.structured.criteria import UNIT_CRITERIA, UnitCriterion, register_unit_criterion
-from lth.structured.discovery import unit_groups
+from lth.structured.discovery import removable_groups, unit_groups
 from lth.structured.masks import alive_units, cut, kept_indices, paste, unit_masks
 from lth.structured.scores import check_units, keep_units, unit_scores
 from lth.structured.size import Size, measure
@@ -24,6 +24,7 @@ __all__ = [
     "measure",
     "paste",
     "register_unit_criterion",
+    "removable_groups",
     "same_counts",
     "shrink",
     "unit_groups",

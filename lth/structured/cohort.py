@@ -9,6 +9,7 @@ import torch
 
 from lth.engine.layout import Layout
 from lth.engine.network import Network
+from lth.models.calling import trained_and_held
 from lth.structured.masks import cut, paste
 from lth.structured.surgery import shrink
 from lth.structured.units import UnitGroup
@@ -36,14 +37,15 @@ class SmallCohort:
         self.whole, self.groups, self.alive = whole, groups, alive
         first = [units[0] for units in alive]
         module = shrink(whole.module, groups, first)
-        shapes = {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+        trained, held = trained_and_held(module)
+        shapes = {name: tuple(parameter.shape) for name, parameter in trained.items()}
         prunable = tuple(replace(tensor, shape=shapes[tensor.name]) for tensor in whole.prunable)
         self.network = replace(
             whole,
             module=module,
             build=lambda: shrink(whole.build(), groups, first),
             layout=Layout.of(shapes),
-            buffers={name: buffer.detach().clone() for name, buffer in module.named_buffers()},
+            buffers={name: tensor.clone() for name, tensor in held.items()},
             prunable=prunable,
         )
 

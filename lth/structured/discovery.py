@@ -19,6 +19,18 @@ from lth.structured.units import Slices, UnitGroup
 
 
 def unit_groups(module: nn.Module, input_shape: Sequence[int], prunable: Sequence[str]) -> tuple[UnitGroup, ...]:
+    """`removable_groups`; raises InvalidExperiment when there is none, too."""
+    groups = removable_groups(module, input_shape, prunable)
+    if not groups:
+        raise InvalidExperiment(
+            "no neuron, filter or channel of the model can be removed: each is a class, is written "
+            "by a tensor outside model.prunable, has frozen parameters, or is needed by the network's code; "
+            "prune single weights, or mend the network or model.prunable"
+        )
+    return groups
+
+
+def removable_groups(module: nn.Module, input_shape: Sequence[int], prunable: Sequence[str]) -> tuple[UnitGroup, ...]:
     """The groups of units that can be removed from `module`, in the order of `prunable` (the order of running).
 
     What is coupled comes from the dependency graph of Torch-Pruning (Fang et al. 2023, "DepGraph"). Left out are units
@@ -27,7 +39,9 @@ def unit_groups(module: nn.Module, input_shape: Sequence[int], prunable: Sequenc
     that layer norms, grouped convolutions or shortcuts padded to a fixed width need. So in a network of padded
     shortcuts only the inner channels of each block are units, as in Li et al. 2017 (section 3.3).
 
-    Raises InvalidExperiment when nothing is left, or when the network cannot be traced.
+    A unit that frozen parameters belong to stays, too: they would not be what they were.
+
+    Raises InvalidExperiment when the network cannot be traced.
     """
     from torch_pruning import DependencyGraph
 
@@ -38,27 +52,25 @@ def unit_groups(module: nn.Module, input_shape: Sequence[int], prunable: Sequenc
         graph.build_dependency(copy.requires_grad_(True), (images,), verbose=False)
     except Exception as error:
         raise InvalidExperiment(
-            f"the units of the model cannot be found: {in_one_line(error)}; prune single weights"
+            "the units of the model cannot be found: Torch-Pruning does not follow what it does between its layers, "
+            f"such as shuffling channels ({in_one_line(error)}); prune single weights"
         ) from None
     names = {id(tensor): name for name, tensor in [*copy.named_parameters(), *copy.named_buffers()]}
     layers = {names.get(id(layer.weight)): layer for layer in copy.modules() if isinstance(layer, (nn.Linear, _ConvNd))}
+    frozen = {name for name, parameter in module.named_parameters() if not parameter.requires_grad}
     groups: list[UnitGroup] = []
     for name in prunable:
         written = any(writer.tensor == name for group in groups for writer in group.writers)
         if not written and layers.get(name) in graph.module2node:
             group = _group(graph, layers[name], names, prunable)
+            if group is not None and frozen & {slices.tensor for slices in group.slices}:
+                group = None
             groups += [] if group is None else [group]
 
     _randomise(copy)
     if not _agree(copy, groups, images):
         groups = [group for group in groups if _agree(copy, [group], images)]
         groups = groups if _agree(copy, groups, images) else []
-    if not groups:
-        raise InvalidExperiment(
-            "no neuron, filter or channel of the model can be removed: each is a class, is written "
-            "by a tensor outside model.prunable, or is needed by the network's code; "
-            "prune single weights, or mend the network or model.prunable"
-        )
     return tuple(groups)
 
 

@@ -16,6 +16,7 @@ from lth.engine import Feed, Network, Snapshot, choose_device, choose_program, e
 from lth.engine.named_tensors import mapped
 from lth.errors import LthError
 from lth.experiment import Arm, Experiment
+from lth.models.calling import first_names
 from lth.store import Store, Unit
 from lth.sweep import stages
 from lth.sweep.handover import Job, Masks
@@ -178,9 +179,10 @@ def _present(rows: Any, arm: str) -> str:
 
 
 def _state(network: Network, weights: torch.Tensor, buffers: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The state dict of the only seed: parameters and buffers."""
+    """The state dict of the only seed: parameters and buffers, each under every name that the module has for it."""
     state = {name: view[0].clone() for name, view in network.layout.views(weights).items()}
-    return {**state, **{name: buffer[0].clone() for name, buffer in buffers.items()}}
+    state.update({name: buffer[0].clone() for name, buffer in buffers.items()})
+    return {**state, **{name: state[first] for name, first in first_names(network.module).items()}}
 
 
 def _measured(job: Job, snapshot: Snapshot, data: DataSet, seed: int) -> tuple[float, Feed]:

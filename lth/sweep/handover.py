@@ -8,8 +8,11 @@ from functools import lru_cache
 import torch
 
 from lth.engine import Trained
+from lth.errors import InvalidExperiment
 from lth.experiment import Experiment
+from lth.inspection.sketch import Sketch
 from lth.store import Store
+from lth.sweep.networks import network_of
 from lth.sweep.planning import Work, keeps_weights, parent_level
 from lth.sweep.setup import DataFacts, Setup, resolve
 from lth.sweep.sources import source_of
@@ -29,10 +32,17 @@ class Job:
     """Seconds between saves of a training in progress, at most; None: never."""
     slots: int = 1
     """How many units run at a time."""
+    sketch: Sketch | None = None
+    """What the factory has built where the sweep began; None: nobody has looked."""
 
     @property
     def setup(self) -> Setup:
-        return resolve(self.experiment, self.facts)
+        """The experiment made concrete. Raises InvalidExperiment if the factory builds another network here than where
+        the sweep began."""
+        found = resolve(self.experiment, self.facts)
+        if self.sketch is not None:
+            refuse_another(self.sketch, self.experiment, self.facts)
+        return found
 
     @property
     def store(self) -> Store:
@@ -44,6 +54,16 @@ class Masks:
     """What the stage `prune` hands on: one mask bool [seeds, *shape] for each prunable tensor, by name."""
 
     tensors: dict[str, torch.Tensor]
+
+
+def refuse_another(began: Sketch, experiment: Experiment, facts: DataFacts) -> None:
+    """Raises InvalidExperiment unless the experiment's factory builds here what it built elsewhere."""
+    different = network_of(experiment, facts).sketch.difference(began)
+    if different is not None:
+        raise InvalidExperiment(
+            f"model {experiment.model.name!r} is another network in this process than where the sweep began: "
+            f"{different}; build it of the same parts in the same order everywhere (no sets, hashes, names of hosts)"
+        )
 
 
 @lru_cache(maxsize=4)

@@ -19,7 +19,7 @@ LARGE_PART = 0.1
 
 
 @dataclass(frozen=True)
-class WeightShare:
+class SomeWeights:
     """Some of a network's weights: what they are, how many, and how many parts of 1 of all; whether it is one
     parameter by its name."""
 
@@ -29,20 +29,20 @@ class WeightShare:
     named: bool = False
 
 
-def shares(experiment: Experiment, facts: DataFacts) -> list[WeightShare]:
+def shares(experiment: Experiment, facts: DataFacts) -> list[SomeWeights]:
     """All weights of the network: those that are pruned, each large parameter that is not and why, and the rest by
     reason."""
     found = network_of(experiment, facts)
     pruned = sum(tensor.size for tensor in found.network.prunable)
     total = pruned + sum(each.size for each in found.dense)
-    parts = [WeightShare("prunable", pruned, pruned / total)]
+    parts = [SomeWeights("prunable", pruned, pruned / total)]
     large = [each for each in found.dense if len(each.shape) > 1 and each.size > LARGE * total]
-    parts += [WeightShare(f"{each.name}: {_reason(each)}", each.size, each.size / total, named=True) for each in large]
+    parts += [SomeWeights(f"{each.name}: {_reason(each)}", each.size, each.size / total, named=True) for each in large]
     rest: dict[str, int] = {}
     for each in found.dense:
         if each not in large:
             rest[_reason(each)] = rest.get(_reason(each), 0) + each.size
-    return parts + [WeightShare(reason, size, size / total) for reason, size in rest.items()]
+    return parts + [SomeWeights(reason, size, size / total) for reason, size in rest.items()]
 
 
 def _reason(dense: LeftDense) -> str:
@@ -75,6 +75,7 @@ def network_record(experiment: Experiment, facts: DataFacts) -> dict[str, Any]:
         "weights": sum(part.weights for part in parts),
         "prunable": parts[0].weights,
         "caveats": _left_dense(experiment, facts),
+        "sketch": network_of(experiment, facts).sketch.whole,
     }
 
 

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Literal
 
+from torch import nn
+
 from lth.data.examples import TARGET, DataSet
 from lth.engine import Network, describe
 from lth.experiment import Experiment
-from lth.models import LeftDense, PrunableTensor, build_model, prunable_tensors, structure_of
+from lth.inspection.sketch import Sketch
+from lth.models import LeftDense, PrunableTensor, build_model, structure_of
 from lth.objectives import Target
 from lth.streams import own_randomness
 
@@ -36,19 +39,25 @@ class DataFacts:
 @dataclass(frozen=True)
 class ExperimentNetwork:
     """A network, and the weights of its layers that are never pruned. `dense` says of each parameter that is not
-    prunable why."""
+    prunable why; `sketch` is of what the factory built here of one seed that is always the same."""
 
     network: Network
     elsewhere: tuple[PrunableTensor, ...]
     dense: tuple[LeftDense, ...]
+    sketch: Sketch
 
     @property
     def output_layer(self) -> set[str]:
-        """Parameters of the output layer."""
-        outputs = {
-            tensor.name.rpartition(".")[0] for tensor in (*self.network.prunable, *self.elsewhere) if tensor.output
-        }
-        return {slot.name for slot in self.network.layout.slots if slot.name.rpartition(".")[0] in outputs}
+        """Parameters of the output layer: its weight, and what else lies in its layer, if it is in one."""
+        found: set[str] = set()
+        for tensor in (*self.network.prunable, *self.elsewhere):
+            if tensor.output:
+                path = tensor.name.rpartition(".")[0].partition("parametrizations")[0].rstrip(".")
+                layer = self.network.module.get_submodule(path)
+                is_layer = isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd))
+                inside = [f"{path}.{name}".lstrip(".") for name, _ in layer.named_parameters()] if is_layer else []
+                found |= {tensor.name, *inside}
+        return found & {slot.name for slot in self.network.layout.slots}
 
 
 def network_of(experiment: Experiment, facts: DataFacts) -> ExperimentNetwork:
@@ -64,10 +73,9 @@ def _network(text: str, facts: DataFacts) -> ExperimentNetwork:
     chosen, output_layer = experiment.model.prunable, experiment.model.output_layer
     with own_randomness(0, "description"):
         module = build()
+        sketch = Sketch.of(module)
         structure = structure_of(module, facts.input_shape, outputs, chosen, output_layer)
-        tensors = structure.prunable
-        every = tensors if chosen is None else prunable_tensors(module, facts.input_shape, outputs)
-    network = describe(build, facts.input_shape, outputs, tensors, experiment.model.initialisation)
-    names = {tensor.name for tensor in tensors}
-    elsewhere = tuple(tensor for tensor in every if tensor.name not in names)
-    return ExperimentNetwork(network, elsewhere, structure.dense)
+    network = describe(
+        build, facts.input_shape, outputs, structure.prunable, experiment.model.initialisation, structure.matrices
+    )
+    return ExperimentNetwork(network, structure.elsewhere, structure.dense, sketch)

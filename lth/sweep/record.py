@@ -15,6 +15,7 @@ from lth.errors import DamagedObject, LthError
 from lth.experiment import Experiment, format_seeds
 from lth.store import Store
 from lth.sweep.network_texts import network_record
+from lth.sweep.networks import network_of
 from lth.sweep.setup import DataFacts
 from lth.version import __version__
 
@@ -73,6 +74,13 @@ def record(
         raise LthError(
             f"the data set {experiment.dataset.name!r} is not the one that {experiment.id} began with (SHA-256 "
             f"{fingerprint[:12]}, then {began[:12]}); put the old data back, or use another store or experiment name"
+        )
+    network = store.describe(experiment.id).get("network")
+    if isinstance(network, dict) and not network_of(experiment, facts).sketch.agrees(network.get("sketch")):
+        raise LthError(
+            f"the network that model {experiment.model.name!r} builds is not the one that {experiment.id} began with "
+            "(its weights differ from the same seed); put back its code and what it reads, or use another store or "
+            "experiment name"
         )
     if seeds is not None:
         _record_start(store, experiment, seeds)

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from lth.structured import UnitGroup, shrink, unit_groups
+from lth.structured import UnitGroup, removable_groups, shrink
 from lth.structured.units import per_unit
 from lth.tickets.portable import PortableTicket
 
@@ -24,14 +24,10 @@ def without_dead_units(ticket: PortableTicket) -> nn.Module:
     card = ticket.card
     images = torch.randn(4, *card.input_shape, generator=torch.Generator().manual_seed(0))
     while True:
-        groups = unit_groups(network, card.input_shape, [name for name in ticket.masks if _is_weight(network, name)])
+        groups = removable_groups(network, card.input_shape, [*ticket.masks])
         network, removed = _once(network, groups, images)
         if not removed:
             return ticket.deployed(network)
-
-
-def _is_weight(network: nn.Module, name: str) -> bool:
-    return name in dict(network.named_parameters())
 
 
 def _once(network: nn.Module, groups: tuple[UnitGroup, ...], images: torch.Tensor) -> tuple[nn.Module, int]:
@@ -59,22 +55,25 @@ def _once(network: nn.Module, groups: tuple[UnitGroup, ...], images: torch.Tenso
 
 
 def _inputs_of_readers(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What each layer with a weight takes in, by the weight's name."""
+    """What each layer with a weight takes in, by the weight's name; of weights that are used several times nothing."""
     inputs: dict[str, torch.Tensor] = {}
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    several: set[str] = set()
 
     def note(name: str, _layer: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        several.update([name] if name in inputs else [])
         inputs[name] = arguments[0].detach()
 
     hooks = [
-        layer.register_forward_pre_hook(partial(note, f"{path}.weight".lstrip(".")))
-        for path, layer in network.named_modules()
+        layer.register_forward_pre_hook(partial(note, names[id(layer.weight)]))
+        for layer in network.modules()
         if isinstance(getattr(layer, "weight", None), nn.Parameter)
     ]
     with torch.no_grad():
         network(images)
     for hook in hooks:
         hook.remove()
-    return inputs
+    return {name: taken for name, taken in inputs.items() if name not in several}
 
 
 def _taken_over(network: nn.Module, group: UnitGroup, unit: int, inputs: dict[str, torch.Tensor]) -> bool:

@@ -18,6 +18,7 @@ from lth.data.image_transform import ImageTransform
 from lth.data.table_transform import TableTransform
 from lth.errors import InvalidExperiment, LthError
 from lth.models import MODELS, build_model
+from lth.models.calling import first_names
 from lth.models.strangers import check_network
 from lth.store.checkpoints import content_of
 from lth.trust import require_trust
@@ -113,21 +114,29 @@ class PortableTicket:
         names code to import, which is done only with `trust`; else it raises Untrusted.
 
         With `pruned` its masks are held by `torch.nn.utils.prune`: whatever it is trained with, pruned weights stay
-        exactly zero (parameters are then called `weight_orig`; `prune.remove` makes them plain again).
+        exactly zero, wherever the network uses them (parameters are then called `weight_orig`; `prune.remove` makes
+        them plain again).
         """
         card = self.card
         check_card(f"the ticket of {card.experiment_id}", self, trust)
         module = build_model(card.model, card.input_shape, card.classes, card.model_arguments)
-        known = module.state_dict().keys()  # buffers that are made anew are no part of it
-        try:
-            module.load_state_dict({name: tensor for name, tensor in self.weights(which).items() if name in known})
+        weights, names = self.weights(which), first_names(module)
+        firsts = {name: names.get(name, name) for name in module.state_dict()}
+        try:  # buffers that are made anew are no part of a state dict
+            module.load_state_dict({name: weights[first] for name, first in firsts.items() if first in weights})
         except RuntimeError as error:
             reason = " ".join(str(error).splitlines()[1:2]).strip()
             raise LthError(f"the ticket of {card.experiment_id} does not fit its network: {reason}") from None
         if pruned:
-            for name, mask in self.masks.items():
-                owner, _, attribute = name.rpartition(".")
-                prune.custom_from_mask(module.get_submodule(owner), attribute, mask.to(torch.float32))
+            places = [
+                (layer, key, self.masks[names[f"{path}.{key}".lstrip(".")]])
+                for path, layer in module.named_modules()
+                for key in list(layer._parameters)
+                if names.get(f"{path}.{key}".lstrip(".")) in self.masks
+            ]
+            for layer, key, mask in places:
+                prune.custom_from_mask(layer, key, mask.to(torch.float32))
+            module.register_forward_pre_hook(_apply_masks)
         return module
 
     def weights(self, which: Which) -> Mapping[str, torch.Tensor]:
@@ -148,6 +157,14 @@ class PortableTicket:
         return Deployed(
             network or self.module("trained", pruned=False), *self.card.transform().module(self.fitted)
         ).eval()
+
+
+def _apply_masks(module: nn.Module, _inputs: object) -> None:
+    """Mask before anything runs: a layer whose weight is used without calling it would never do so itself."""
+    for layer in module.modules():
+        for hook in list(layer._forward_pre_hooks.values()):
+            if isinstance(hook, prune.BasePruningMethod):
+                hook(layer, None)
 
 
 class Deployed(nn.Module):

@@ -186,6 +186,22 @@ class WithNorm(Net):
 # --- refused
 
 
+class PartsOfASet(nn.Module):
+    """Which hidden layer is built first depends on the process."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in {"left", "right", "upper", "lower", "inner", "outer"}:
+            setattr(self, name, nn.Linear(64, 3))
+        self.head = nn.Linear(18, 10)
+
+    def forward(self, images):
+        parts = [
+            getattr(self, name)(images.flatten(1)) for name in ("left", "right", "upper", "lower", "inner", "outer")
+        ]
+        return self.head(torch.cat(parts, 1).relu())
+
+
 def drawn_by_an_own_generator():
     return _filled(0.1 * OWN.standard_normal((12, 64)))
 

@@ -16,11 +16,14 @@ from lth.data import load_dataset
 from lth.data.examples import DataSet
 from lth.errors import InvalidExperiment
 from lth.experiment import Experiment, load_experiment
+from lth.inspection.sketch import Sketch
 from lth.report import report_page
 from lth.store import Store
+from lth.sweep.handover import Job
 from lth.sweep.here import run_here
 from lth.sweep.inspecting import inspected
 from lth.sweep.network_texts import notes, shares
+from lth.sweep.networks import network_of
 from lth.sweep.setup import DataFacts
 
 HERE = Path(__file__).parent
@@ -129,7 +132,7 @@ def test_every_network_of_the_collection_is_tried(digits: DataSet) -> None:
     names = {
         name for name, what in vars(hostile_networks).items() if getattr(what, "__module__", "") == "hostile_networks"
     }
-    elsewhere = {"Net", "_filled", "WithNorm", "NoSecondDerivative", "PartlyDetached"}
+    elsewhere = {"PartsOfASet", "Net", "_filled", "WithNorm", "NoSecondDerivative", "PartlyDetached"}
     assert names == {*RIGHT, *REFUSED, *elsewhere}
 
 
@@ -213,6 +216,37 @@ def test_the_inspection_leaves_the_global_generators_as_they_were(digits: DataSe
     with watched_randomness() as watched:
         inspected(experiment("NoiseByNumpy", "margin=0.04"), digits)
     assert not watched.drawn
+
+
+def test_a_network_that_differs_from_process_to_process(tmp_path: Path) -> None:
+    """The first run has its own seed of hashes, the second another: strings of a set come in another order."""
+    (tmp_path / "mine.yaml").write_text("preset: smoke\nname: mine\nmodel: {name: 'hostile_networks:PartsOfASet'}\n")
+
+    def run(hash_seed: str, *options: str) -> subprocess.CompletedProcess[str]:
+        code = "import sys; from flows.cli import main; main()"
+        env = {**os.environ, "PYTHONPATH": f"{HERE}:{HERE.parents[1]}", "PYTHONHASHSEED": hash_seed}
+        command = [sys.executable, "-c", code, "run", "mine.yaml", "--here", *options]
+        return subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+
+    assert run("1", "--seeds", "0").returncode == 0
+    assert run("1", "--seeds", "0-1").returncode == 0
+    other = run("2", "--seeds", "0-2")
+    assert other.returncode == 1
+    assert other.stderr.startswith("error: the network that model 'hostile_networks:PartsOfASet' builds is not the one")
+
+
+def test_a_worker_that_builds_another_network_refuses(digits: DataSet) -> None:
+    sweep, facts = experiment("PartsOfASet"), DataFacts.of(digits)
+    began = network_of(sweep, facts).sketch
+    Job(sweep, facts, "memory://", sketch=began).setup  # noqa: B018
+    (first, *rest) = began.tensors
+    for tensors, said in (
+        ((*rest, first), "stands where"),
+        (((first[0], first[1] + 0.1 * first[2], first[2]), *rest), "differs"),
+        ((first, *rest, ("more", 0.0, 0.0)), "'more' is new or gone"),
+    ):
+        with pytest.raises(InvalidExperiment, match=said):
+            Job(sweep, facts, "memory://", sketch=Sketch(tensors)).setup  # noqa: B018
 
 
 @pytest.mark.parametrize("command", [["plan"], ["run", "--here"], ["run"]])

@@ -125,7 +125,7 @@ def test_overrides() -> None:
     assert found(Declared("abc"), prunable=["a.weight"]) == [("a.weight", "dense", False)]
 
 
-def test_a_weight_matrix_outside_of_any_layer_can_be_named() -> None:
+def test_a_weight_matrix_outside_of_any_layer_is_found_and_can_be_named() -> None:
     class Own(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -135,12 +135,24 @@ def test_a_weight_matrix_outside_of_any_layer_can_be_named() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return nn.functional.conv2d(x, self.filters).flatten(1) @ self.matrix.T
 
-    assert found(Own(), 3, prunable=["filters", "matrix"], output_layer="matrix") == [
-        ("filters", "conv", False),
-        ("matrix", "dense", True),
+    assert found(Own(), 3) == [("filters", "conv", False), ("matrix", "dense", True)]
+    assert found(Own(), 3, prunable=["filters", "matrix"], output_layer="filters") == [
+        ("filters", "conv", True),
+        ("matrix", "dense", False),
     ]
+
+
+def test_a_network_that_multiplies_by_no_parameter_is_refused() -> None:
+    class Shift(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift = nn.Parameter(torch.ones(1, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1) + self.shift
+
     with pytest.raises(InvalidExperiment, match=r"no dense or convolutional layer to prune; .*model\.prunable"):
-        prunable_tensors(Own(), SHAPE, 3)
+        prunable_tensors(Shift(), SHAPE, 4)
 
 
 @pytest.mark.parametrize(

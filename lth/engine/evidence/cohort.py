@@ -99,7 +99,7 @@ class OneSeed:
 
     @property
     def module(self) -> nn.Module:
-        """The skeleton that `torch.func.functional_call` runs with the seed's parameters and buffers."""
+        """The skeleton that `lth.models.calling.call` runs with the seed's parameters and buffers."""
         return self.cohort.network.module
 
     @property

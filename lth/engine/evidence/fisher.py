@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.func import functional_call, grad, vmap
+from torch.func import grad, vmap
 from torch.nn import functional
 
 from lth.engine.evidence.cohort import Loss, OneSeed, Tensors
 from lth.engine.evidence.registry import register_evidence
+from lth.models.calling import call
 
 AT_A_TIME = 32
 
@@ -33,7 +34,7 @@ def fisher_diagonal(
     wanted = {name: parameters[name].detach() for name in names}
 
     def loss_of_one(some: dict[str, torch.Tensor], image: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        outputs = functional_call(module, ({**parameters, **some}, dict(buffers)), (image.unsqueeze(0),))
+        outputs = call(module, {**buffers, **parameters, **some}, image.unsqueeze(0))
         return loss(outputs, label.unsqueeze(0))
 
     total = {name: torch.zeros_like(tensor) for name, tensor in wanted.items()}

@@ -7,13 +7,13 @@ from typing import Literal
 
 import torch
 from torch import nn
-from torch.func import functional_call
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lth.engine.evidence.cohort import Loss, OneSeed, Tensors
 from lth.engine.evidence.differentiation import gradients_of, requiring_grad
 from lth.engine.evidence.registry import register_evidence
+from lth.models.calling import call
 
 Mode = Literal["train", "eval"]
 """How a network is run: with the statistics of the batch and dropout, or with its running statistics."""
@@ -134,7 +134,7 @@ def _loss(
     temperature: float = 1.0,
 ) -> torch.Tensor:
     own = {name: buffer.clone() for name, buffer in buffers.items()}  # batch norm writes into them
-    outputs = functional_call(module, (dict(parameters), own), (inputs,))
+    outputs = call(module, {**own, **parameters}, inputs)
     return loss(outputs / temperature, targets)
 
 

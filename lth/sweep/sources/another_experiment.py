@@ -54,7 +54,7 @@ class AnotherExperiment:
         exported: bytes | None = None,
     ) -> SourceTickets | None:
         theirs, network = described(store, self.identifier), _network_of(store, self.identifier)
-        shapes = {slot.name: slot.shape for slot in network.network.layout.slots}
+        shapes = network.network.shapes
         prunable = {tensor.name for tensor in network.network.prunable}
         check_fit(self.identifier, shapes, prunable, network.output_layer, network_of(experiment, facts))
         levels = experiment.pruning.levels

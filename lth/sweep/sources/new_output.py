@@ -46,7 +46,7 @@ def check_fit(source: str, shapes: Shapes, prunable: set[str], output_layer: set
     head = ours.output_layer | output_layer
     theirs, here = (
         {name: tuple(shape) for name, shape in every.items() if name not in head}
-        for every in (shapes, {slot.name: slot.shape for slot in ours.network.layout.slots})
+        for every in (shapes, ours.network.shapes)
     )
     differing = sorted(name for name in {*theirs, *here} if theirs.get(name) != here.get(name))
     if differing:
