@@ -49,7 +49,9 @@ def removable_groups(module: nn.Module, input_shape: Sequence[int], prunable: Se
     images = torch.randn(2, *input_shape, generator=stream(0, "unit groups/images"))
     graph = DependencyGraph()
     try:
-        graph.build_dependency(copy.requires_grad_(True), (images,), verbose=False)
+        for parameter in copy.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        graph.build_dependency(copy, (images,), verbose=False)
     except Exception as error:
         raise InvalidExperiment(
             "the units of the model cannot be found: Torch-Pruning does not follow what it does between its layers, "
@@ -138,7 +140,7 @@ def _randomise(module: nn.Module) -> None:
     generator = stream(0, "unit groups/weights")
     for tensor in [*module.parameters(), *module.buffers()]:
         if tensor.is_floating_point():
-            if tensor.ndim > 1:
+            if tensor.ndim > 1 and tensor.numel():
                 values = torch.randn(tensor.shape, generator=generator) * (2 * len(tensor) / tensor.numel()) ** 0.5
             else:
                 values = torch.rand(tensor.shape, generator=generator) + 0.5  # scales and variances are positive
