@@ -277,8 +277,8 @@ def short_folder() -> Iterator[str | None]:
         folder = tempfile.mkdtemp(prefix="lth-ray-", dir="/tmp")
     except OSError as error:
         raise LthError(
-            f"TMPDIR is {usual}, too long for Ray's sockets (at most {LONGEST_SOCKET - len(SOCKET)} characters), and /tmp "
-            f"cannot be used instead ({error.strerror}); set RAY_TMPDIR to a short folder"
+            f"TMPDIR is {usual}, too long for Ray's sockets (at most {LONGEST_SOCKET - len(SOCKET)} characters), and "
+            f"/tmp cannot be used instead ({error.strerror}); set RAY_TMPDIR to a short folder"
         ) from None
     try:
         yield folder
