@@ -1,4 +1,4 @@
-"""The command `lth`: a module with a name that nobody else's file has, so that a `flows.py` of a user's is found out."""
+"""The command `lth`: a module of a name that no other file has, so that a `flows.py` of a user's is found out."""
 
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
