@@ -82,8 +82,16 @@ def import_module(name: str, field: str) -> object:
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except (Exception, SystemExit) as error:  # a script that is imported may well call sys.exit()
         raise InvalidExperiment(
             f"{field}: importing {name!r} failed: {in_one_line(error)}; it must be importable from here"
         ) from None
+    top = name.partition(".")[0]
+    found = Path(getattr(sys.modules[top], "__file__", None) or here).resolve()
+    mine = [file for file in (Path(here, f"{top}.py"), Path(here, top, "__init__.py")) if file.is_file()]
+    if mine and not found.is_relative_to(Path(here).resolve()):
+        raise InvalidExperiment(
+            f"{field}: {name!r} is {found}, which hides {mine[0]}; give your module a name that nothing else has"
+        )
+    return module

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +31,11 @@ LOCAL_SETTINGS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_enable_metrics_
 """For a Ray that we start. It listens on loopback, as it does by itself on systems where it cannot span machines; and
 nobody collects its metrics, which it keeps until somebody does."""
 
+
+LONGEST_SOCKET = 107
+"""Bytes that the name of a Unix socket may have on Linux."""
+SOCKET = "/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1"
+"""What Ray puts after the folder for temporary files."""
 
 LOST = (
     ray.exceptions.WorkerCrashedError,
@@ -230,8 +237,10 @@ def connected(cpus: int | None = None) -> Iterator[Cluster]:
     shared = address not in ("", "local")
     with contextlib.ExitStack() as stack:
         if not already:
+            folder = None
             if not shared:
                 stack.enter_context(_local_settings())
+                folder = stack.enter_context(short_folder())
             try:
                 if shared:
                     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, configure_logging=False)
@@ -244,6 +253,7 @@ def connected(cpus: int | None = None) -> Iterator[Cluster]:
                         log_to_driver=False,
                         logging_level=logging.ERROR,
                         configure_logging=False,
+                        _temp_dir=folder,
                     )
             except Exception as error:
                 where = f"at RAY_ADDRESS={address}" if address else "on this machine"
@@ -253,6 +263,27 @@ def connected(cpus: int | None = None) -> Iterator[Cluster]:
                 ) from None
             stack.callback(ray.shutdown)
         yield Cluster(local=not already and not shared, stopping=threading.Event(), shared=shared)
+
+
+@contextlib.contextmanager
+def short_folder() -> Iterator[str | None]:
+    """A folder for the files of our own Ray where those for temporary files have too long a name for its sockets; None
+    where they have not. It is removed afterwards."""
+    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    if len(os.fsencode(os.path.abspath(usual))) + len(SOCKET) <= LONGEST_SOCKET:
+        yield None
+        return
+    try:
+        folder = tempfile.mkdtemp(prefix="lth-ray-", dir="/tmp")
+    except OSError as error:
+        raise LthError(
+            f"TMPDIR is {usual}, too long for Ray's sockets (at most {LONGEST_SOCKET - len(SOCKET)} characters), and "
+            f"/tmp cannot be used instead ({error.strerror}); set RAY_TMPDIR to a short folder"
+        ) from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
-from lth import yaml_text
 from lth.catalogue import REGISTRIES
-from lth.console import Console
 from lth.errors import InvalidExperiment, LthError
 
 if TYPE_CHECKING:
@@ -440,21 +438,6 @@ def show(
     store: StoreOption = STORE,
 ) -> None:
     """Print an experiment with every field filled in, as YAML, and its id."""
-    from lth.experiment import preset_names
+    from flows.cli.inspection import print_experiment
 
-    if source not in preset_names() and not Path(source).exists():
-        from flows.cli.inspection import id_in, print_experiment
-        from lth.store import READING, Store
-
-        where = Store(store, READING)
-        identifier = id_in(where, source, [])
-        if settings(set_, levels):
-            raise InvalidExperiment(f"{identifier} is as it was run: --set and --levels change a preset or a file")
-        print_experiment(where, identifier)
-        return
-    from lth.experiment import load_experiment
-
-    experiment = load_experiment(source, settings(set_, levels))
-    console = Console(soft_wrap=True, highlight=False, markup=False)
-    console.print(f"# id: {experiment.id}")
-    console.print(yaml_text.dump(experiment.model_dump(mode="json")), end="")
+    print_experiment(source, settings(set_, levels), store)

@@ -86,11 +86,22 @@ def id_in(store: Store, source: str | None, settings: list[str]) -> str:
     return identifier
 
 
-def print_experiment(store: Store, identifier: str) -> None:
-    """An experiment as the store describes it, and its id. Runs nothing of it."""
-    content = store.describe(identifier).get("experiment")
-    if not isinstance(content, dict):
-        raise LthError(f"{store.url} does not say what {identifier} is; its experiment.yaml is missing")
+def print_experiment(source: str, settings: list[str], store_url: str) -> None:
+    """An experiment and its id: of a preset or a file with every field, of an id as the store describes it, which runs
+    nothing of it."""
+    from lth.experiment import load_experiment, preset_names
+
+    if source in preset_names() or Path(source).is_file():
+        experiment = load_experiment(source, settings)
+        identifier, content = experiment.id, experiment.model_dump(mode="json")
+    else:
+        store = Store(store_url, READING)
+        identifier = id_in(store, source, [])
+        if settings:
+            raise InvalidExperiment(f"{identifier} is as it was run: --set and --levels change a preset or a file")
+        content = store.describe(identifier).get("experiment", {})
+        if not isinstance(content, dict) or not content:
+            raise LthError(f"{store.url} does not say what {identifier} is; its experiment.yaml is missing")
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(f"# id: {identifier}")
     console.print(yaml_text.dump(content), end="")

@@ -49,7 +49,7 @@ def test_show_prints_what_the_store_says_of_an_id(lth, store: Store) -> None:  #
 @pytest.mark.parametrize(
     ("arguments", "wanted"),
     [
-        (["verdicts", "{id}", "--margin", "5"], "for 5 percentage points write 0.05"),
+        (["verdicts", "{id}", "--margin", "5"], "above 0 and below 1; for 5 percentage points write 0.05"),
         (["report", "{id}", "--margin", "0"], "--margin 0 is no margin"),
         (["verdicts", "{id}", "--margin", "nan"], "--margin nan is no margin"),
         (["verdicts", "{id}", "--margin", "-0.01"], "--margin -0.01 is no margin"),
