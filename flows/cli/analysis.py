@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from flows.cli.inspection import id_in
+from flows.cli.inspection import id_in, say_damaged
 from flows.cli.start import facts_before_start, run_flow
 from lth.analysis import mean_interval
 from lth.errors import InvalidExperiment, LthError
@@ -60,6 +60,7 @@ def print_verdicts(source: str, store_url: str, settings: list[str], arm: str, m
     console.print(f"[bold]{said}[/]")
     for note in notes:
         console.print(f"- {note}")
+    say_damaged(results)
 
 
 def print_overlap(

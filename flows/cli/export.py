@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 from rich.console import Console
 
-from flows.cli.inspection import id_in
+from flows.cli.inspection import id_in, say_damaged
 from lth.errors import LthError
 from lth.experiment import Execution
 from lth.store import READING, Store
@@ -95,8 +95,7 @@ def write_report(
     console.print(f"{file} ({file.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
     if figures is not None:
         _write_figures(results, identifier, store.describe(identifier), figures, suffix, console)
-    for key, reason in results.damaged.items():
-        console.print(f"[yellow]damaged:[/] {key}: {reason}", soft_wrap=True)
+    say_damaged(results)
 
 
 def _write_figures(
@@ -129,6 +128,8 @@ def print_comparison(sources: list[str], arm: str, figure: Path | None, store_ur
     levels = pa.concat_tables([results.levels for results in opened.values()])
     verdicts = {identifier: results.verdicts for identifier, results in opened.items()}
     console.print(comparison_table(levels, verdicts, arm))
+    for results in opened.values():
+        say_damaged(results)
     if figure is not None:
         save_figure(comparison_figure(levels, identifiers, arm), figure)
         console.print(f"figure: {figure}", soft_wrap=True)

@@ -7,7 +7,7 @@ import re
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -20,6 +20,9 @@ from lth.seeds import format_seeds, parse_seeds
 from lth.store import READING, Store, unit_name_of
 from lth.store.unit import UNIT_KINDS, is_name
 from lth.store.verify import Finding, verify
+
+if TYPE_CHECKING:
+    from lth.results import Results
 
 
 def print_status(source: str | None, store_url: str, settings: list[str]) -> None:
@@ -93,7 +96,7 @@ def _print_one(identifier: str, store: Store, console: Console) -> None:
     console.print(table)
     for key, reason in results.damaged.items():
         remedy = "" if key.startswith("curated/") else "; `lth run` sets its unit aside and does it again"
-        console.print(f"[red]damaged:[/] {key}: {reason}{remedy}", soft_wrap=True)
+        console.print(f"[red]damaged:[/] {escape(printable(key))}: {escape(reason)}{remedy}", soft_wrap=True)
 
 
 def _planned(store: Store, identifier: str) -> dict[tuple[str, int, int], set[int]]:
@@ -122,7 +125,7 @@ def print_verified(source: str | None, store_url: str, settings: list[str], set_
     from rich.progress import Progress
 
     store, console = Store(store_url, READING), Console(highlight=False)
-    if not store.experiments():
+    if not store.experiments() and not store.objects.folders("curated"):
         raise LthError(f"there is no experiment in {store.url}; check the address")
     ids = None if source is None else [id_in(store, source, settings)]
     errors = Console(stderr=True)
@@ -131,7 +134,10 @@ def print_verified(source: str | None, store_url: str, settings: list[str], set_
         found = verify(store, ids, lambda done, total: progress.update(task, completed=done, total=total))
     for each in found.findings:
         colour = "yellow" if each.trouble == "extra" else "red"
-        console.print(f"[{colour}]{each.trouble}:[/] {escape(each.key)}: {escape(each.reason)}", soft_wrap=True)
+        text = f"{escape(printable(each.key))}: {escape(printable(each.reason))}"
+        console.print(f"[{colour}]{each.trouble}:[/] {text}", soft_wrap=True)
+    for note in found.notes:
+        console.print(escape(printable(note)), soft_wrap=True)
     wrong = sum(each.trouble != "extra" for each in found.findings)
     extra = len(found.findings) - wrong
     console.print(
@@ -169,8 +175,7 @@ def run_query(sql: str, store_url: str, experiment: str | None, form: str, outpu
 
     results = lth.results.open(store_url, experiment)
     found = results.query(sql)
-    for key, reason in results.damaged.items():
-        Console(stderr=True, highlight=False).print(f"[yellow]damaged:[/] {key}: {reason}", soft_wrap=True)
+    say_damaged(results)
     if form == "table" and output is None:
         _print_table(found)
         return
@@ -189,6 +194,18 @@ def run_query(sql: str, store_url: str, experiment: str | None, form: str, outpu
     else:
         sys.stdout.buffer.write(content)
         sys.stdout.flush()
+
+
+def say_damaged(results: Results) -> None:
+    """Name, on standard error, every damaged object that an answer had to do without, or was read around."""
+    console = Console(stderr=True, highlight=False)
+    for key, reason in results.damaged.items():
+        console.print(f"[yellow]damaged:[/] {escape(printable(key))}: {escape(reason)}", soft_wrap=True)
+
+
+def printable(key: str) -> str:
+    """A name as it can be printed: whatever else is in it is escaped."""
+    return "".join(part if part.isprintable() else repr(part)[1:-1] for part in key)
 
 
 def _print_table(found: Any) -> None:

@@ -23,6 +23,7 @@ def main() -> None:
         os.environ.setdefault(name, value)
     from rich.console import Console
 
+    import flows.cli.storage  # noqa: F401  (its commands)
     from flows.cli.app import app
     from lth.errors import LthError
 
