@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from rich import box
 from rich.table import Table
 
-from flows.cli.inspection import id_in
+from flows.cli.inspection import id_in, say_damaged
 from flows.cli.start import data_before_start, run_flow
 from lth.analysis import mean_interval
 from lth.console import Console
@@ -76,6 +76,7 @@ def print_verdicts(source: str | None, store_url: str, settings: list[str], arm:
     console.print(f"[bold]{said}[/]")
     for note in notes:
         console.print(f"- {note}", markup=False)
+    say_damaged(results)
 
 
 def print_overlap(

@@ -10,7 +10,7 @@ import pyarrow as pa
 from rich.markup import escape
 
 from flows.cli.analysis import check_margin
-from flows.cli.inspection import id_in
+from flows.cli.inspection import id_in, say_damaged
 from lth.console import Console
 from lth.errors import LthError, Untrusted
 from lth.experiment import Execution
@@ -100,8 +100,7 @@ def write_report(
     console.print(f"{file} ({file.stat().st_size / 1e6:.1f} MB)", soft_wrap=True)
     if figures is not None:
         _write_figures(results, identifier, store.describe(identifier), figures, suffix, console, trust)
-    for key, reason in results.damaged.items():
-        console.print(f"[yellow]damaged:[/] {key}: {reason}", soft_wrap=True)
+    say_damaged(results)
 
 
 def _write_figures(
@@ -143,6 +142,8 @@ def print_comparison(sources: list[str], arm: str, figure: Path | None, store_ur
     levels = pa.concat_tables([results.levels for results in opened.values()])
     verdicts = {identifier: results.verdicts for identifier, results in opened.items()}
     console.print(comparison_table(levels, verdicts, arm))
+    for results in opened.values():
+        say_damaged(results)
     if figure is not None:
         save_figure(comparison_figure(levels, identifiers, arm), figure)
         console.print(f"figure: {figure}", soft_wrap=True)

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
@@ -19,6 +20,9 @@ from lth.seeds import format_seeds, parse_seeds
 from lth.store import READING, Store, unit_name_of
 from lth.store.unit import UNIT_KINDS, is_name
 from lth.store.verify import Finding, verify
+
+if TYPE_CHECKING:
+    from lth.results import Results
 
 SHORTEST = 4
 """Characters of an id that may stand for it, where only one begins so."""
@@ -143,7 +147,7 @@ def _print_one(identifier: str, store: Store, console: Console) -> None:
     console.print(table)
     for key, reason in results.damaged.items():
         remedy = "" if key.startswith("curated/") else "; `lth run` sets its unit aside and does it again"
-        console.print(f"[red]damaged:[/] {key}: {reason}{remedy}", soft_wrap=True)
+        console.print(f"[red]damaged:[/] {escape(key)}: {escape(reason)}{remedy}", soft_wrap=True)
 
 
 def _planned(store: Store, identifier: str) -> dict[tuple[str, int, int], set[int]]:
@@ -172,7 +176,7 @@ def print_verified(source: str | None, store_url: str, settings: list[str], set_
     from rich.progress import Progress
 
     store, console = Store(store_url, READING), Console(highlight=False)
-    if not store.experiments():
+    if not store.experiments() and not store.objects.folders("curated"):
         raise LthError(f"there is no experiment in {store.url}; check the address")
     ids = None if source is None else [id_in(store, source, settings)]
     errors = Console(stderr=True)
@@ -181,7 +185,10 @@ def print_verified(source: str | None, store_url: str, settings: list[str], set_
         found = verify(store, ids, lambda done, total: progress.update(task, completed=done, total=total))
     for each in found.findings:
         colour = "yellow" if each.trouble == "extra" else "red"
-        console.print(f"[{colour}]{each.trouble}:[/] {escape(each.key)}: {escape(each.reason)}", soft_wrap=True)
+        text = f"{escape(each.key)}: {escape(each.reason)}"
+        console.print(f"[{colour}]{each.trouble}:[/] {text}", soft_wrap=True)
+    for note in found.notes:
+        console.print(escape(note), soft_wrap=True)
     wrong = sum(each.trouble != "extra" for each in found.findings)
     extra = len(found.findings) - wrong
     console.print(
@@ -211,6 +218,13 @@ def _unit_of(finding: Finding) -> tuple[str, str] | None:
     if finding.trouble not in ("damaged", "missing") or kind not in UNIT_KINDS or not is_name(unit_name_of(name)):
         return None
     return identifier, unit_name_of(name)
+
+
+def say_damaged(results: Results) -> None:
+    """Name, on standard error, every damaged object that an answer had to do without, or was read around."""
+    console = Console(stderr=True, highlight=False)
+    for key, reason in results.damaged.items():
+        console.print(f"[yellow]damaged:[/] {escape(key)}: {escape(reason)}", soft_wrap=True)
 
 
 def print_list(what: str, store_url: str, imports: list[str]) -> None:

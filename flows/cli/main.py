@@ -21,6 +21,7 @@ def main() -> None:
     """Run the command line; exits 0 if all is well, 1 after an error, 2 after a wrong call, 130 after Ctrl-C."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    import flows.cli.storage  # noqa: F401  (its commands)
     from flows.cli.app import app
     from lth.console import Console
     from lth.errors import LthError

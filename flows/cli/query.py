@@ -11,6 +11,7 @@ import pyarrow as pa
 from rich.table import Table
 from rich.text import Text
 
+from flows.cli.inspection import say_damaged
 from flows.cli.table_formats import FORMATS, encoded, rows_of, text_of
 from lth.console import Console
 from lth.errors import InvalidExperiment, LthError
@@ -27,9 +28,7 @@ def run_query(sql: str, store_url: str, experiment: str | None, form: str, outpu
 
     results = lth.results.open(store_url, experiment)
     found = results.query(sql)
-    for key, reason in results.damaged.items():
-        said = Text.assemble(("damaged: ", "yellow"), f"{visible(key)}: {visible(reason)}")
-        Console(stderr=True, highlight=False).print(said, soft_wrap=True)
+    say_damaged(results)
     if form == "table" and output is None:
         print_rows(found, Console(highlight=False))
         return

@@ -231,7 +231,7 @@ def living(objects: Objects, experiment_id: str, watch: float = 0.0) -> dict[str
     waiting = {sweep for sweep, count in counts.items() if count is not None and sweep not in gone}
     if watch >= LAPSE and waiting:
         until = time.monotonic() + watch
-        silent = set(waiting)
+        silent = waiting - {owner.sweep for owner in owners.values() if owner.machine == here}
         while silent and time.monotonic() < until:
             time.sleep(BEAT)
             now = {sweep: objects.read(sweep_claim_key(experiment_id, sweep)) for sweep in silent}

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
+TEMPORARY = ".tmp"
 NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -110,11 +111,21 @@ class LocalFiles:
         """The names of the folders directly below `folder`."""
         return sorted(entry.name for entry in _entries(self._root / folder) if entry.is_dir())
 
+    def remove_empty(self, folder: str) -> None:
+        """Removes the folder and those below it, if they hold nothing but temporary files."""
+        for directory, _, names in os.walk(self._root / folder, topdown=False):
+            with suppress(FileNotFoundError):
+                if all(name.startswith(".") and name.endswith(TEMPORARY) for name in names):
+                    for name in names:
+                        os.unlink(os.path.join(directory, name))
+                    with suppress(OSError):  # not empty
+                        os.rmdir(directory)
+
     @contextmanager
     def _temporary(self, path: Path, data: bytes) -> Iterator[Path]:
         """A synced file beside `path` that holds `data`, gone at the end."""
         _make_directory(path.parent)
-        temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
+        temporary = path.parent / f".{secrets.token_hex(8)}{TEMPORARY}"
         try:
             with open(temporary, "xb") as file:
                 file.write(data)

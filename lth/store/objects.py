@@ -79,6 +79,15 @@ class Objects:
         check_key(key)
         self._attempt(f"delete {key}", lambda: self.files.delete(key))
 
+    def delete_listed(self, key: str) -> None:
+        """As `delete`, for a name that was listed, whatever it is made of."""
+        self._attempt(f"delete {key}", lambda: self.files.delete(key))
+
+    def remove_empty(self, folder: str) -> None:
+        """Removes the folder, and what writers that were killed left in it, if no object is below it."""
+        check_key(folder)
+        self._attempt(f"delete {folder}", lambda: self.files.remove_empty(folder))
+
     def sizes(self, folder: str) -> dict[str, int]:
         """The keys below `folder`, at any depth, and their sizes in bytes; never from a cache."""
         return {key: entry.bytes for key, entry in self.entries(folder).items()}

@@ -110,6 +110,9 @@ class RemoteFiles:
             if s3_code(error) == "NoSuchBucket":
                 raise
 
+    def remove_empty(self, folder: str) -> None:
+        """Nothing: a folder is there as long as an object is."""
+
     def entries(self, folder: str) -> dict[str, Entry]:
         """The keys below `folder`, at any depth, as they are now."""
         filesystem = self.filesystem
