@@ -114,7 +114,7 @@ def test_foreign_images_have_a_version() -> None:
 
 def test_the_image_is_what_was_tested() -> None:
     text = (INFRA / "Dockerfile").read_text()
-    assert "--constraint constraints.txt" in text
+    assert "--require-hashes --only-binary :all: --requirement infra/requirements.lock" in text
     assert re.search(r"^FROM python:3\.11", text, re.M)
     assert re.search(r"^USER 1000$", text, re.M)
     for name in (
