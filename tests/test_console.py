@@ -37,5 +37,7 @@ def test_no_control_character_of_a_name_is_printed(name: str, terminal: bool) ->
 
 def test_what_is_ours_and_what_is_harmless_stays() -> None:
     file = io.StringIO()
-    Console(file=file, force_terminal=True, width=100, color_system="standard").print("[red]Größe ±1 ✗ 日本[/]")
+    Console(file=file, force_terminal=True, width=100, color_system="standard", highlight=False).print(
+        "[red]Größe ±1 ✗ 日本[/]"
+    )
     assert "Größe ±1 ✗ 日本" in file.getvalue() and "\x1b[31m" in file.getvalue()

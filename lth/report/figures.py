@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from lth.analysis.summary import ordered_arms, single_experiment, summarise
 from lth.errors import LthError
 from lth.report.score_texts import ScoreText
-from lth.report.style import HEIGHT, arm_label, arm_styles, frame, legend
+from lth.report.style import HEIGHT, arm_label, arm_styles, frame, legend, take_literally
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,6 +94,7 @@ def save_png(figure: Figure, target: str | PathLike[str] | IO[bytes]) -> None:
 
     Raises `LthError` if the path cannot be written.
     """
+    take_literally(figure)
     try:
         # Without matplotlib's version in the metadata the bytes depend on the picture only.
         figure.savefig(target, format="png", dpi=DOTS_PER_INCH, facecolor="white", metadata={"Software": None})
@@ -113,6 +114,7 @@ def save_figure(figure: Figure, file: Path) -> None:
         ".svg": {"Date": None},
         ".png": {"Software": None},
     }
+    take_literally(figure)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with matplotlib.rc_context({"pdf.fonttype": 42, "svg.hashsalt": file.stem}):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -22,6 +23,8 @@ class ArmStyle(NamedTuple):
     marker: str
     line: str | tuple[int, tuple[int, ...]]
 
+
+_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 _STYLES = {
     "ticket": ArmStyle("#0072B2", "o", "-"),
@@ -128,3 +131,17 @@ def whole_levels(axis: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def take_literally(figure: Figure) -> None:
+    """Draw names as they are: they may hold what matplotlib would read as a formula, and no image format takes control
+    characters."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        assert isinstance(text, Text)
+        said = text.get_text()
+        if "$" in said and not said.startswith("$\\mathdefault{"):  # numbers on logarithmic axes are formulas
+            text.set_parse_math(False)
+        if _CONTROL.search(said):
+            text.set_text(_CONTROL.sub("\ufffd", said))

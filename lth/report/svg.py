@@ -9,6 +9,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from lth.report.style import take_literally
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -39,6 +41,7 @@ def to_svg(figure: Figure, prefix: str) -> str:
                 gid = f"{prefix}-points-{len(titles)}"
                 line.set_gid(gid)
                 titles[gid] = _titles(line, label, ends.get(id(line)))
+    take_literally(figure)
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": prefix}):
         figure.savefig(buffer, format="svg", facecolor="white", metadata={"Date": None, "Creator": None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -16,9 +17,9 @@ from flows.results import results_of
 from lth.data import load_dataset
 from lth.errors import LthError
 from lth.experiment import Experiment, load_experiment
-from lth.report import caveats, claim, report_page, score_figure
+from lth.report import caveats, claim, figures_of, report_page, save_figure, score_figure
 from lth.report.svg import to_svg
-from lth.store import Store
+from lth.store import Store, commits
 from lth.sweep.here import run_here
 from lth.sweep.overlap import compare
 from lth.sweep.transfer import taking_over_experiment
@@ -224,3 +225,29 @@ def test_a_report_speaks_of_its_score(
         assert found.num_rows and found.column(found.num_columns - 1).null_count == 0
     found = results_of(place, experiment.id)
     assert found is not None and set(found.figures) == {"early-stop", score}
+
+
+def test_names_of_others_are_shown_as_they_are_and_do_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a table that somebody else may have written: markup, a formula, control characters."""
+    name = "<script>alert(1)</script>$x_{$'\"|`\n\x1b[31m"
+    experiment = load_experiment("smoke", ["pruning.levels=1", "arms=[ticket, reinit]"])
+    commit = commits.commit
+
+    def hostile(objects, experiment_id, unit, levels, *others):  # type: ignore[no-untyped-def]
+        for column in ("device", "code_version", "criterion", "dataset", "model"):
+            position = levels.schema.get_field_index(column)
+            kind = levels.schema.field(position)
+            values = [None if value is None else name for value in levels[column].to_pylist()]
+            levels = levels.set_column(position, kind, pa.array(values).cast(kind.type))
+        return commit(objects, experiment_id, unit, levels, *others)
+
+    monkeypatch.setattr(commits, "commit", hostile)
+    store = Store(tmp_path / "store")
+    run_here(experiment, (0, 1), store, load_dataset("digits"))
+    results = lth.results.open(store.url, experiment.id)
+    page = report_page(results, experiment.id, store.describe(experiment.id), results.verdicts)
+    assert "<script>alert" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;$x_{$" in page
+    for figure in figures_of(results, experiment.id, store.describe(experiment.id)):
+        with contextlib.suppress(LthError):
+            save_figure(figure.draw(), tmp_path / f"{figure.name}.pdf")
+    assert (tmp_path / "accuracy.pdf").exists()
