@@ -137,3 +137,30 @@ def lth_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
         return status, printed.out, printed.err
 
     return run
+
+
+def test_with_prefect_every_batch_is_a_run_of_the_flow(lth_command, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """One server for all of them; times are added up. The flow itself is left out here."""
+    import flows.cli.run
+    import flows.sweep
+    from lth.experiment import parse_seeds
+    from lth.sweep.here import sweep_here
+
+    runs, servers = [], []
+
+    def flow(experiment, seeds, store, execution):  # type: ignore[no-untyped-def]
+        runs.append(seeds)
+        done = sweep_here(experiment, parse_seeds(seeds), Store(store), execution)
+        seconds = {"start": 1.0, "wall": 2.0, **({"pruning": 0.5} if len(runs) == 1 else {})}
+        return {"diverged": sum(one.diverged for one in done.values()), "seconds": seconds, "slots": 2}
+
+    def served(start, experiment, console, kept):  # type: ignore[no-untyped-def]
+        servers.append(experiment.id)
+        return start()
+
+    monkeypatch.setattr(flows.sweep, "sweep", flow)
+    monkeypatch.setattr(flows.cli.run, "run_flow", served)
+    words = [word for setting in FAST for word in ("--set", setting)]
+    status, out, _ = lth_command("run", "smoke", "--seeds", "0-1", "--until-decided", "--at-most", "5", *words)
+    assert status == 0 and runs == ["0-1", "0-3", "0-4"] and len(servers) == 1
+    assert "pruning 0.5 s" in out and "n = 5" in out

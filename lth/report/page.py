@@ -277,7 +277,7 @@ def _verdict_table(table: pa.Table) -> str:
     for row in verdict_rows(table, "ticket", others):
         cells = [
             f"<td>{row.level}</td><td>{row.density}</td>",
-            f'<td class="{colours.get(row.dense.said, "unsure")}">{_two(row.dense.numbers, row.dense.said)}</td>',
+            f'<td class="{colours.get(row.dense.said.partition(",")[0], "unsure")}">{_two(row.dense.numbers, row.dense.said)}</td>',
             f"<td>{row.speedup}</td>",
             *(f"<td>{_two(cell.numbers, cell.said)}</td>" for cell in row.others),
         ]
