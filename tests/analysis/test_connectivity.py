@@ -25,7 +25,7 @@ from lth.engine import (
     Feed,
     Network,
     Recipe,
-    SweepStart,
+    Start,
     choose_program,
     describe,
     evaluate,
@@ -210,7 +210,7 @@ def test_recomputing_draws_nothing_and_leaves_everything_else_as_it_was(convolut
     assert all(torch.equal(alone[name][0], one[name][1]) for name in one)  # a seed's statistics are its own
 
 
-def perceptron_training(network: Network, feed: Feed, steps: int, start: SweepStart, copy: int = 0) -> CohortTraining:
+def perceptron_training(network: Network, feed: Feed, steps: int, start: Start, copy: int = 0) -> CohortTraining:
     plan = Recipe(Adam(learning_rate=2e-3), Constant(), batch_size=60, steps=steps, evaluate_every=steps, copy=copy)
     return CohortTraining(network, plan, feed, start).advance()
 
@@ -219,7 +219,7 @@ def test_inits_are_parted_by_a_barrier_and_copies_of_a_late_start_are_not(digits
     network = network_of(lambda: build_model("mlp", digits.input_shape, 10, {"hidden": [60, 40]}), digits)
     feed = make_feed(digits, (0, 1), 100, digits.transform("channel"))
     everything = torch.ones(2, network.layout.width, dtype=torch.bool)
-    trained = perceptron_training(network, feed, 300, SweepStart(initialise(network, (0, 1)), {}, everything)).weights
+    trained = perceptron_training(network, feed, 300, Start(initialise(network, (0, 1)), {}, everything)).weights
     alone = feed.of_seed(0)
     program = program_of(network, alone)
 
@@ -242,7 +242,7 @@ def test_inits_are_parted_by_a_barrier_and_copies_of_a_late_start_are_not(digits
     )
     assert torch.equal(same, errors)  # no batch norm, nothing to choose
 
-    start = SweepStart(trained[:1], {}, everything[:1])
+    start = Start(trained[:1], {}, everything[:1])
     one, two = (perceptron_training(network, alone, 100, start, copy).weights for copy in (0, 1))
     assert not torch.equal(one, two)
     late, _ = path_errors(network, program, Classification(), alone, (one, {}), (two, {}), points=11)
