@@ -42,6 +42,7 @@ benchmarks: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/large_sweep.py
 	$(BIN)/python benchmarks/query.py
+	$(BIN)/python benchmarks/looks.py
 	$(BIN)/python benchmarks/compaction.py
 	$(BIN)/python benchmarks/masks.py
 	$(BIN)/python benchmarks/report.py

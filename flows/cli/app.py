@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from pydantic import ValidationError
 
+from flows.cli.until_options import AtMost, Batch, Until, until_of
 from lth.catalogue import REGISTRIES
 from lth.errors import InvalidExperiment, LthError
 
 if TYPE_CHECKING:
     from lth.experiment import Execution, Experiment
-    from lth.until_decided import UntilDecided
 
 app = typer.Typer(
     name="lth",
@@ -60,19 +60,6 @@ Trust = Annotated[
     ),
 ]
 Cores = Annotated[int | None, typer.Option(min=1, help="Cores for the local Ray; all if not given.")]
-Until = Annotated[
-    bool,
-    typer.Option(
-        "--until-decided",
-        help="Add seeds until it is decided down to which level the ticket matches; verdicts stay valid.",
-    ),
-]
-AtMost = Annotated[
-    int | None, typer.Option(help="With --until-decided: so many seeds in all, or fewer; 100 if not given.")
-]
-Batch = Annotated[
-    int | None, typer.Option(help="With --until-decided: seeds to add at a time; as many as --seeds if not given.")
-]
 STORE = "./lth-store"
 
 
@@ -125,18 +112,6 @@ def execution_of(
         )
     except ValidationError as error:
         raise InvalidExperiment(explain(error, Execution)) from None
-
-
-def until_of(wanted: bool, at_most: int | None, batch: int | None) -> UntilDecided | None:
-    """How a command adds seeds, if it does."""
-    from lth.until_decided import AT_MOST, UntilDecided
-
-    if not wanted:
-        for option, value in (("--at-most", at_most), ("--batch", batch)):
-            if value is not None:
-                raise InvalidExperiment(f"{option} {value} is about seeds that are added; give --until-decided too")
-        return None
-    return UntilDecided(AT_MOST if at_most is None else at_most, batch)
 
 
 @app.command()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,6 +133,7 @@ def _one_sided(n: int, share: float) -> float:
     return 2 * positive * math.exp(min(logarithm, 700.0))
 
 
+@cache
 def _critical(n: int) -> float | None:
     """The t statistic of n differences whose e-value is 1 / LATER; None where there is none."""
     if _one_sided(n, 1.0) <= 1 / LATER:

@@ -196,16 +196,16 @@ def _too_few(table: pa.Table, arm: str) -> list[str]:
         if row["arm"] == arm and row["against_level"] > 0 and row["rule"] != ANYTIME:
             families.setdefault(row["against"], []).append(row["n"])
     alike: dict[tuple[int, int], list[str]] = {}
-    for against, seeds in families.items():
-        alike.setdefault((max(seeds), len(seeds)), []).append(arm_label(against))
+    for against, counts in families.items():
+        alike.setdefault((max(counts), len(counts)), []).append(arm_label(against))
     sentences = []
-    for (most, levels), others in alike.items():
-        smallest = min(1, levels * 2 / 2**most)
-        if most and smallest >= FIRST_LOOK:
-            enough = next(n for n in range(1, 64) if levels * 2 / 2**n < FIRST_LOOK)
+    for (seeds, levels), others in alike.items():
+        smallest = min(1.0, levels * 2 * 0.5**seeds)
+        if seeds and smallest >= FIRST_LOOK:
+            enough = next(n for n in range(1, 64) if levels * 2 * 0.5**n < FIRST_LOOK)
             sentences.append(
-                f"{most} seeds cannot show a difference to {' or '.join(others)}, whatever it is: the smallest p-value "
-                f"of the sign-flip test is {2 / 2**most:.2g}, after Holm over {levels} levels {smallest:.2g}. "
-                f"{enough} seeds can."
+                f"{seeds} seeds cannot show a difference to {' or '.join(others)}, whatever it is: the smallest "
+                f"p-value of the sign-flip test is {2 * 0.5**seeds:.2g}, after Holm over {levels} levels "
+                f"{smallest:.2g}. {enough} seeds can."
             )
     return sentences

@@ -282,9 +282,10 @@ def _verdict_table(table: pa.Table) -> str:
     colours = {"matching": "yes", "not matching": "no"}
     rows = []
     for row in verdict_rows(table, "ticket", others):
+        colour = colours.get(row.dense.said.partition(",")[0], "unsure")
         cells = [
             f"<td>{row.level}</td><td>{row.density}</td>",
-            f'<td class="{colours.get(row.dense.said, "unsure")}">{_two(row.dense.numbers, row.dense.said)}</td>',
+            f'<td class="{colour}">{_two(row.dense.numbers, row.dense.said)}</td>',
             f"<td>{row.speedup}</td>",
             *(f"<td>{_two(cell.numbers, cell.said)}</td>" for cell in row.others),
         ]

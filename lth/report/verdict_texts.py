@@ -88,7 +88,9 @@ def verdict_table(table: pa.Table, arm: str = "ticket") -> Table:
         shown.add_column(name, justify="right", no_wrap=True)
     colours = {"matching": "green", "not matching": "red"}
     for row in verdict_rows(table, arm, others):
-        dense = Text(row.dense.numbers).append(f"\n{row.dense.said}", style=colours.get(row.dense.said, "yellow"))
+        dense = Text(row.dense.numbers).append(
+            f"\n{row.dense.said}", style=colours.get(row.dense.said.partition(",")[0], "yellow")
+        )
         cells = [Text(cell.numbers).append(f"\n{cell.said}", style="dim") for cell in row.others]
         shown.add_row(row.level, row.density, dense, row.speedup, *cells)
     return shown

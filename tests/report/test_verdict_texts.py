@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lth.analysis import SweepStart, first_undecided, verdicts
 from lth.errors import LthError
-from lth.report import caveats, claim, verdict_markdown, verdict_table
+from lth.report import caveats, claim, comparison_table, verdict_markdown, verdict_table
 
 TOY = {"ticket": [0.975, 0.977, 0.974, 0.96], "reinit": [None, 0.974, 0.97, 0.95]}
 """Every seed is shifted alike, so differences have no spread: +0.2, -0.1 and -1.5 points against dense."""
@@ -83,6 +83,17 @@ def test_seeds_that_were_added_change_the_rule_and_the_report_says_so(sweep) -> 
     assert "e-value" in text(verdicts(sweep(TOY), 0.005, starts=[first, SweepStart(frozenset(range(5)), 3, None, 1)]))
     assert set(mixed["rule"].to_pylist()) == {"anytime"}
     assert not any("seeds were added" in each for each in caveats(verdicts(sweep(TOY), 0.005)))
+
+
+def test_a_comparison_names_the_experiments_to_which_seeds_were_added(sweep) -> None:
+    first, other = sweep(TOY), sweep(TOY, experiment="other-0123456789")
+    starts = [SweepStart(frozenset({0, 1}), 3, None, 0)]
+    judged = {"toy-0123456789": verdicts(first, 0.005), "other-0123456789": verdicts(other, 0.005, starts=starts)}
+    stream = io.StringIO()
+    Console(file=stream, width=100).print(comparison_table(pa.concat_tables([first, other]), judged))
+    out = " ".join(stream.getvalue().split())
+    assert "Seeds were added to other-0123456789: judged by a test that is valid at every look." in out
+    assert "64%" in out and "none" in out  # by the rule for any look five seeds decide nothing
 
 
 def test_a_speed_up_that_is_a_bound_says_so(sweep) -> None:
