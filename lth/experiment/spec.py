@@ -95,17 +95,17 @@ class Model(Section):
     )
     initialisation: Literal["glorot_normal", "kaiming_normal", "own"] = Field(
         "glorot_normal",
-        description="How dense and convolutional weights are drawn: Gaussian Glorot or Kaiming (fan-in) with zero "
-        "biases, or `own` as the network's constructor draws them.",
+        description="How weights are drawn: Gaussian Glorot or Kaiming (fan-in), with zero biases of dense and "
+        "convolutional layers, or `own` as the network's constructor draws them.",
     )
     prunable: tuple[str, ...] | None = Field(
         None,
-        description="Weight tensors that may be pruned, by parameter name; empty: every weight of a dense or "
-        "convolutional layer, never biases or norms.",
+        description="Weight tensors that may be pruned, by parameter name; empty: every trained matrix or filter that "
+        "multiplies what flows through the network, never biases, norms or tables.",
     )
     output_layer: str | None = Field(
         None,
-        description="Parameter name of the output layer's weight; empty: the last dense or convolutional layer run.",
+        description="Parameter name of the output layer's weight; empty: the last weight to run.",
     )
 
     @field_validator("name")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -23,6 +24,14 @@ def trained_and_held(module: nn.Module) -> tuple[dict[str, torch.Tensor], dict[s
     trained = {name: parameter.detach() for name, parameter in parameters.items() if parameter.requires_grad}
     frozen = {name: parameter.detach() for name, parameter in parameters.items() if not parameter.requires_grad}
     return trained, {**frozen, **{name: buffer.detach() for name, buffer in module.named_buffers()}}
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A deep copy, also of a module that keeps what it has computed from its parameters (weight norm) as attributes."""
+    values = [value for layer in module.modules() for value in vars(layer).values()]
+    tensors = [each for value in values for each in (value if isinstance(value, list) else [value])]
+    computed = [each for each in tensors if isinstance(each, torch.Tensor) and not each.is_leaf]
+    return deepcopy(module, {id(each): each.detach().clone() for each in computed})
 
 
 def call(module: nn.Module, tensors: Mapping[str, torch.Tensor], *inputs: torch.Tensor) -> Any:

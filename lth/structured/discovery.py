@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from lth.errors import InvalidExperiment, in_one_line
+from lth.models.calling import copied
 from lth.streams import stream
 from lth.structured.masks import unit_masks
 from lth.structured.surgery import shrink
@@ -45,11 +45,13 @@ def removable_groups(module: nn.Module, input_shape: Sequence[int], prunable: Se
     """
     from torch_pruning import DependencyGraph
 
-    copy = deepcopy(module).cpu().eval()
+    copy = copied(module).cpu().eval()
     images = torch.randn(2, *input_shape, generator=stream(0, "unit groups/images"))
     graph = DependencyGraph()
     try:
-        graph.build_dependency(copy.requires_grad_(True), (images,), verbose=False)
+        for parameter in copy.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        graph.build_dependency(copy, (images,), verbose=False)
     except Exception as error:
         raise InvalidExperiment(
             "the units of the model cannot be found: Torch-Pruning does not follow what it does between its layers, "
@@ -138,7 +140,7 @@ def _randomise(module: nn.Module) -> None:
     generator = stream(0, "unit groups/weights")
     for tensor in [*module.parameters(), *module.buffers()]:
         if tensor.is_floating_point():
-            if tensor.ndim > 1:
+            if tensor.ndim > 1 and tensor.numel():
                 values = torch.randn(tensor.shape, generator=generator) * (2 * len(tensor) / tensor.numel()) ** 0.5
             else:
                 values = torch.rand(tensor.shape, generator=generator) + 0.5  # scales and variances are positive
@@ -155,7 +157,7 @@ def _agree(module: nn.Module, groups: Sequence[UnitGroup], images: torch.Tensor)
         units = torch.zeros(group.units, dtype=torch.bool)
         units[torch.randperm(group.units, generator=generator)[: (group.units + 1) // 2]] = True
         alive.append(units)
-    masked = deepcopy(module)
+    masked = copied(module)
     tensors = {**dict(masked.named_parameters()), **dict(masked.named_buffers())}
     masks = unit_masks(
         groups, [units[None] for units in alive], {name: tensor.shape for name, tensor in tensors.items()}

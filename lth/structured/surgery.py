@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from lth.models.calling import copied
 from lth.structured.masks import cut
 from lth.structured.units import UnitGroup
 
@@ -19,7 +19,7 @@ def shrink(module: nn.Module, groups: Sequence[UnitGroup], alive: Sequence[torch
 
     It computes what `module` computes under `unit_masks`, in training too. Keep at least one unit of every group.
     """
-    small = deepcopy(module)
+    small = copied(module)
     tensors = {**dict(small.named_parameters()), **dict(small.named_buffers())}
     smaller = cut(
         groups, [units[None] for units in alive], {name: tensor.detach()[None] for name, tensor in tensors.items()}

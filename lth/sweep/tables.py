@@ -132,7 +132,7 @@ def _sizes(setup: Setup, masks: Mapping[str, np.ndarray], seeds: Sequence[int]) 
             for name, mask in unit_masks(setup.groups, alive_units(setup.groups, bits), others).items()
         }
     parameters = remaining + sum(
-        slot.size - gone.get(slot.name, 0) for slot in network.layout.slots if slot.name not in masks
+        math.prod(shape) - gone.get(name, 0) for name, shape in network.shapes.items() if name not in masks
     )
     flops = sum(
         (2 * kept[tensor.name] * tensor.positions for tensor in network.prunable), np.zeros(len(seeds), np.int64)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from functools import partial
 
 import torch
 from torch import nn
 
+from lth.models.calling import copied
 from lth.structured import UnitGroup, removable_groups, shrink
 from lth.structured.units import per_unit
 from lth.tickets.portable import PortableTicket
@@ -32,7 +32,7 @@ def without_dead_units(ticket: PortableTicket) -> nn.Module:
 
 def _once(network: nn.Module, groups: tuple[UnitGroup, ...], images: torch.Tensor) -> tuple[nn.Module, int]:
     """The network without the units that can go now, and how many those are."""
-    network = deepcopy(network)
+    network = copied(network)
     weights = {name: parameter.detach() for name, parameter in network.named_parameters()}
     inputs = _inputs_of_readers(network, images)
     alive = []

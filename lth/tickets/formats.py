@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from lth.errors import LthError
+from lth.errors import LthError, in_one_line
 from lth.tickets.card import model_card
 from lth.tickets.compact import without_dead_units
 from lth.tickets.portable import PortableTicket, fitted_tensors, to_safetensors
@@ -76,7 +77,7 @@ def to_onnx(ticket: PortableTicket) -> bytes:
         raise LthError("ONNX is not installed; pip install 'lth[onnx]'") from None
     module, raw = ticket.deployed(), raw_examples(ticket)
     name, answers = NAMES[ticket.card.data_kind], "logits" if ticket.card.target_kind == "class" else "number"
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _one_line("ONNX"):
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module,
@@ -90,9 +91,13 @@ def to_onnx(ticket: PortableTicket) -> bytes:
         )
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
-    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    for batch in (raw, raw[-1:]):
-        _agree(torch.from_numpy(session.run([answers], {name: batch.numpy()})[0]), module(batch), "ONNX")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what it refuses is said once, below
+    with _one_line("ONNX"):
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        found = [session.run([answers], {name: batch.numpy()})[0] for batch in (raw, raw[-1:])]
+    for batch, answer in zip((raw, raw[-1:]), found, strict=True):
+        _agree(torch.from_numpy(answer), module(batch), "ONNX")
     return content
 
 
@@ -118,9 +123,20 @@ def to_csr(ticket: PortableTicket) -> bytes:
     return bytes(encode({name: tensor.contiguous().clone() for name, tensor in tensors.items()}, header))
 
 
+@contextmanager
+def _one_line(exporter: str) -> Iterator[None]:
+    """What an exporter cannot do with a network, as one line."""
+    try:
+        yield
+    except Exception as error:
+        raise LthError(
+            f"{exporter} does not take this network: {in_one_line(error)}; export it as safetensors or csr"
+        ) from None
+
+
 def _program(module: nn.Module, ticket: PortableTicket) -> bytes:
     raw, buffer = raw_examples(ticket), io.BytesIO()
-    with torch.no_grad():
+    with torch.no_grad(), _one_line("torch.export"):
         exported = torch.export.export(module, (raw,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     torch.export.save(exported, buffer)
     buffer.seek(0)
