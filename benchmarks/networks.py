@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ def experiment_of(name: str, side: int) -> Experiment:
     )
 
 
-def try_network(name: str, folder: Path) -> Row:
+def try_network(name: str, folder: Path, formats: Iterable[str] = FORMATS) -> Row:
     """One row: what of the way it went, and why not further."""
     row: Row = {"name": name, "side": None, "weights": None, "prunable": None, "trained": False, "formats": {}}
     begun = time.perf_counter()
@@ -103,7 +104,7 @@ def try_network(name: str, folder: Path) -> Row:
             raise InvalidExperiment("its training diverged")
         row["trained"] = True
         ticket = collect(store, sweep.id, 0, 1, weights="end")
-        for form in FORMATS:
+        for form in formats:
             row["formats"][form] = _there_and_back(ticket, form, folder / form)
     except Exception as error:
         row["refused"] = in_one_line(error).removeprefix("InvalidExperiment: ")
@@ -179,6 +180,7 @@ def _read_csr(file: Path, ticket: PortableTicket, raw: torch.Tensor) -> torch.Te
     for name, shape in shapes.items():
         parts = [found.pop(f"{name}/{part}") for part in ("crow_indices", "col_indices", "values")]
         size = (shape[0], torch.Size(shape[1:]).numel())
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         matrix = torch.sparse_csr_tensor(parts[0], parts[1], parts[2], size, check_invariants=True)
         found[name] = matrix.to_dense().view(shape)
     module = ticket.module("trained", pruned=False)
