@@ -93,7 +93,8 @@ def _print_one(identifier: str, store: Store, console: Console) -> None:
     console.print(table)
     for key, reason in results.damaged.items():
         console.print(
-            f"[red]damaged:[/] {key}: {reason}; `lth run` sets its unit aside and does it again", soft_wrap=True
+            f"[red]damaged:[/] {escape(key)}: {escape(reason)}; `lth run` sets its unit aside and does it again",
+            soft_wrap=True,
         )
 
 
@@ -106,6 +107,8 @@ def _planned(store: Store, identifier: str) -> dict[tuple[str, int, int], set[in
             planned["ticket", 0, 0].update(seeds)
             for text in record["arms"]:
                 arm, _, draws = text.partition(":")
+                if not (is_name(arm) and 0 < int(draws) <= 1000 and 0 <= record["levels"] <= 200):
+                    raise ValueError(f"no experiment has {text!r} and {record['levels']} levels")
                 for draw in range(int(draws)):
                     for level in range(1, record["levels"] + 1):
                         planned[arm, draw, level].update(seeds)
@@ -171,7 +174,9 @@ def run_query(sql: str, store_url: str, experiment: str | None, form: str, outpu
     results = lth.results.open(store_url, experiment)
     found = results.query(sql)
     for key, reason in results.damaged.items():
-        Console(stderr=True, highlight=False).print(f"[yellow]left out:[/] {key}: {reason}", soft_wrap=True)
+        Console(stderr=True, highlight=False).print(
+            f"[yellow]left out:[/] {escape(key)}: {escape(reason)}", soft_wrap=True
+        )
     if form == "table" and output is None:
         _print_table(found)
         return
@@ -264,7 +269,7 @@ def print_list(what: str, store_url: str, imports: list[str]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
     for name, text in _entries(what, store_url):
-        table.add_row(name, text)
+        table.add_row(escape(name), escape(text))
     if table.row_count == 0:
         console.print(f"no {what} in {Store(store_url).url} yet")
     else:
