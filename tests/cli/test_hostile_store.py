@@ -338,3 +338,19 @@ def test_a_ticket_is_an_ordinary_file(tmp_path: Path) -> None:
     (tmp_path / "ticket.safetensors").symlink_to("/dev/zero")
     with pytest.raises(LthError, match="ordinary file"):
         load_ticket(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"levels": 10**9}, {"arms": ["ticket:1000000000"]}, {"arms": ["[/]:1"]}, {"seeds": "0-2147483647"}, {"arms": 3}],
+)
+@pytest.mark.parametrize("command", ["status", "list"])
+def test_a_sweep_record_cannot_make_a_command_busy_or_fall(  # type: ignore[no-untyped-def, type-arg]
+    lth, written, strangers: Path, change: dict, command: str
+) -> None:
+    identity = written[1]["by import path"].id
+    (record,) = (strangers / "experiments" / identity / "sweeps").glob("*.json")
+    record.write_text(json.dumps(json.loads(record.read_text()) | change))
+    status, _, errors = lth(command, "experiments" if command == "list" else identity, "--store", str(strangers))
+    assert "unexpected error" not in errors and len(errors.strip().splitlines()) <= 1
+    assert status == 1 or command == "list"
