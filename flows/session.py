@@ -15,6 +15,7 @@ from lth.store import Store
 from lth.sweep.cohort_size import bytes_on_gpu, choose_cohort_size, shares_of_gpu
 from lth.sweep.handover import Job
 from lth.sweep.opening import Opened, open_sweep
+from lth.sweep.pins import pins_of
 from lth.sweep.record import code_version
 from tasks import stages
 from tasks.cluster import Cluster, Share
@@ -75,8 +76,8 @@ class Session:
         floats = setup.network.activation_floats * setup.recipe.batch_size if self.share.gpus else 0
         size = self.execution.cohort_size or choose_cohort_size(len(self.seeds), self._slots(cluster), width, floats)
         if self.share.gpus and self.execution.gpu_share is None:
-            memory = self.prepared.gpu_memory
-            needed = bytes_on_gpu(min(size, len(self.seeds)), width, floats, self.prepared.size)
+            memory = self.prepared.read.gpu_memory
+            needed = bytes_on_gpu(min(size, len(self.seeds)), width, floats, self.prepared.read.size)
             cohorts = shares_of_gpu(memory, needed, cluster.cores_per_gpu() // self.share.cpus)
             self.share = replace(self.share, gpus=1 / cohorts)
             self.log.info(
@@ -94,20 +95,21 @@ class Session:
         """
         self.store.check_writable()  # before the data are read, which may take long
         self.load(cluster)
-        facts = self.prepared.facts
+        read = self.prepared.read
+        if read.other_instructions and not self.share.gpus:
+            self.log.warning("on a worker %s", read.other_instructions)
         device = "cuda" if self.share.gpus else "cpu"
         self.job = Job(
             self.experiment,
-            facts,
+            read.facts,
             self.store.url,
             device,
             self.execution.threads,
             code_version(),
             self.execution.save_every or None,
+            pins=replace(pins_of(self.experiment), instructions=read.instructions),
         )
-        self.opened = open_sweep(
-            self.store, self.job, self.seeds, self.prepared.fingerprint, planned=sweep, log=self.log
-        )
+        self.opened = open_sweep(self.store, self.job, self.seeds, read.fingerprint, planned=sweep, log=self.log)
 
     def load(self, cluster: Cluster) -> None:
         """Read the data onto Ray; once more where the node that held it is gone."""

@@ -37,6 +37,7 @@ def run(
     threads: int = 1,
     save_every: float = 60,
     progress: bool = True,
+    accept_changes: bool = False,
 ) -> RunResults:
     """Run a sweep in this process, without Prefect or Ray, and open its results. What `store` holds already is not
     done again, and a run that was interrupted goes on from where it was saved.
@@ -48,9 +49,12 @@ def run(
     `"training.duration=2000it"`. `store` is a folder or `s3://bucket/prefix`, or else LTH_STORE in the environment, or
     `./lth-store`. Units are trained one after another:
     `lth run` uses every core and machine. `threads` are torch's, and on a CPU the last bits of a result depend on
-    them. `save_every`: seconds between saves of a training in progress, at most; 0: none. Raises InvalidExperiment
-    for what cannot be run, before anything trains.
+    them. `save_every`: seconds between saves of a training in progress, at most; 0: none. `accept_changes`: go on under
+    a new id where your code, torch, the engine or the CPU's instructions are not those that the experiment began with;
+    otherwise that is an LthError. Raises InvalidExperiment for what cannot be run, before anything trains.
     """
     from lth.notebook import run as run_in_notebook
 
-    return run_in_notebook(source, seeds, store, settings, device, cohort_size, threads, save_every, progress)
+    return run_in_notebook(
+        source, seeds, store, settings, device, cohort_size, threads, save_every, progress, accept_changes
+    )

@@ -11,12 +11,13 @@ from pathlib import Path
 import pyarrow as pa
 from pydantic import ValidationError
 
-from lth.errors import InvalidExperiment
+from lth.errors import InvalidExperiment, LthError
 from lth.experiment import Execution, Experiment, explain, load_experiment, parse_seeds
 from lth.results import Results
 from lth.store import READING, Store
 from lth.sweep.cohort_size import refuse_slip
 from lth.sweep.here import sweep_here
+from lth.sweep.pins import changed_since, pins_of, refusal, with_changes_accepted
 from lth.sweep.planning import done_of, planned_count
 from lth.sweep.progress import LISTENER
 
@@ -73,6 +74,7 @@ def run(
     threads: int,
     save_every: float,
     progress: bool,
+    accept_changes: bool,
 ) -> RunResults:
     """See `lth.run`."""
     experiment = _experiment(source, settings)
@@ -86,6 +88,11 @@ def run(
     refuse_slip(experiment, replicates, cohort_size, "run it with `lth run --yes`")
     url = store or os.environ.get("LTH_STORE") or DEFAULT_STORE
     place = Store(url, READING)  # somebody waits
+    pins = pins_of(experiment)
+    if accept_changes:
+        experiment = with_changes_accepted(place, experiment, pins)
+    if changes := changed_since(place, experiment.id, pins, on_cpu=False):
+        raise LthError(refusal(experiment.id, changes))
     done = done_of(experiment, replicates, place.committed(experiment.id))
     if len(done) < planned_count(experiment, len(replicates)):
         with _shown(experiment) if progress else contextlib.nullcontext():

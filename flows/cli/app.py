@@ -46,7 +46,10 @@ Ticket = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 CohortSize = Annotated[int | None, typer.Option(min=1, help="Seeds per unit; chosen if not given.")]
-Threads = Annotated[int, typer.Option(min=1, help="CPU cores and torch threads per unit.")]
+Threads = Annotated[
+    int,
+    typer.Option(min=1, help="CPU cores and torch threads per unit; the last bits of results depend on them."),
+]
 GpuShare = Annotated[float | None, typer.Option(help="Part of a GPU per unit; by its memory if not given.")]
 SaveEvery = Annotated[
     float, typer.Option(min=0, help="Seconds between saves of a training in progress, at most; 0: never.")
@@ -117,13 +120,21 @@ def run(
     here: Annotated[
         bool, typer.Option("--here", help="In this process, unit after unit, without Prefect and Ray.")
     ] = False,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="Go on under a new id where your code, torch, the engine or the CPU's instructions are not those that "
+            "the experiment began with.",
+        ),
+    ] = False,
 ) -> None:
     """Run a sweep: every level and arm for every seed. What the store holds already is not done again."""
     from flows.cli.run import run_sweep
 
     execution = execution_of(device, cohort_size, threads, cores, gpu_share=gpu_share, save_every=save_every)
     experiment, exported = experiment_of(source, set_, levels, store, ticket)
-    run_sweep(experiment, seeds, store, execution, figures, yes, exported, here)
+    run_sweep(experiment, seeds, store, execution, figures, yes, exported, here, accept_changes)
 
 
 @app.command()

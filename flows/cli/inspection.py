@@ -18,6 +18,7 @@ from lth.errors import InvalidExperiment, LthError
 from lth.registry import import_module
 from lth.seeds import format_seeds, parse_seeds
 from lth.store import READING, Store, unit_name_of
+from lth.store.origin_columns import kinds_line
 from lth.store.unit import UNIT_KINDS, is_name
 from lth.store.verify import Finding, verify
 
@@ -91,6 +92,8 @@ def _print_one(identifier: str, store: Store, console: Console) -> None:
             cells.append(cell + (f" [red]✗{diverged[place]}[/]" if diverged[place] else ""))
         table.add_row(str(level), *cells)
     console.print(table)
+    if kinds := kinds_line(results.levels):
+        console.print(f"[yellow]note:[/] {escape(kinds)}", soft_wrap=True)
     for key, reason in results.damaged.items():
         console.print(
             f"[red]damaged:[/] {key}: {reason}; `lth run` sets its unit aside and does it again", soft_wrap=True
@@ -133,6 +136,8 @@ def print_verified(source: str | None, store_url: str, settings: list[str], set_
     for each in found.findings:
         colour = "yellow" if each.trouble == "extra" else "red"
         console.print(f"[{colour}]{each.trouble}:[/] {escape(each.key)}: {escape(each.reason)}", soft_wrap=True)
+    for identifier, kinds in found.kinds.items():
+        console.print(f"[yellow]note:[/] {identifier}: {escape(kinds)}", soft_wrap=True)
     wrong = sum(each.trouble != "extra" for each in found.findings)
     extra = len(found.findings) - wrong
     console.print(

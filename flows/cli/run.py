@@ -13,6 +13,7 @@ from lth.errors import LthError
 from lth.experiment import Execution, Experiment, parse_seeds
 from lth.store import READING, Store
 from lth.sweep.cohort_size import refuse_slip
+from lth.sweep.pins import changed_since, pins_of, refusal, with_changes_accepted
 from lth.sweep.planning import Done, Key, done_of, planned_count
 
 KEPT = "Every unit that was committed is kept."
@@ -27,9 +28,11 @@ def run_sweep(
     yes: bool,
     exported: bytes | None = None,
     here: bool = False,
+    accept_changes: bool = False,
 ) -> None:
     """Run what is missing of a sweep, then show all of it. `exported` is a ticket that it takes over; `here`: in this
-    process, without Prefect and Ray."""
+    process, without Prefect and Ray; `accept_changes`: where its code or versions are not those that it began with, it
+    becomes another experiment."""
     console = Console(highlight=False)
     replicates = parse_seeds(seeds)
     trainings = planned_count(experiment, len(replicates))
@@ -39,14 +42,22 @@ def run_sweep(
     store.check_writable()
     if exported is not None:
         store.put_ticket(exported)
+    pins = pins_of(experiment)
+    if accept_changes:
+        experiment = with_changes_accepted(store, experiment, pins)
+    changes = changed_since(store, experiment.id, pins, on_cpu=False)  # a worker says which instructions its CPU has
     committed = store.committed(experiment.id)
     done = done_of(experiment, replicates, committed)
     failure: LthError | None = None
     if len(done) == trainings:
+        if changes:
+            console.print(f"[yellow]note:[/] {refusal(experiment.id, changes)}", soft_wrap=True)
         console.print(
             f"[bold]{experiment.id}[/]: all {trainings:,} trainings are committed in {store.url}; nothing to do.",
             soft_wrap=True,
         )
+    elif changes:
+        raise LthError(refusal(experiment.id, changes))
     elif here:
         _run_here(experiment, replicates, store_url, execution, console)
     else:

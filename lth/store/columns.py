@@ -7,6 +7,8 @@ import pyarrow as pa
 SCHEMA_VERSION = "3"
 SCORED_VERSION = "4"
 """Of objects with other scores than accuracy, and the columns for them."""
+TRACED_VERSION, TRACED_SCORED_VERSION = "6", "7"
+"""Of the same, where they say what they were computed with."""
 
 
 def column(name: str, kind: pa.DataType, description: str, *, nullable: bool = False) -> pa.Field:

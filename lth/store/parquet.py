@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 
 from lth.errors import DamagedObject
 from lth.store.checksum import BLANK, checksum_is_right, put_checksum
-from lth.store.columns import SCHEMA_VERSION, SCORED_VERSION
+from lth.store.columns import SCHEMA_VERSION, SCORED_VERSION, TRACED_SCORED_VERSION, TRACED_VERSION
 from lth.store.mask_bits import with_decoded_bits, with_encoded_bits
+from lth.store.origin_columns import tells_origin, with_origin, without_origin
 from lth.store.schemas import ROW_KEYS, SCHEMAS
 from lth.store.score_columns import as_stored, is_scored, stored_schema, with_scores
 
@@ -22,7 +23,10 @@ CHECKSUM = "file_sha256"
 
 def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
     """The Parquet object of a conforming table, with `metadata`, the schema's version and the checksum."""
-    version = SCORED_VERSION if is_scored(table) else SCHEMA_VERSION
+    if tells_origin(table):
+        version = TRACED_SCORED_VERSION if is_scored(table) else TRACED_VERSION
+    else:
+        version = SCORED_VERSION if is_scored(table) else SCHEMA_VERSION
     table = as_stored(table)
     texts = [field.name for field in table.schema if pa.types.is_string(field.type) and field.name != "sha256"]
     metadata = {"schema_version": version, **metadata, CHECKSUM: BLANK}
@@ -62,11 +66,16 @@ def decode(data: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
     if table is None:
         raise DamagedObject("its bytes do not match the SHA-256 in its metadata")
     version = metadata.get("schema_version")
-    schema = stored_schema(SCHEMAS[kind], scored=version == SCORED_VERSION)
+    schema = stored_schema(SCHEMAS[kind], scored=version in (SCORED_VERSION, TRACED_SCORED_VERSION))
+    traced = kind == "levels" and version in (TRACED_VERSION, TRACED_SCORED_VERSION)
+    if not traced:
+        schema = without_origin(schema)
     if version == "1":  # before `levels` had parameters, flops and latency
         table = _with_new_columns(table, schema)
-    elif version not in ("2", SCHEMA_VERSION, SCORED_VERSION):  # 2: before mask bits were encoded
-        raise DamagedObject(f"its schema_version is {version!r}, this program reads {SCORED_VERSION!r} and before")
+    elif not traced and version not in ("2", SCHEMA_VERSION, SCORED_VERSION):  # 2: before mask bits were encoded
+        raise DamagedObject(
+            f"its schema_version is {version!r}, this program reads {TRACED_SCORED_VERSION!r} and before"
+        )
     if not table.schema.equals(schema):
         raise DamagedObject(f"its columns are not those of {kind}")
     if kind == "masks" and version == SCHEMA_VERSION:
@@ -75,6 +84,8 @@ def decode(data: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
         except ValueError as error:
             raise DamagedObject(str(error)) from error
     table = with_scores(table)
+    if kind == "levels":
+        table = with_origin(table)
     return pa.Table.from_arrays([table[name] for name in SCHEMAS[kind].names], schema=SCHEMAS[kind]), metadata
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,11 +18,12 @@ from lth.store import checkpoints, parquet
 from lth.store.content import content_hash
 from lth.store.curated import Curated
 from lth.store.masks import mask_sha256, unpack
+from lth.store.origin_columns import KIND_COLUMNS, NAMES, differing_origins, kinds_line
 from lth.store.reader import READERS, Place
 from lth.store.records import UnitRecord, decode_levels
 from lth.store.schemas import ANALYSIS_SCHEMAS, ROW_KEYS, result_columns
 from lth.store.store import Store
-from lth.store.unit import UNIT_KINDS, experiment_key, folder, is_name, levels_key, unit_key, unit_name_of
+from lth.store.unit import UNIT_KINDS, experiment_key, folder, is_name, levels_key, pins_folder, unit_key, unit_name_of
 
 AHEAD = 4 * READERS
 """Units that are read ahead: they bound the memory."""
@@ -45,6 +47,8 @@ class Verified:
     objects: int
     bytes: int
     findings: tuple[Finding, ...]
+    kinds: Mapping[str, str]
+    """Experiments whose trainings were not all computed alike, and how many how."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +78,12 @@ def verify(
     total = sum(len(listing["levels"]) for listing in listings.values())
     objects = size = done = 0
     findings: list[Finding] = []
+    unlike: dict[str, str] = {}
     for experiment_id, listing in listings.items():
         objects += sum(len(keys) for keys in listing.values())
         findings += _described(store, experiment_id)
         places: dict[Place, str] = {}
+        computed: list[pa.Table] = []
         twice: set[tuple[str, str]] = set()
         names = sorted(
             unit_name_of(key)
@@ -91,6 +97,7 @@ def verify(
                     size += content.bytes
                     findings += content.findings
                     if content.levels is not None and content.record is not None:
+                        computed.append(content.levels.select(KIND_COLUMNS))
                         for place in _places(content.levels):
                             first = places.setdefault(place, content.record.unit.name)
                             if first != content.record.unit.name:
@@ -100,8 +107,11 @@ def verify(
         for pair in sorted(twice):
             findings += _differences(store, experiment_id, *pair)
         findings += _analyses(store, experiment_id)
+        findings += _pinned(store, experiment_id, computed)
+        if computed and (line := kinds_line(pa.concat_tables(computed))):
+            unlike[experiment_id] = line
         findings += _curated(store, experiment_id, places)
-    return Verified(objects, size, tuple(findings))
+    return Verified(objects, size, tuple(findings), unlike)
 
 
 def _described(store: Store, experiment_id: str) -> Iterator[Finding]:
@@ -114,6 +124,33 @@ def _described(store: Store, experiment_id: str) -> Iterator[Finding]:
         yield Finding("damaged", error.key or key, str(error))
     except LthError as error:
         yield Finding("damaged", key, str(error))
+
+
+def _pinned(store: Store, experiment_id: str, computed: Sequence[pa.Table]) -> Iterator[Finding]:
+    """What decides results must be one thing for all units of an experiment."""
+    where = pins_folder(experiment_id)
+    said: dict[str, set[str]] = {}
+    try:
+        for record in store.pins(experiment_id):
+            for name, value in {**record, **record["sources"]}.items():
+                if isinstance(value, str):
+                    said.setdefault(name, set()).add(value)
+    except DamagedObject as error:
+        yield Finding("damaged", error.key or where, str(error))
+    for name, values in sorted(said.items()):
+        if len(values) > 1:
+            yield Finding("contradictory", where, f"sweeps began with different {name}: {', '.join(sorted(values))}")
+    for name in NAMES:
+        counts: Counter[str] = Counter()
+        for table in computed:
+            for value, device in zip(table[name].to_pylist(), table["device"].to_pylist(), strict=True):
+                if value is not None and (name != "instructions" or device.startswith("cpu")):
+                    counts[value.partition("+")[0]] += 1
+        if len(counts) > 1:
+            kinds = ", ".join(f"{value} ({count:,} trainings)" for value, count in counts.most_common())
+            yield Finding(
+                "contradictory", f"levels/experiment={experiment_id}", f"computed with different {name}: {kinds}"
+            )
 
 
 def _read(store: Store, experiment_id: str, name: str) -> _Content:
@@ -217,11 +254,17 @@ def _differences(store: Store, experiment_id: str, first: str, second: str) -> I
         if kind in sides[0] and kind in sides[1]:
             parts = [side[kind].filter(pc.is_in(side[kind]["seed"], pa.array(seeds, pa.int64()))) for side in sides]
             if len({content_hash(part, result_columns(kind, part)) for part in parts}) > 1:
+                differing = differing_origins(one.levels, other.levels)
+                theirs, its = (" and ".join(side) for side in zip(*differing, strict=True)) if differing else ("", "")
+                cause = (
+                    f"that was computed with {theirs}, this with {its}"
+                    if differing
+                    else "as far as they say, both were computed alike"
+                )
                 yield Finding(
                     "contradictory",
                     unit_key(kind, experiment_id, second),
-                    f"of seeds that both hold it says something else than unit {first}; compare the code "
-                    "versions, threads and devices of the two and remove one",
+                    f"of seeds that both hold it says something else than unit {first}: {cause}; remove one",
                 )
 
 

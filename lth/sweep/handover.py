@@ -10,6 +10,7 @@ import torch
 from lth.engine import Trained
 from lth.experiment import Experiment
 from lth.store import Store
+from lth.sweep.pins import Pins
 from lth.sweep.planning import Work, keeps_weights, parent_level
 from lth.sweep.setup import DataFacts, Setup, resolve
 from lth.sweep.sources import source_of
@@ -29,6 +30,8 @@ class Job:
     """Seconds between saves of a training in progress, at most; None: never."""
     slots: int = 1
     """How many units run at a time."""
+    pins: Pins | None = None
+    """What the sweep was opened with, and every process that works for it must have."""
 
     @property
     def setup(self) -> Setup:

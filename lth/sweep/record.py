@@ -15,6 +15,7 @@ import yaml
 from lth.errors import LthError
 from lth.experiment import Experiment, format_seeds
 from lth.store import Store
+from lth.sweep.pins import Pins, pin
 from lth.sweep.setup import DataFacts
 from lth.version import __version__
 
@@ -39,11 +40,17 @@ def code_version() -> str:
 
 
 def record(
-    store: Store, experiment: Experiment, seeds: Sequence[int] | None, facts: DataFacts, fingerprint: str
+    store: Store,
+    experiment: Experiment,
+    seeds: Sequence[int] | None,
+    facts: DataFacts,
+    fingerprint: str,
+    pins: Pins | None = None,
+    on_cpu: bool = True,
 ) -> None:
-    """Write the experiment and this sweep down (no sweep without seeds); refuse if it began with other data.
+    """Write the experiment and this sweep down (no sweep without seeds); refuse if it began with other data or `pins`.
 
-    `fingerprint` is the data set's SHA-256: the id names the data, this pins its bytes.
+    `fingerprint` is the data set's SHA-256: the id names the data, this pins its bytes. `on_cpu`: a CPU trains.
     """
     import numpy
     import torch
@@ -70,6 +77,8 @@ def record(
             f"the data set {experiment.dataset.name!r} is not the one that {experiment.id} began with (SHA-256 "
             f"{fingerprint[:12]}, then {began[:12]}); put the old data back, or use another store or experiment name"
         )
+    if pins is not None:
+        pin(store, experiment.id, pins, on_cpu)
     if seeds is not None:
         store.put_sweep(
             experiment.id,
