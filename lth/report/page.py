@@ -319,6 +319,7 @@ def _run(levels: pa.Table, description: dict[str, Any]) -> str:
         ("instructions", _distinct(levels, "instructions")),
         ("torch", _distinct(levels, "torch")),
         ("engine", _distinct(levels, "engine")),
+        *([("alike", f"no: {kinds}")] if (kinds := kinds_line(levels)) else []),
         ("code", _distinct(levels, "code_version")),
         ("first run", ", ".join(f"{name} {value}" for name, value in first.items()) or "not recorded"),
         ("data, SHA-256", str(description.get("data_sha256", "not recorded"))),

@@ -70,7 +70,7 @@ def open_sweep(
     record(store, experiment, seeds if planned else None, job.facts, fingerprint, pins, on_cpu)
     committed = store.committed(experiment.id)
     if on_cpu and planned and (other := _other_threads(committed, job.threads)):
-        log.warning("%s; the last bits of results depend on it", other)
+        log.warning("%s: the last bits of results depend on it", other)
     for damaged, reason in committed.damaged.items():
         log.warning("damaged object %s (%s): its unit is set aside and done again", damaged, reason)
         set_aside(store, experiment.id, damaged, log)
@@ -82,8 +82,12 @@ def open_sweep(
 def _other_threads(committed: Committed, threads: int) -> str | None:
     """How many trainings had other threads, in words."""
     counts = Counter(committed.rows["threads"].to_pylist())
-    others = [f"{counts[other]:,} with {other}" for other in sorted(counts) if other != threads]
-    return f"{', '.join(others)} threads are committed, and this sweep trains with {threads}" if others else None
+    others = [f"{count:,} with {other}" for other, count in sorted(counts.items()) if other != threads]
+    if not others:
+        return None
+    return (
+        f"this sweep trains with --threads {threads}, and of its committed trainings {', '.join(others)} were trained"
+    )
 
 
 def reopened(store: Store, job: Job, seeds: Sequence[int], committed: Committed) -> Opened:
