@@ -50,9 +50,11 @@ class Pins:
 
 
 def pins_of(experiment: Experiment) -> Pins:
-    """Those of this process; an experiment is read where its modules are imported."""
+    """Those of this process. Imports the user's modules: to be asked where something is about to be trained."""
     import torch
 
+    for name in experiment.imports:  # what they register is looked up by its name
+        import_module(name, "imports")
     model = experiment.model.name.rpartition(":")[0]
     modules = [*experiment.imports, *([model] if model else [])]
     sources = {}
