@@ -17,6 +17,7 @@ from lth.sweep.handover import Job
 from lth.sweep.inspecting import was_inspected
 from lth.sweep.networks import network_of
 from lth.sweep.opening import Opened, open_sweep
+from lth.sweep.pins import pins_of
 from lth.sweep.record import code_version
 from lth.trust import run_code_of
 from tasks import stages
@@ -79,8 +80,8 @@ class Session:
         floats = setup.network.activation_floats * setup.recipe.batch_size if self.share.gpus else 0
         size = self.execution.cohort_size or choose_cohort_size(len(self.seeds), self._slots(cluster), width, floats)
         if self.share.gpus and self.execution.gpu_share is None:
-            memory = self.prepared.gpu_memory
-            needed = bytes_on_gpu(min(size, len(self.seeds)), width, floats, self.prepared.size)
+            memory = self.prepared.read.gpu_memory
+            needed = bytes_on_gpu(min(size, len(self.seeds)), width, floats, self.prepared.read.size)
             cohorts = shares_of_gpu(memory, needed, cluster.cores_per_gpu() // self.share.cpus)
             self.share = replace(self.share, gpus=1 / cohorts)
             self.log.info(
@@ -98,21 +99,23 @@ class Session:
         """
         self.store.check_writable()  # before the data are read, which may take long
         self.load(cluster, inspect=sweep and not was_inspected(self.experiment))
-        facts = self.prepared.facts
+        read = self.prepared.read
+        facts = read.facts
+        if read.other_instructions and not self.share.gpus:
+            self.log.warning("on a worker %s", read.other_instructions)
         device = "cuda" if self.share.gpus else "cpu"
         self.job = Job(
             self.experiment,
-            facts,
+            read.facts,
             self.store.url,
             device,
             self.execution.threads,
             code_version(),
             self.execution.save_every or None,
             sketch=network_of(self.experiment, facts).sketch,
+            pins=replace(pins_of(self.experiment), instructions=read.instructions),
         )
-        self.opened = open_sweep(
-            self.store, self.job, self.seeds, self.prepared.fingerprint, planned=sweep, log=self.log
-        )
+        self.opened = open_sweep(self.store, self.job, self.seeds, read.fingerprint, planned=sweep, log=self.log)
 
     def load(self, cluster: Cluster, inspect: bool = False) -> None:
         """Read the data onto Ray; once more where the node that held it is gone."""

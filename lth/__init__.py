@@ -40,6 +40,7 @@ def run(
     until_decided: bool = False,
     at_most: int = 100,
     batch: int | None = None,
+    accept_changes: bool = False,
 ) -> RunResults:
     """Run a sweep in this process, without Prefect or Ray, and open its results. What `store` holds already is not
     done again, and a run that was interrupted goes on from where it was saved.
@@ -51,7 +52,9 @@ def run(
     `"training.duration=2000it"`. `store` is a folder or `s3://bucket/prefix`, or else LTH_STORE in the environment, or
     `./lth-store`. Units are trained one after another:
     `lth run` uses every core and machine. `threads` are torch's, and on a CPU the last bits of a result depend on
-    them. `save_every`: seconds between saves of a training in progress, at most; 0: none.
+    them. `save_every`: seconds between saves of a training in progress, at most; 0: none. `accept_changes`: go on under
+    a new id where your code, torch, the engine or the CPU's instructions are not those that the experiment began with;
+    otherwise that is an LthError.
 
     `until_decided` adds seeds, `batch` at a time (None: as many as at first), until it is decided down to which level
     the ticket matches, or there are `at_most`; its verdicts stay valid however often one looks. Raises
@@ -61,4 +64,6 @@ def run(
     from lth.until_decided import UntilDecided
 
     until = UntilDecided(at_most, batch) if until_decided else None
-    return run_in_notebook(source, seeds, store, settings, device, cohort_size, threads, save_every, progress, until)
+    return run_in_notebook(
+        source, seeds, store, settings, device, cohort_size, threads, save_every, progress, until, accept_changes
+    )

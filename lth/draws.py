@@ -51,7 +51,7 @@ class PortableDraws(TorchDispatchMode):
     ) -> Any:
         named, aten = dict(kwargs or {}), torch.ops.aten
         generator = named.get("generator") or torch.default_generator
-        if func in (aten.uniform_.default, aten.normal_.default):
+        if func in (aten.uniform_.default, aten.normal_.default) and args[0].device.type == "cpu":
             first = args[1] if len(args) > 1 else named.get("from", named.get("mean", 0.0))
             second = args[2] if len(args) > 2 else named.get("to", named.get("std", 1.0))
             fill = uniform if func is aten.uniform_.default else normal
@@ -74,8 +74,8 @@ class PortableDraws(TorchDispatchMode):
 
 
 def uniform(tensor: torch.Tensor, low: float, high: float, generator: torch.Generator | None) -> torch.Tensor:
-    """Fill the tensor as `tensor.uniform_(low, high)` does with AVX2; it draws the same integers."""
-    if tensor.device.type != "cpu" or tensor.dtype not in (torch.float32, torch.float64):
+    """Fill a tensor on the CPU as `tensor.uniform_(low, high)` does with AVX2; it draws the same integers."""
+    if tensor.dtype not in (torch.float32, torch.float64):
         return tensor.uniform_(low, high, generator=generator)
     standard = torch.empty_like(tensor, requires_grad=False).uniform_(generator=generator).numpy()
     kind = standard.dtype.type
@@ -83,9 +83,9 @@ def uniform(tensor: torch.Tensor, low: float, high: float, generator: torch.Gene
 
 
 def normal(tensor: torch.Tensor, mean: float, std: float, generator: torch.Generator | None) -> torch.Tensor:
-    """Fill the tensor as `tensor.normal_(mean, std)` does with AVX2; it draws the same integers."""
+    """Fill a tensor on the CPU as `tensor.normal_(mean, std)` does with AVX2; it draws the same integers."""
     size = tensor.numel()
-    if tensor.device.type != "cpu" or tensor.dtype != torch.float32 or size < GROUP or not tensor.is_contiguous():
+    if tensor.dtype != torch.float32 or size < GROUP or not tensor.is_contiguous():
         return tensor.normal_(mean, std, generator=generator)
     values = torch.empty(size).uniform_(generator=generator).numpy()
     whole = size - size % GROUP

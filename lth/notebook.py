@@ -11,12 +11,13 @@ from pathlib import Path
 import pyarrow as pa
 from pydantic import ValidationError
 
-from lth.errors import InvalidExperiment
+from lth.errors import InvalidExperiment, LthError
 from lth.experiment import Execution, Experiment, explain, load_experiment, parse_seeds
 from lth.results import Results
 from lth.store import READING, Store
 from lth.sweep.cohort_size import refuse_slip
 from lth.sweep.here import sweep_here
+from lth.sweep.pins import changed_since, pins_of, refusal, with_changes_accepted
 from lth.sweep.planning import done_of, planned_count
 from lth.sweep.progress import LISTENER
 from lth.until_decided import UntilDecided, run_until_decided
@@ -74,6 +75,7 @@ def run(
     save_every: float,
     progress: bool,
     until: UntilDecided | None = None,
+    accept_changes: bool = False,
 ) -> RunResults:
     """See `lth.run`."""
     experiment = _experiment(source, settings)
@@ -90,20 +92,23 @@ def run(
     refuse_slip(experiment, largest, cohort_size, "run it with `lth run --yes`")
     url = store or os.environ.get("LTH_STORE") or DEFAULT_STORE
     place = Store(url, READING)  # somebody waits
+    pins = pins_of(experiment)
+    if accept_changes:
+        experiment = with_changes_accepted(place, experiment, pins)
+    changes = changed_since(place, experiment.id, pins, on_cpu=False)
 
     def run_missing(wanted: tuple[int, ...]) -> None:
         done = done_of(experiment, wanted, place.committed(experiment.id))
         if len(done) < planned_count(experiment, len(wanted)):
+            if changes:
+                raise LthError(refusal(experiment.id, changes))
             sweep_here(experiment, wanted, Store(url), execution)
 
-    if until is not None:
-        with _shown(experiment) if progress else contextlib.nullcontext():
+    with _shown(experiment) if progress else contextlib.nullcontext():
+        if until is not None:
             run_until_decided(experiment, replicates, place, until, run_missing)
-    elif len(done_of(experiment, replicates, place.committed(experiment.id))) < planned_count(
-        experiment, len(replicates)
-    ):
-        with _shown(experiment) if progress else contextlib.nullcontext():
-            sweep_here(experiment, replicates, Store(url), execution)
+        else:
+            run_missing(replicates)
     return RunResults(place, [experiment.id])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import platform
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -18,14 +18,16 @@ from lth.data import restore
 from lth.data.arrays import Arrays as DataArrays
 from lth.data.arrays import Description
 from lth.data.examples import DataSet
-from lth.engine import Trained
+from lth.engine import Trained, choose_device
 from lth.errors import LthError
 from lth.experiment import Experiment
+from lth.processor import instructions, other_instructions
 from lth.sweep import connectivity, stages
 from lth.sweep.arrays import from_arrays, to_arrays
 from lth.sweep.connectivity import Connection, Measure
 from lth.sweep.handover import Job, Masks
 from lth.sweep.inspecting import inspected
+from lth.sweep.pins import pins_of
 from lth.sweep.planning import Work
 from lth.sweep.setup import DataFacts
 from lth.sweep.unit import StageFunction
@@ -44,8 +46,21 @@ class Loaded:
         return restore(self.description, self.arrays)
 
 
-def load(experiment: Experiment, on_gpu: bool, inspect: bool) -> tuple[tuple[DataFacts, str, int, int], Loaded]:
-    """Read and check a data set once: (facts, fingerprint, bytes, bytes of the GPU's memory), and it for every worker.
+@dataclass(frozen=True)
+class Read:
+    """What is known of a data set that a worker has read, of that worker's GPU (bytes; 0: none), and of its CPU:
+    the instructions that torch uses, and why they are others than it would by itself."""
+
+    facts: DataFacts
+    fingerprint: str
+    size: int
+    gpu_memory: int
+    instructions: str
+    other_instructions: str | None
+
+
+def load(experiment: Experiment, on_gpu: bool, inspect: bool) -> tuple[Read, Loaded]:
+    """Read and check a data set once, for every worker.
 
     With `inspect` the network is tried on it. Raises LthError if there is to be a GPU, but none, InvalidExperiment for
     a network that cannot be trained.
@@ -57,7 +72,26 @@ def load(experiment: Experiment, on_gpu: bool, inspect: bool) -> tuple[tuple[Dat
         inspected(experiment, data, "cuda" if on_gpu else "cpu")
     description, arrays = data.to_arrays()
     size = sum(array.nbytes for array in arrays.values())
-    return (DataFacts.of(data), data.fingerprint(), size, memory), Loaded(description, arrays)
+    read = Read(DataFacts.of(data), data.fingerprint(), size, memory, instructions(), other_instructions())
+    return read, Loaded(description, arrays)
+
+
+_CHECKED: set[str] = set()
+"""Sweeps for which this process has what they were opened with."""
+
+
+def check_pins(job: Job) -> None:
+    """Raises LthError, in one line, where this worker's code, versions or instructions are not those that the sweep was
+    opened with."""
+    if job.pins is None or (key := f"{job.experiment.model_dump_json()} {job.pins}") in _CHECKED:
+        return
+    on_cpu = choose_device(job.device, job.experiment.training.precision).type == "cpu"
+    if differences := pins_of(job.experiment).differences(asdict(job.pins), on_cpu):
+        raise LthError(
+            f"the worker on {platform.node()} has something else than the process that opened the sweep: "
+            f"{'; '.join(differences)}; give every machine the same code, versions and settings"
+        )
+    _CHECKED.add(key)
 
 
 def _gpu_memory() -> int:
@@ -103,6 +137,7 @@ def run_stage(
         name: None if arrays is None else from_arrays(HANDED[name], arrays)
         for name, arrays in zip(names, handed, strict=True)
     }
+    check_pins(job)
     reporter = StepReporter(counter)
     if stage is stages.train_unit:
         given["on_progress"] = reporter
@@ -117,6 +152,7 @@ def run_stage(
 def connect(job: Job, connection: Connection, measure: Measure, loaded: Loaded) -> tuple[int, None]:
     """Measure the connectivity of one piece of work into the store; how many rows it made."""
     run_code_of(job.experiment.imports, job.experiment.model.name)
+    check_pins(job)
     rows = connectivity.connect(job, connection, measure, loaded.data())
     job.store.put_analysis("connectivity", job.experiment.id, rows)
     return rows.num_rows, None

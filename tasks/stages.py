@@ -28,7 +28,6 @@ from lth.store import Unit
 from lth.sweep.connectivity import Connection, Measure
 from lth.sweep.handover import Job
 from lth.sweep.planning import Work
-from lth.sweep.setup import DataFacts
 from lth.sweep.stages import evaluate_unit, prune_unit, rewind_unit, train_unit
 from lth.sweep.unit import StageFunction
 from tasks import remote
@@ -47,12 +46,9 @@ class Held:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A data set that every worker can read, what is known of it, and of the GPU that it was read beside (0: none)."""
+    """A data set that every worker can read, and what is known of it and of the worker that read it."""
 
-    facts: DataFacts
-    fingerprint: str
-    size: int
-    gpu_memory: int
+    read: remote.Read
     data: ray.ObjectRef[Any]
 
 
@@ -160,8 +156,7 @@ def prepare(cluster: Cluster, share: Share, experiment: Experiment, inspect: boo
     name, arguments = f"prepare · {experiment.dataset.name}", (experiment, share.gpus > 0, inspect)
 
     def read() -> Prepared:
-        (facts, fingerprint, size, gpu_memory), loaded = _run(cluster, share, name, remote.load, *arguments)
-        return Prepared(facts, fingerprint, size, gpu_memory, loaded)
+        return Prepared(*_run(cluster, share, name, remote.load, *arguments))
 
     return record(PREPARE, name, read)
 

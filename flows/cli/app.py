@@ -46,7 +46,10 @@ Ticket = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 CohortSize = Annotated[int | None, typer.Option(min=1, help="Seeds per unit; chosen if not given.")]
-Threads = Annotated[int, typer.Option(min=1, help="CPU cores and torch threads per unit.")]
+Threads = Annotated[
+    int,
+    typer.Option(min=1, help="CPU cores and torch threads per unit; the last bits of results depend on them."),
+]
 GpuShare = Annotated[float | None, typer.Option(help="Part of a GPU per unit; by its memory if not given.")]
 SaveEvery = Annotated[
     float, typer.Option(min=0, help="Seconds between saves of a training in progress, at most; 0: never.")
@@ -137,6 +140,14 @@ def run(
     until_decided: Until = False,
     at_most: AtMost = None,
     batch: Batch = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="Go on under a new id where your code, torch, the engine or the CPU's instructions are not those that "
+            "the experiment began with.",
+        ),
+    ] = False,
 ) -> None:
     """Run a sweep: every level and arm for every seed. What the store holds already is not done again."""
     from flows.cli.run import run_sweep
@@ -144,7 +155,7 @@ def run(
     until = until_of(until_decided, at_most, batch)
     execution = execution_of(device, cohort_size, threads, cores, gpu_share=gpu_share, save_every=save_every)
     experiment, exported = experiment_of(source, set_, levels, store, ticket, trust)
-    run_sweep(experiment, seeds, store, execution, figures, yes, exported, here, until)
+    run_sweep(experiment, seeds, store, execution, figures, yes, exported, here, until, accept_changes)
 
 
 @app.command()

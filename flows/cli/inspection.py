@@ -18,6 +18,7 @@ from lth.errors import InvalidExperiment, LthError
 from lth.registry import import_module
 from lth.seeds import format_seeds, parse_seeds
 from lth.store import READING, Store, unit_name_of
+from lth.store.origin_columns import kinds_line
 from lth.store.unit import UNIT_KINDS, is_name
 from lth.store.verify import Finding, verify
 
@@ -145,6 +146,8 @@ def _print_one(identifier: str, store: Store, console: Console) -> None:
             cells.append(cell + (f" [red]✗{diverged[place]}[/]" if diverged[place] else ""))
         table.add_row(str(level), *cells)
     console.print(table)
+    if kinds := kinds_line(results.levels):
+        console.print(f"[yellow]note:[/] {escape(kinds)}", soft_wrap=True)
     for key, reason in results.damaged.items():
         remedy = "" if key.startswith("curated/") else "; `lth run` sets its unit aside and does it again"
         console.print(f"[red]damaged:[/] {escape(key)}: {escape(reason)}{remedy}", soft_wrap=True)
@@ -187,6 +190,8 @@ def print_verified(source: str | None, store_url: str, settings: list[str], set_
         colour = "yellow" if each.trouble == "extra" else "red"
         text = f"{escape(each.key)}: {escape(each.reason)}"
         console.print(f"[{colour}]{each.trouble}:[/] {text}", soft_wrap=True)
+    for identifier, kinds in found.kinds.items():
+        console.print(f"[yellow]note:[/] {identifier}: {escape(kinds)}", soft_wrap=True)
     for note in found.notes:
         console.print(escape(note), soft_wrap=True)
     wrong = sum(each.trouble != "extra" for each in found.findings)

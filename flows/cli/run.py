@@ -6,12 +6,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from flows.cli.start import data_before_start, run_flow, run_shown
 from lth.console import Console
 from lth.errors import LthError
 from lth.experiment import Execution, Experiment, format_seeds, parse_seeds
 from lth.store import READING, Store
 from lth.sweep.cohort_size import refuse_slip
+from lth.sweep.pins import changed_since, pins_of, refusal, with_changes_accepted
 from lth.sweep.planning import Done, Key, done_of, planned_count
 from lth.until_decided import UntilDecided, run_until_decided, settled, so_far
 
@@ -28,9 +31,11 @@ def run_sweep(
     exported: bytes | None = None,
     here: bool = False,
     until: UntilDecided | None = None,
+    accept_changes: bool = False,
 ) -> None:
     """Run what is missing of a sweep, then show all of it. `exported` is a ticket that it takes over; `here`: in this
-    process, without Prefect and Ray; `until`: add seeds until the claim is decided."""
+    process, without Prefect and Ray; `until`: add seeds until the claim is decided; `accept_changes`: where its code or
+    versions are not those that it began with, it becomes another experiment."""
     console = Console(highlight=False)
     replicates = parse_seeds(seeds)
     if until is not None:
@@ -42,9 +47,16 @@ def run_sweep(
     store.check_writable()
     if exported is not None:
         store.put_ticket(exported)
+    pins = pins_of(experiment)
+    if accept_changes:
+        experiment = with_changes_accepted(store, experiment, pins)
+    changes = changed_since(store, experiment.id, pins, on_cpu=False)  # a worker says which instructions its CPU has
     failure: LthError | None = None
     if _nothing_to_do(experiment, replicates, store, until, console):
-        pass
+        if changes:
+            console.print(f"[yellow]note:[/] {escape(refusal(experiment.id, changes))}", soft_wrap=True)
+    elif changes:
+        raise LthError(refusal(experiment.id, changes))
     elif here:
         _run_here(experiment, replicates, store_url, execution, until, console)
     else:

@@ -23,6 +23,7 @@ from lth.report.svg import to_svg
 from lth.report.tables import table_cells
 from lth.report.verdict_texts import caption, claim, others_of, verdict_rows
 from lth.seeds import format_seeds
+from lth.store.origin_columns import kinds_line
 from lth.store.score_columns import ACCURACY
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def report_page(
         parts.append(f"<p>{whose}, trained on {escape(spec['dataset']['name'])}.</p>")
     if 0 in verdicts["against_level"].to_pylist():
         parts.append(f'<p class="claim">{escape(claim(verdicts))}</p>')
-        notes = [*recorded_caveats(description), *caveats(verdicts)]
+        kinds = kinds_line(levels)
+        notes = [*recorded_caveats(description), *caveats(verdicts), *([kinds] if kinds else [])]
         if notes:
             parts.append("<h2>Caveats</h2><ul>" + "".join(f"<li>{escape(note)}</li>" for note in notes) + "</ul>")
         parts.append("<h2>Verdicts</h2>" + _verdict_table(verdicts))
@@ -323,6 +325,10 @@ def _run(levels: pa.Table, description: dict[str, Any]) -> str:
         ("levels", f"0 to {pc.max(levels['level']).as_py()}"),
         ("devices", _distinct(levels, "device")),
         ("threads", _distinct(levels, "threads")),
+        ("instructions", _distinct(levels, "instructions")),
+        ("torch", _distinct(levels, "torch")),
+        ("engine", _distinct(levels, "engine")),
+        *([("alike", f"no: {kinds}")] if (kinds := kinds_line(levels)) else []),
         ("code", _distinct(levels, "code_version")),
         ("first run", ", ".join(f"{name} {value}" for name, value in first.items()) or "not recorded"),
         ("data, SHA-256", str(description.get("data_sha256", "not recorded"))),
@@ -338,7 +344,8 @@ def _run(levels: pa.Table, description: dict[str, Any]) -> str:
 
 
 def _distinct(levels: pa.Table, column: str) -> str:
-    return ", ".join(str(value) for value in sorted(pc.unique(levels[column]).to_pylist()))
+    values = pc.unique(levels[column]).to_pylist()
+    return ", ".join(sorted("not recorded" if value is None else str(value) for value in values))
 
 
 def _table(header: list[str], rows: list[str], note: str) -> str:

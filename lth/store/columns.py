@@ -9,6 +9,8 @@ SCORED_VERSION = "4"
 """Of objects with other scores than accuracy, and the columns for them."""
 MASKS_VERSION = "5"
 """Of objects of masks, whose bits are plain where they are called so."""
+TRACED_VERSION, TRACED_SCORED_VERSION = "6", "7"
+"""Of the same, where they say what they were computed with."""
 
 
 def column(name: str, kind: pa.DataType, description: str, *, nullable: bool = False) -> pa.Field:

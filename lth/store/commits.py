@@ -12,6 +12,7 @@ from lth.errors import DamagedObject, NotDeterministic, StoreError
 from lth.store import checkpoints, parquet
 from lth.store.content import content_hash
 from lth.store.objects import Objects
+from lth.store.origin_columns import differing_origins
 from lth.store.records import ObjectRecord, UnitRecord, decode_levels, encode_levels, record_of
 from lth.store.schemas import ROW_KEYS, conform, result_columns
 from lth.store.score_columns import scores_in
@@ -34,6 +35,21 @@ def commit(
     checkpoint: Mapping[str, torch.Tensor] | None = None,
 ) -> bool:
     """Writes the unit; see `Store.commit`."""
+    try:
+        return _written(objects, experiment_id, unit, levels, metrics, masks, checkpoint)
+    except NotDeterministic as error:
+        raise NotDeterministic(f"{error}: {_cause(objects, experiment_id, unit, levels)}") from None
+
+
+def _written(
+    objects: Objects,
+    experiment_id: str,
+    unit: Unit,
+    levels: pa.Table,
+    metrics: pa.Table,
+    masks: pa.Table,
+    checkpoint: Mapping[str, torch.Tensor] | None,
+) -> bool:
     tables = {
         kind: _checked(kind, table, experiment_id, unit)
         for kind, table in (("levels", levels), ("metrics", metrics), ("masks", masks))
@@ -152,8 +168,26 @@ def quarantine_unit(objects: Objects, experiment_id: str, unit_name: str) -> lis
 def _not_deterministic(objects: Objects, key: str, kind: str, unit: Unit, where: str = "") -> NotDeterministic:
     return NotDeterministic(
         f"unit {unit.name}: its {kind} differ{where} from what an earlier run of the same seeds left at "
-        f"{objects.location.url}/{key}; compare the code versions, threads and devices of the two, then quarantine the "
-        "unit to compute it anew"
+        f"{objects.location.url}/{key}"
+    )
+
+
+def _cause(objects: Objects, experiment_id: str, unit: Unit, levels: pa.Table) -> str:
+    """What the stored unit and ours were computed with, where that differs, and what to do."""
+    remedy = "compute as it was, or quarantine the unit to compute it anew"
+    data = objects.read(levels_key(experiment_id, unit.name))
+    try:
+        stored = None if data is None else decode_levels(data, unit.name)[0]
+    except DamagedObject:
+        stored = None
+    if stored is None:
+        return f"what that was computed with is not known, since it has no levels; {remedy}"
+    if differences := differing_origins(stored, conform(levels, "levels")):
+        theirs, ours = (" and ".join(side) for side in zip(*differences, strict=True))
+        return f"the stored one was computed with {theirs}, this one with {ours}; {remedy}"
+    return (
+        "code, torch, engine, instructions, threads and device of the two are the same, so something else decides: "
+        f"does the network or the data draw random numbers of its own? {remedy}"
     )
 
 

@@ -12,8 +12,15 @@ import pyarrow.parquet as pq
 
 from lth.errors import DamagedObject
 from lth.store.checksum import BLANK, checksum_is_right, put_checksum
-from lth.store.columns import MASKS_VERSION, SCHEMA_VERSION, SCORED_VERSION
+from lth.store.columns import (
+    MASKS_VERSION,
+    SCHEMA_VERSION,
+    SCORED_VERSION,
+    TRACED_SCORED_VERSION,
+    TRACED_VERSION,
+)
 from lth.store.mask_bits import stored_masks, with_bits_of_version_3, with_gaps, without_gaps
+from lth.store.origin_columns import tells_origin, with_origin, without_origin
 from lth.store.schemas import ROW_KEYS, SCHEMAS
 from lth.store.score_columns import as_stored, is_scored, stored_schema, with_scores
 
@@ -23,7 +30,12 @@ CHECKSUM = "file_sha256"
 def encode(table: pa.Table, metadata: Mapping[str, str]) -> bytes:
     """The Parquet object of a conforming table, with `metadata`, the schema's version and the checksum."""
     holds_masks = "bits" in table.column_names
-    version = MASKS_VERSION if holds_masks else SCORED_VERSION if is_scored(table) else SCHEMA_VERSION
+    if holds_masks:
+        version = MASKS_VERSION
+    elif tells_origin(table):
+        version = TRACED_SCORED_VERSION if is_scored(table) else TRACED_VERSION
+    else:
+        version = SCORED_VERSION if is_scored(table) else SCHEMA_VERSION
     table = as_stored(table)
     texts = [field.name for field in table.schema if pa.types.is_string(field.type) and field.name != "sha256"]
     metadata = {"schema_version": version, **metadata, CHECKSUM: BLANK}
@@ -63,13 +75,16 @@ def decode(data: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
     if table is None:
         raise DamagedObject("its bytes do not match the SHA-256 in its metadata")
     version = metadata.get("schema_version")
-    schema = stored_schema(SCHEMAS[kind], scored=version == SCORED_VERSION)
+    schema = stored_schema(SCHEMAS[kind], scored=version in (SCORED_VERSION, TRACED_SCORED_VERSION))
+    traced = kind == "levels" and version in (TRACED_VERSION, TRACED_SCORED_VERSION)
+    if not traced:
+        schema = without_origin(schema)
     if version == "1":  # before `levels` had parameters, flops and latency
         table = _with_new_columns(table, schema)
     elif kind == "masks" and version == MASKS_VERSION:
         schema = stored_masks(schema)
-    elif version not in ("2", SCHEMA_VERSION, SCORED_VERSION):  # 2: before mask bits were encoded
-        newest = MASKS_VERSION if kind == "masks" else SCORED_VERSION
+    elif not traced and version not in ("2", SCHEMA_VERSION, SCORED_VERSION):  # 2: before mask bits were encoded
+        newest = MASKS_VERSION if kind == "masks" else TRACED_SCORED_VERSION
         raise DamagedObject(f"its schema_version is {version!r}, this program reads {newest!r} and before")
     if not table.schema.equals(schema):
         raise DamagedObject(f"its columns are not those of {kind}")
@@ -79,6 +94,8 @@ def decode(data: bytes, kind: str) -> tuple[pa.Table, dict[str, str]]:
         except ValueError as error:
             raise DamagedObject(str(error)) from error
     table = with_scores(table)
+    if kind == "levels":
+        table = with_origin(table)
     return pa.Table.from_arrays([table[name] for name in SCHEMAS[kind].names], schema=SCHEMAS[kind]), metadata
 
 

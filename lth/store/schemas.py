@@ -7,6 +7,8 @@ import pyarrow as pa
 from lth.errors import StoreError
 from lth.store.analysis_schemas import CONNECTIVITY, LAYERS, OVERLAP
 from lth.store.columns import ARM, DENSITY, DRAW, EXPERIMENT, LEVEL, SEED, column, schema
+from lth.store.origin_columns import NAMES as ORIGIN_NAMES
+from lth.store.origin_columns import ORIGIN, with_origin
 from lth.store.score_columns import NAME, SCORES_OF, check_scores, is_scored, stored_schema, with_scores
 
 SCORE = column(
@@ -97,6 +99,7 @@ LEVELS = schema(
     column("precision", pa.string(), "floating-point precision of the training, e.g. float32"),
     column("mask_sha256", pa.string(), "SHA-256 (hex) of the seed's whole mask", nullable=True),
     column("code_version", pa.string(), "the version of the code that trained it"),
+    *ORIGIN,
     column("finished_at", pa.timestamp("us", tz="UTC"), "when the training ended (UTC)"),
 )
 
@@ -157,6 +160,7 @@ CIRCUMSTANCES = frozenset(
         "threads",
         "code_version",
         "finished_at",
+        *ORIGIN_NAMES,
     }
 )
 """Columns of `levels` that tell how a result was obtained; a repetition may differ in them and nothing else."""
@@ -182,6 +186,8 @@ def conform(table: pa.Table, kind: str) -> pa.Table:
     A table that names no score is one of accuracies.
     """
     schema = SCHEMAS[kind]
+    if kind == "levels":
+        table = with_origin(table)
     if NAME in schema.names:
         table = with_scores(table)
     for name in schema.names:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lth.errors import StoreError
+from lth.store.origin_columns import tells_origin, without_origin
 
 ACCURACY = "accuracy"
 NAME = "score"
@@ -55,8 +56,11 @@ def scores_in(table: pa.Table) -> list[str]:
 
 
 def as_stored(table: pa.Table) -> pa.Table:
-    """The table as it is written: without the columns of scores where all its rows are scored by accuracy."""
+    """The table as it is written: without the columns of scores where all its rows are scored by accuracy, and without
+    those of what it was computed with where none says it."""
     schema = stored_schema(table.schema, scored=is_scored(table))
+    if not tells_origin(table):
+        schema = without_origin(schema)
     return pa.Table.from_arrays([table[name] for name in schema.names], schema=schema)
 
 

@@ -28,6 +28,8 @@ from lth.store.unit import (
     folder,
     is_name,
     levels_key,
+    pins_folder,
+    pins_key,
     progress_folder,
     progress_key,
     report_key,
@@ -267,6 +269,29 @@ class Store:
         if not self.objects.create(key, data) and self.objects.read(key) != data:
             raise reader.damaged_object(self.objects, key, "it is not the record that its name says")
         return name
+
+    def put_pins(self, experiment_id: str, pins: Mapping[str, Any]) -> str:
+        """Writes what decides an experiment's results beside its id as JSON, once; returns its name, 8 hex digits of
+        its content. What a later sweep brings along is a record of its own."""
+        data = json.dumps(pins, sort_keys=True, indent=2, allow_nan=False).encode()
+        name = hashlib.sha256(data).hexdigest()[:8]
+        key = pins_key(experiment_id, name)
+        if not self.objects.create(key, data) and self.objects.read(key) != data:
+            raise reader.damaged_object(self.objects, key, "it is not the record that its name says")
+        return name
+
+    def pins(self, experiment_id: str) -> list[dict[str, Any]]:
+        """Those records, in the order of their names; none of an experiment that was begun before there were any.
+        DamagedObject names one that is not what its name says."""
+        found = []
+        for key in sorted(self.objects.sizes(pins_folder(experiment_id))):
+            data = self.objects.read(key)
+            if data is None:
+                continue
+            if hashlib.sha256(data).hexdigest()[:8] != unit_name_of(key):
+                raise reader.damaged_object(self.objects, key, "it is not the record that its name says")
+            found.append(dict(json.loads(data)))
+        return found
 
     def sweeps(self, experiment_id: str) -> list[dict[str, Any]]:
         """The records of all sweeps of the experiment, in the order of their names. DamagedObject names one that is

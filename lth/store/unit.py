@@ -1,6 +1,7 @@
 """Units and the names of their objects: the one place that knows the layout of a store.
 
     experiments/<id>/experiment.yaml                  experiments/<id>/sweeps/<8 hex>.json
+    experiments/<id>/pins/<8 hex>.json                what decides results beside the id: code, versions, instructions
     levels/experiment=<id>/<unit>.parquet             metrics/…, masks/… likewise
     checkpoints/experiment=<id>/<unit>.safetensors    reports/experiment=<id>/<name>
     progress/experiment=<id>/<unit>/<part of it>.safetensors
@@ -146,6 +147,14 @@ def sweeps_folder(experiment_id: str) -> str:
 
 def sweep_key(experiment_id: str, name: str) -> str:
     return f"{sweeps_folder(experiment_id)}/{check_name(name, 'sweep')}.json"
+
+
+def pins_folder(experiment_id: str) -> str:
+    return f"experiments/{_experiment(experiment_id)}/pins"
+
+
+def pins_key(experiment_id: str, name: str) -> str:
+    return f"{pins_folder(experiment_id)}/{check_name(name, 'pins')}.json"
 
 
 def report_key(experiment_id: str, name: str) -> str:

@@ -6,6 +6,7 @@ Whatever lies in the store, it is named and the reading goes on.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from lth.store.content import content_hash
 from lth.store.curated import Curated, has_curated
 from lth.store.delta_log import log_folder, log_troubles, seal_key
 from lth.store.masks import mask_sha256, unpack
+from lth.store.origin_columns import KIND_COLUMNS, NAMES, differing_origins, kinds_line
 from lth.store.published import FOLDER, last_version, read_published, version_key
 from lth.store.reader import READERS, Place
 from lth.store.records import UnitRecord, decode_levels
@@ -35,6 +37,7 @@ from lth.store.unit import (
     is_key,
     is_name,
     levels_key,
+    pins_folder,
     sweeps_folder,
     ticket_key,
     unit_key,
@@ -67,6 +70,8 @@ class Verified:
     bytes: int
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    """Experiments whose trainings were not all computed alike, and how many how."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +134,12 @@ def verify(
     }
     total, done = sum(len(listing["levels"] or ()) for listing in listings.values()), 0
     placed: dict[str, dict[Place, str]] = {}
+    unlike: dict[str, str] = {}
     for experiment_id, listing in listings.items():
         reading.objects += sum(len(listing[kind] or ()) for kind in UNIT_KINDS)
         _described(reading, experiment_id)
         places = placed[experiment_id] = {}
+        computed: list[pa.Table] = []
         twice: set[tuple[str, str]] = set()
         levels = listing["levels"] or {}
         names = sorted(
@@ -149,6 +156,7 @@ def verify(
                     reading.size += content.bytes
                     reading.findings += content.findings
                     if content.levels is not None and content.record is not None:
+                        computed.append(content.levels.select(KIND_COLUMNS))
                         for place in _places(content.levels):
                             first = places.setdefault(place, content.record.unit.name)
                             if first != content.record.unit.name:
@@ -161,11 +169,14 @@ def verify(
         for kind in ANALYSIS_SCHEMAS:
             for key, size in (listing[kind] or {}).items():
                 reading.check(key, size, partial(_check_table, kind), "it can be computed again", LARGEST_TABLE)
+        reading.findings += _pinned(store, experiment_id, computed)
+        if computed and (line := kinds_line(pa.concat_tables(computed))):
+            unlike[experiment_id] = line
         _beside(reading, experiment_id)
     if experiments is None:
         _tickets(reading)
     _curated(reading, placed)
-    return Verified(reading.objects, reading.size, tuple(reading.findings), tuple(_notes(reading)))
+    return Verified(reading.objects, reading.size, tuple(reading.findings), tuple(_notes(reading)), unlike)
 
 
 def _check_table(kind: str, data: bytes) -> None:
@@ -222,6 +233,33 @@ def _described(reading: _Reading, experiment_id: str) -> None:
             reading.store.read_sweep(sweep)
         except StoreError as error:
             reading.findings.append(Finding("damaged", sweep, str(error)))
+
+
+def _pinned(store: Store, experiment_id: str, computed: Sequence[pa.Table]) -> Iterator[Finding]:
+    """What decides results must be one thing for all units of an experiment."""
+    where = pins_folder(experiment_id)
+    said: dict[str, set[str]] = {}
+    try:
+        for record in store.pins(experiment_id):
+            for name, value in {**record, **record["sources"]}.items():
+                if isinstance(value, str):
+                    said.setdefault(name, set()).add(value)
+    except DamagedObject as error:
+        yield Finding("damaged", error.key or where, str(error))
+    for name, values in sorted(said.items()):
+        if len(values) > 1:
+            yield Finding("contradictory", where, f"sweeps began with different {name}: {', '.join(sorted(values))}")
+    for name in NAMES:
+        counts: Counter[str] = Counter()
+        for table in computed:
+            for value, device in zip(table[name].to_pylist(), table["device"].to_pylist(), strict=True):
+                if value is not None and (name != "instructions" or device.startswith("cpu")):
+                    counts[value.partition("+")[0]] += 1
+        if len(counts) > 1:
+            kinds = ", ".join(f"{value} ({count:,} trainings)" for value, count in counts.most_common())
+            yield Finding(
+                "contradictory", f"levels/experiment={experiment_id}", f"computed with different {name}: {kinds}"
+            )
 
 
 def _beside(reading: _Reading, experiment_id: str) -> None:
@@ -368,11 +406,17 @@ def _differences(read: Callable[[str], _Content], experiment_id: str, first: str
         if kind in sides[0] and kind in sides[1]:
             parts = [side[kind].filter(pc.is_in(side[kind]["seed"], pa.array(seeds, pa.int64()))) for side in sides]
             if len({content_hash(part, result_columns(kind, part)) for part in parts}) > 1:
+                differing = differing_origins(one.levels, other.levels)
+                theirs, its = (" and ".join(side) for side in zip(*differing, strict=True)) if differing else ("", "")
+                cause = (
+                    f"that was computed with {theirs}, this with {its}"
+                    if differing
+                    else "as far as they say, both were computed alike"
+                )
                 yield Finding(
                     "contradictory",
                     unit_key(kind, experiment_id, second),
-                    f"of seeds that both hold it says something else than unit {first}; compare the code "
-                    "versions, threads and devices of the two and remove one",
+                    f"of seeds that both hold it says something else than unit {first}: {cause}; remove one",
                 )
 
 

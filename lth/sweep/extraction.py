@@ -18,6 +18,7 @@ from lth.errors import LthError
 from lth.experiment import Arm, Experiment
 from lth.models.calling import first_names
 from lth.store import Store, Unit
+from lth.store.origin_columns import kind_of
 from lth.sweep import stages
 from lth.sweep.handover import Job, Masks
 from lth.sweep.opening import reopened
@@ -106,7 +107,7 @@ def collect(
     if abs(score - row[f"test_score{ending}"]) > TOLERANCE:
         raise LthError(
             f"trained again, the {arm} of seed {seed} at level {level} scores {score:.4f}, not the "
-            f"{row[f'test_score{ending}']:.4f} of the store ({row['device']}, {row['threads']} threads, "
+            f"{row[f'test_score{ending}']:.4f} of the store ({row['device']}, {kind_of(row)}, "
             f"code {row['code_version']}); use the machine and version that trained it"
         )
     dense, examples = rows.get(("ticket", 0, 0, seed)), data.examples()

@@ -13,6 +13,7 @@ from lth.experiment import Experiment
 from lth.inspection.sketch import Sketch
 from lth.store import Store
 from lth.sweep.networks import network_of
+from lth.sweep.pins import Pins
 from lth.sweep.planning import Work, keeps_weights, parent_level
 from lth.sweep.setup import DataFacts, Setup, resolve
 from lth.sweep.sources import source_of
@@ -34,6 +35,8 @@ class Job:
     """How many units run at a time."""
     sketch: Sketch | None = None
     """What the factory has built where the sweep began; None: nobody has looked."""
+    pins: Pins | None = None
+    """What the sweep was opened with, and every process that works for it must have."""
 
     @property
     def setup(self) -> Setup:

@@ -14,6 +14,7 @@ from lth.data.examples import DataSet
 from lth.engine import choose_device
 from lth.errors import DamagedObject, InvalidExperiment, LthError
 from lth.experiment import Execution, Experiment
+from lth.processor import other_instructions
 from lth.store import Store, Unit
 from lth.store.claims import Claims
 from lth.sweep.claimed_units import ASK_AGAIN, UnitsElsewhere
@@ -86,6 +87,8 @@ def run_here(
     emit(Phase("reading the store"))
     job = Job(experiment, DataFacts.of(data), store.url, device, threads, code_version(), save_every)
     inspected(experiment, data, choose_device(device, experiment.training.precision))
+    if said := other_instructions():
+        LOG.warning("%s", said)
     sweep = open_sweep(store, job, seeds, data.fingerprint())
     units = plan(experiment, seeds, sweep.done, cohort_size or len(seeds))
     steps = sum(len(unit.seeds) * steps_to_train(job.setup, experiment, unit) for unit in units)

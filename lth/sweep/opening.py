@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lth.engine import choose_device
 from lth.errors import StoreError
 from lth.experiment import Experiment
 from lth.store import Committed, Store, Unit, unit_name_of
 from lth.sweep.handover import Job
+from lth.sweep.pins import pins_of
 from lth.sweep.planning import DONE_COLUMNS, Done, Key, SourceTickets, Work, done_of, ready, work
 from lth.sweep.record import record
 from lth.sweep.setup import resolve
@@ -55,20 +58,36 @@ def open_sweep(
     of which an object is damaged.
 
     `fingerprint` is the data set's SHA-256. Raises InvalidExperiment for what cannot be trained on these data,
-    LthError for other data than the experiment began with, StoreError for a store that cannot be written to.
+    LthError for other data, code or versions than the experiment began with, StoreError for a store that cannot be
+    written to.
     """
     store.check_writable()
     experiment = job.experiment
     resolve(experiment, job.facts)
     found = find_tickets(store, experiment, seeds, job.facts)
-    record(store, experiment, seeds if planned else None, job.facts, fingerprint)
+    on_cpu = choose_device(job.device, experiment.training.precision).type == "cpu"
+    pins = job.pins or pins_of(experiment)
+    record(store, experiment, seeds if planned else None, job.facts, fingerprint, pins, on_cpu)
     committed = store.committed(experiment.id)
+    if on_cpu and planned and (other := _other_threads(committed, job.threads)):
+        log.warning("%s: the last bits of results depend on it", other)
     for damaged, reason in committed.damaged.items():
         log.warning("damaged object %s (%s): its unit is set aside and done again", damaged, reason)
         set_aside(store, experiment.id, damaged, log)
     if committed.damaged:
         committed = store.committed(experiment.id)
     return Opened(experiment, store, found, done_of(experiment, seeds, committed))
+
+
+def _other_threads(committed: Committed, threads: int) -> str | None:
+    """How many trainings had other threads, in words."""
+    counts = Counter(committed.rows["threads"].to_pylist())
+    others = [f"{count:,} with {other}" for other, count in sorted(counts.items()) if other != threads]
+    if not others:
+        return None
+    return (
+        f"this sweep trains with --threads {threads}, and of its committed trainings {', '.join(others)} were trained"
+    )
 
 
 def reopened(store: Store, job: Job, seeds: Sequence[int], committed: Committed) -> Opened:

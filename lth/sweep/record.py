@@ -16,6 +16,7 @@ from lth.experiment import Experiment, format_seeds
 from lth.store import Store
 from lth.sweep.network_texts import network_record
 from lth.sweep.networks import network_of
+from lth.sweep.pins import Pins, pin
 from lth.sweep.setup import DataFacts
 from lth.version import __version__
 
@@ -40,11 +41,17 @@ def code_version() -> str:
 
 
 def record(
-    store: Store, experiment: Experiment, seeds: Sequence[int] | None, facts: DataFacts, fingerprint: str
+    store: Store,
+    experiment: Experiment,
+    seeds: Sequence[int] | None,
+    facts: DataFacts,
+    fingerprint: str,
+    pins: Pins | None = None,
+    on_cpu: bool = True,
 ) -> None:
-    """Write the experiment and this sweep down (no sweep without seeds); refuse if it began with other data.
+    """Write the experiment and this sweep down (no sweep without seeds); refuse if it began with other data or `pins`.
 
-    `fingerprint` is the data set's SHA-256: the id names the data, this pins its bytes.
+    `fingerprint` is the data set's SHA-256: the id names the data, this pins its bytes. `on_cpu`: a CPU trains.
     """
     import numpy
     import torch
@@ -75,6 +82,8 @@ def record(
             f"the data set {experiment.dataset.name!r} is not the one that {experiment.id} began with (SHA-256 "
             f"{fingerprint[:12]}, then {began[:12]}); put the old data back, or use another store or experiment name"
         )
+    if pins is not None:
+        pin(store, experiment.id, pins, on_cpu)
     network = store.describe(experiment.id).get("network")
     if isinstance(network, dict) and not network_of(experiment, facts).sketch.agrees(network.get("sketch")):
         raise LthError(

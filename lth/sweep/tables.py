@@ -14,12 +14,14 @@ import torch
 
 from lth.engine import Trained
 from lth.experiment import Experiment
+from lth.processor import instructions
 from lth.store import LEVELS, MASKS, METRICS, Unit, mask_sha256, pack
 from lth.store.score_columns import ACCURACY, NAME, SCORES_OF
 from lth.structured import alive_units, unit_masks
 from lth.sweep.planning import Work
 from lth.sweep.setup import Setup
 from lth.sweep.sources import source_of
+from lth.version import ENGINE_VERSION
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,9 @@ def tables(
         "threads": threads,
         "precision": experiment.training.precision,
         "code_version": code_version,
+        "instructions": instructions(),
+        "torch": str(torch.__version__),
+        "engine": ENGINE_VERSION,
         "finished_at": datetime.datetime.now(datetime.UTC),
     }
     level_rows, metric_rows = [], []

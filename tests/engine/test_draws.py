@@ -74,6 +74,12 @@ def test_portable_numbers_are_torchs_own_where_there_is_avx2(name: str) -> None:
     assert portable.stride() == own.stride() and torch.equal(portable, own)
 
 
+def test_other_devices_draw_as_they_do() -> None:
+    with PortableDraws():
+        assert torch.empty(3, device="meta").uniform_(-1, 1).normal_().device.type == "meta"
+        assert torch.randn(3, device="meta").device.type == "meta"
+
+
 def test_a_million_normal_numbers_are_normal() -> None:
     with PortableDraws():
         drawn = torch.randn(10**6, generator=torch.Generator().manual_seed(0)).double()

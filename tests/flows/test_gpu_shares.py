@@ -18,6 +18,7 @@ from lth.sweep.cohort_size import bytes_on_gpu
 from lth.sweep.handover import Job
 from lth.sweep.setup import DataFacts
 from tasks.cluster import Share
+from tasks.remote import Read
 from tasks.stages import Prepared
 
 GB = 10**9
@@ -30,7 +31,7 @@ def session(execution: Execution, memory: int) -> Session:
     found.log = logging.getLogger("test")
     found.share = Share(execution.threads, execution.gpu_share or 1.0)
     found.job = Job(found.experiment, facts, "memory://")
-    found.prepared = Prepared(facts, "", GB, memory, None)  # type: ignore[arg-type]
+    found.prepared = Prepared(Read(facts, "", GB, memory, "AVX2", None), None)  # type: ignore[arg-type]
     return found
 
 

@@ -175,7 +175,7 @@ def test_schemas_describe_every_column() -> None:
         "criterion dataset model steps early_stop_step train_accuracy train_loss val_accuracy_at_early_stop "
         "test_accuracy_at_early_stop val_accuracy test_accuracy test_loss score train_score val_score_at_early_stop "
         "test_score_at_early_stop val_score test_score status train_seconds examples_per_second "
-        "device cohort_size threads precision mask_sha256 code_version finished_at"
+        "device cohort_size threads precision mask_sha256 code_version instructions torch engine finished_at"
     )
     assert " ".join(METRICS.names) == (
         "experiment_id arm seed draw level density step split loss accuracy score score_value"
@@ -189,6 +189,9 @@ def test_schemas_describe_every_column() -> None:
         "cohort_size",
         "threads",
         "code_version",
+        "instructions",
+        "torch",
+        "engine",
         "finished_at",
     }
 
