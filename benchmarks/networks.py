@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -201,7 +201,7 @@ READERS = {
 }
 
 
-def page(rows: Iterable[Row]) -> str:
+def page(rows: Iterable[Row], untried: Sequence[str] = ()) -> str:
     """docs/networks.md."""
     rows = list(rows)
     whole = [row for row in rows if _whole(row)]
@@ -231,6 +231,8 @@ def page(rows: Iterable[Row]) -> str:
         trained = "." if row["trained"] else mark(row["refused"])
         rest = [_cell(row, form, mark) for form in FORMATS]
         lines.append("| " + " | ".join([row["name"], str(row["side"] or ""), weights, prunable, trained, *rest]) + " |")
+    if untried:
+        lines += ["", f"Not tried yet: {', '.join(untried)}."]
     lines += ["", *(f"{number}. {reason}" for reason, number in reasons.items())]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -264,6 +266,10 @@ def _in_a_process(name: str, seconds: int) -> Row:
     return row
 
 
+def _known_page(wanted: Sequence[str], known: dict[str, Row]) -> str:
+    return page([known[name] for name in wanted if name in known], [name for name in wanted if name not in known])
+
+
 def main() -> None:
     """Try them, one after another, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -288,7 +294,7 @@ def main() -> None:
             row = known[name]
             said = "whole" if _whole(row) else row.get("refused") or row["formats"]
             print(f"{name}: {said} ({row.get('seconds')} s)", flush=True)
-    (ROOT / "docs" / "networks.md").write_text(page(known[name] for name in wanted if name in known))
+    (ROOT / "docs" / "networks.md").write_text(_known_page(wanted, known))
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ def shares(experiment: Experiment, facts: DataFacts) -> list[SomeWeights]:
     for each in found.dense:
         if each not in large:
             rest[_reason(each)] = rest.get(_reason(each), 0) + each.size
-    return parts + [SomeWeights(reason, size, size / total) for reason, size in rest.items()]
+    return parts + [SomeWeights(f"dense: {reason}", size, size / total) for reason, size in rest.items()]
 
 
 def _reason(dense: LeftDense) -> str:
