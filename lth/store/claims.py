@@ -77,6 +77,7 @@ class Claims:
         self._mark = sealed(vars(self.owner))
         self._refused: dict[str, Owner] = {}
         self._unreturned: set[str] = set()
+        self._held: set[str] = set()
         self._seen: dict[str, tuple[bytes, float, float]] = {}
         self._lock = threading.Lock()
         self._leaving = threading.Event()
@@ -109,6 +110,7 @@ class Claims:
             self._refused.pop(unit_name, None)
             with self._lock:
                 self._unreturned.discard(unit_name)
+                self._held.add(unit_name)
         else:
             self._refused[unit_name] = owner
         return owner
@@ -132,6 +134,8 @@ class Claims:
     def give_back(self, unit_name: str) -> None:
         """Ends the claim of a unit that was taken, if another sweep has not taken it over; later, if need be."""
         key = claim_key(self.experiment_id, unit_name)
+        with self._lock:
+            self._held.discard(unit_name)
         try:
             if self._tried_once.read(key) == self._mark:
                 self._tried_once.delete(key)
@@ -166,6 +170,10 @@ class Claims:
                 again, self._unreturned = self._unreturned, set()
             for unit_name in again:
                 self.give_back(unit_name)
+        with self._lock:
+            held = self._held | self._unreturned
+        for unit_name in held:  # a signal may have ended the sweep between its taking a unit and its giving it back
+            self.give_back(unit_name)
         with suppress(StoreError):
             self._tried_once.delete(self._count_key(self.owner.sweep))
 

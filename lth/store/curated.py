@@ -311,11 +311,11 @@ def _remove_abandoned(store: Store, published: Published) -> None:
     """Remove files that no version lists: of publications that were killed, and of what was withdrawn."""
     remove_earlier(store.objects, published)
     listed = {file.key for files in published.files.values() for file in files}
-    before = datetime.datetime.now(datetime.UTC) - _ABANDONED_AFTER
+    before = store.objects.now() - _ABANDONED_AFTER.total_seconds()
     for kind in UNIT_SCHEMAS:
         for key, entry in store.objects.entries(f"curated/{kind}").items():
             ours = key.endswith(".parquet") and "/_delta_log/" not in key
-            if ours and key not in listed and entry.changed < before.timestamp():
+            if ours and key not in listed and entry.changed < before:
                 store.objects.delete(key)
 
 

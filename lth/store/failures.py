@@ -179,6 +179,8 @@ def _explain_local(error: BaseException) -> str:
         return "a file lies where a directory is needed, or the reverse; choose another directory"
     if number in (errno.ENOSPC, errno.EDQUOT):
         return "no space is left; free some or choose another directory"
+    if number == errno.ESTALE:
+        return str(error.strerror) if isinstance(error, OSError) and error.filename is None else _unknown(error)
     if number == errno.EOPNOTSUPP:
         return "this file system has no hard links, which writing without overwriting needs; choose another directory"
     return _unknown(error)

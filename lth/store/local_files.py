@@ -14,6 +14,9 @@ from io import BufferedReader
 from pathlib import Path
 
 TEMPORARY = ".tmp"
+GONE = "the folder that was there is gone, or another lies in its place; bring it back and run again"
+_ROOTS: dict[str, tuple[int, int]] = {}
+"""Folders that a sweep of this process has begun to write to, as the device and number that they had then."""
 NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -34,6 +37,13 @@ class LocalFiles:
 
     def __init__(self, root: str) -> None:
         self._root = Path(root)
+
+    def begin(self) -> None:
+        """From now on this process writes only into the folder that is there now: should it be unmounted or moved away,
+        nothing is begun in its place."""
+        _make_directory(self._root)
+        facts = os.stat(self._root)
+        _ROOTS[str(self._root)] = facts.st_dev, facts.st_ino
 
     def create(self, key: str, data: bytes) -> bool:
         """Writes `data` as `key` unless that exists; True if this call wrote it. Seen whole or not at all."""
@@ -121,9 +131,21 @@ class LocalFiles:
                     with suppress(OSError):  # not empty
                         os.rmdir(directory)
 
+    def _check_root(self) -> None:
+        known = _ROOTS.get(str(self._root))
+        if known is None:
+            return
+        try:
+            facts = os.stat(self._root)
+        except FileNotFoundError:
+            raise OSError(errno.ESTALE, GONE) from None
+        if (facts.st_dev, facts.st_ino) != known:
+            raise OSError(errno.ESTALE, GONE)
+
     @contextmanager
     def _temporary(self, path: Path, data: bytes) -> Iterator[Path]:
         """A synced file beside `path` that holds `data`, gone at the end."""
+        self._check_root()
         _make_directory(path.parent)
         temporary = path.parent / f".{secrets.token_hex(8)}{TEMPORARY}"
         try:

@@ -116,6 +116,15 @@ class Objects:
         log.warning("quarantined %s as %s", key, target)
         return target
 
+    def now(self) -> float:
+        """Seconds since 1970 by the clock that objects are dated with: that of whoever holds them."""
+        key = f"probes/{secrets.token_hex(8)}"
+        self.create(key, b"what time is it?")
+        try:
+            return self.entries("probes")[key].changed
+        finally:
+            self.delete(key)
+
     def check_writable(self) -> None:
         """Writes, reads, lists and removes a probe; StoreError says what of it this store cannot do.
 
@@ -124,6 +133,7 @@ class Objects:
         """
         impatient = copy.copy(self)
         impatient.retries = replace(self.retries, tries=min(self.retries.tries, 3))
+        impatient._attempt("write", self.files.begin)
         impatient._probe()
 
     def _probe(self) -> None:

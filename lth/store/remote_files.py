@@ -50,6 +50,9 @@ class RemoteFiles:
     def _path(self, key: str) -> str:
         return f"{self._open()[1].rstrip('/')}/{key}"
 
+    def begin(self) -> None:
+        """Nothing: a bucket that is gone is not made again."""
+
     def create(self, key: str, data: bytes) -> bool:
         """Writes `data` as `key` unless that exists; True if this call wrote it."""
         filesystem = self.filesystem

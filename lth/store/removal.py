@@ -6,7 +6,6 @@ marks, then what they speak of, the record of the experiment last. The same remo
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -119,7 +118,7 @@ def plan_cleaning(
     `claims.living`.
     """
     objects = store.objects
-    before = now_of(objects) - older_than
+    before = objects.now() - older_than
     held = claims.living(objects, experiment_id, watch)
     found: dict[Kind, dict[str, Entry]] = {}
     kept, losses = [], []
@@ -162,16 +161,6 @@ def clean(store: Store, plan: Removal) -> None:
             raise StoreError(f"a sweep of {plan.experiment_id} has begun meanwhile; nothing was removed, try again")
     for found in plan.objects.values():
         _delete(store.objects, found)
-
-
-def now_of(objects: Objects) -> float:
-    """The time by the clock that objects are dated with: that of whoever holds them, not of this machine."""
-    key = f"probes/{secrets.token_hex(8)}"
-    objects.create(key, b"what time is it?")
-    try:
-        return objects.entries("probes")[key].changed
-    finally:
-        objects.delete(key)
 
 
 def _losses(checkpoints: Iterable[str]) -> list[str]:

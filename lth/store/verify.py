@@ -6,12 +6,10 @@ Whatever lies in the store, it is named and the reading goes on.
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,15 +17,13 @@ import pyarrow.compute as pc
 from lth.errors import DamagedObject, LthError, StoreError
 from lth.store import checkpoints, claims, parquet
 from lth.store.content import content_hash
-from lth.store.curated import Curated, has_curated
-from lth.store.delta_log import log_folder, log_troubles, seal_key
+from lth.store.findings import LARGEST_TABLE, Finding, Reading, places_of, read_object
 from lth.store.masks import mask_sha256, unpack
-from lth.store.origin_columns import KIND_COLUMNS, NAMES, differing_origins, kinds_line
-from lth.store.published import FOLDER, last_version, read_published, version_key
+from lth.store.origin_columns import KIND_COLUMNS, differing_origins, kinds_line
 from lth.store.reader import READERS, Place
 from lth.store.records import UnitRecord, decode_levels
 from lth.store.remote_files import LARGEST_PUT
-from lth.store.schemas import ANALYSIS_SCHEMAS, ROW_KEYS, UNIT_SCHEMAS, result_columns
+from lth.store.schemas import ANALYSIS_SCHEMAS, result_columns
 from lth.store.seals import YAML, check_report
 from lth.store.store import Store
 from lth.store.unit import (
@@ -37,29 +33,18 @@ from lth.store.unit import (
     is_key,
     is_name,
     levels_key,
-    pins_folder,
     sweeps_folder,
     ticket_key,
     unit_key,
     unit_name_of,
 )
+from lth.store.verify_curated import check_curated
+from lth.store.verify_pins import pins_findings
+
+__all__ = ["Finding", "Verified", "verify"]
 
 AHEAD = 4 * READERS
 """Units that are read ahead: they bound the memory."""
-
-LARGEST_TABLE = 2**30
-"""Bytes of an object of `levels` or of an analysis, far more than any has: what is larger is not read into memory."""
-
-Trouble = Literal["damaged", "missing", "extra", "contradictory"]
-
-
-class Finding(NamedTuple):
-    """One object, or place, with what is wrong with it. `extra` ones are in nobody's way; the others need something
-    done, which `reason` says."""
-
-    trouble: Trouble
-    key: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -85,40 +70,6 @@ class _Content:
     findings: tuple[Finding, ...]
 
 
-@dataclass
-class _Reading:
-    """What has been read of a store so far."""
-
-    store: Store
-    objects: int = 0
-    size: int = 0
-    unsealed: list[str] = field(default_factory=list)
-    ended_claims: int = 0
-    findings: list[Finding] = field(default_factory=list)
-
-    def listing(self, where: str) -> dict[str, int] | None:
-        """The objects below a folder and their sizes; None, and a finding, if it cannot be listed."""
-        try:
-            return self.store.objects.sizes(where)
-        except StoreError as error:
-            self.findings.append(Finding("damaged", where, str(error)))
-            return None
-
-    def check(self, key: str, size: int, check: Callable[[bytes], None], remedy: str, most: int = LARGEST_PUT) -> None:
-        """Read an object and check it; one that is gone by now is no trouble."""
-        if not is_key(key):
-            self.findings.append(Finding("extra", key, "its name is none of a store's; nobody reads it"))
-            return
-        self.objects += 1
-        try:
-            data = _read_object(self.store, key, size, most)
-            if data is not None:
-                self.size += len(data)
-                check(data)
-        except DamagedObject as error:
-            self.findings.append(Finding("damaged", key, f"{error}; {remedy}"))
-
-
 def verify(
     store: Store, experiments: Sequence[str] | None = None, progress: Callable[[int, int], None] = lambda *_: None
 ) -> Verified:
@@ -127,14 +78,14 @@ def verify(
     `progress` is told the units done and in all. Raises StoreError only if the store cannot be reached.
     """
     chosen = store.experiments() if experiments is None else list(experiments)
-    reading = _Reading(store)
+    reading = Reading(store)
     listings = {
         experiment_id: {kind: reading.listing(folder(kind, experiment_id)) for kind in (*UNIT_KINDS, *ANALYSIS_SCHEMAS)}
         for experiment_id in chosen
     }
     total, done = sum(len(listing["levels"] or ()) for listing in listings.values()), 0
     placed: dict[str, dict[Place, str]] = {}
-    unlike: dict[str, str] = {}
+    kinds: dict[str, str] = {}
     for experiment_id, listing in listings.items():
         reading.objects += sum(len(listing[kind] or ()) for kind in UNIT_KINDS)
         _described(reading, experiment_id)
@@ -157,7 +108,7 @@ def verify(
                     reading.findings += content.findings
                     if content.levels is not None and content.record is not None:
                         computed.append(content.levels.select(KIND_COLUMNS))
-                        for place in _places(content.levels):
+                        for place in places_of(content.levels):
                             first = places.setdefault(place, content.record.unit.name)
                             if first != content.record.unit.name:
                                 twice.add((first, content.record.unit.name))
@@ -169,14 +120,14 @@ def verify(
         for kind in ANALYSIS_SCHEMAS:
             for key, size in (listing[kind] or {}).items():
                 reading.check(key, size, partial(_check_table, kind), "it can be computed again", LARGEST_TABLE)
-        reading.findings += _pinned(store, experiment_id, computed)
+        reading.findings += pins_findings(store, experiment_id, computed)
         if computed and (line := kinds_line(pa.concat_tables(computed))):
-            unlike[experiment_id] = line
+            kinds[experiment_id] = line
         _beside(reading, experiment_id)
     if experiments is None:
         _tickets(reading)
-    _curated(reading, placed)
-    return Verified(reading.objects, reading.size, tuple(reading.findings), tuple(_notes(reading)), unlike)
+    check_curated(reading, placed)
+    return Verified(reading.objects, reading.size, tuple(reading.findings), tuple(_notes(reading)), kinds)
 
 
 def _check_table(kind: str, data: bytes) -> None:
@@ -187,7 +138,7 @@ def _check_progress(data: bytes) -> None:
     checkpoints.decode_progress(data)
 
 
-def _notes(reading: _Reading) -> Iterator[str]:
+def _notes(reading: Reading) -> Iterator[str]:
     if reading.unsealed:
         many = len(reading.unsealed)
         yield (
@@ -198,20 +149,7 @@ def _notes(reading: _Reading) -> Iterator[str]:
         yield f"{reading.ended_claims} claims of sweeps that have ended; `lth clean` removes them"
 
 
-def _read_object(store: Store, key: str, size: int, most: int) -> bytes | None:
-    """The content of an object; None if it is gone. DamagedObject (its text is only the reason) if it cannot be
-    read."""
-    if size > most:
-        raise DamagedObject(f"it has {size:,} bytes, more than any object of its kind, and was not read")
-    try:
-        return store.read(key)
-    except StoreError as error:
-        raise DamagedObject(str(error)) from error
-    except MemoryError as error:
-        raise DamagedObject(f"there is no memory for its {size:,} bytes") from error
-
-
-def _described(reading: _Reading, experiment_id: str) -> None:
+def _described(reading: Reading, experiment_id: str) -> None:
     """The record of the experiment, and those of its sweeps."""
     key = experiment_key(experiment_id)
     try:
@@ -235,34 +173,7 @@ def _described(reading: _Reading, experiment_id: str) -> None:
             reading.findings.append(Finding("damaged", sweep, str(error)))
 
 
-def _pinned(store: Store, experiment_id: str, computed: Sequence[pa.Table]) -> Iterator[Finding]:
-    """What decides results must be one thing for all units of an experiment."""
-    where = pins_folder(experiment_id)
-    said: dict[str, set[str]] = {}
-    try:
-        for record in store.pins(experiment_id):
-            for name, value in {**record, **record["sources"]}.items():
-                if isinstance(value, str):
-                    said.setdefault(name, set()).add(value)
-    except DamagedObject as error:
-        yield Finding("damaged", error.key or where, str(error))
-    for name, values in sorted(said.items()):
-        if len(values) > 1:
-            yield Finding("contradictory", where, f"sweeps began with different {name}: {', '.join(sorted(values))}")
-    for name in NAMES:
-        counts: Counter[str] = Counter()
-        for table in computed:
-            for value, device in zip(table[name].to_pylist(), table["device"].to_pylist(), strict=True):
-                if value is not None and (name != "instructions" or device.startswith("cpu")):
-                    counts[value.partition("+")[0]] += 1
-        if len(counts) > 1:
-            kinds = ", ".join(f"{value} ({count:,} trainings)" for value, count in counts.most_common())
-            yield Finding(
-                "contradictory", f"levels/experiment={experiment_id}", f"computed with different {name}: {kinds}"
-            )
-
-
-def _beside(reading: _Reading, experiment_id: str) -> None:
+def _beside(reading: Reading, experiment_id: str) -> None:
     """Trainings in progress, claims and reports."""
     for key, size in (reading.listing(folder("progress", experiment_id)) or {}).items():
         reading.check(key, size, _check_progress, "that training begins anew")
@@ -294,12 +205,12 @@ def _beside(reading: _Reading, experiment_id: str) -> None:
         reading.check(key, size, partial(_check_report, reading, key), "write the report again")
 
 
-def _check_report(reading: _Reading, key: str, data: bytes) -> None:
+def _check_report(reading: Reading, key: str, data: bytes) -> None:
     if check_report(key, data) == "unsealed":
         reading.unsealed.append(key)
 
 
-def _tickets(reading: _Reading) -> None:
+def _tickets(reading: Reading) -> None:
     for key, size in (reading.listing("tickets") or {}).items():
 
         def check(data: bytes, key: str = key) -> None:
@@ -313,7 +224,7 @@ def _read(store: Store, experiment_id: str, sizes: Mapping[str, int], name: str)
     """A unit with everything that it recorded, each object held against its record and the others."""
     key = levels_key(experiment_id, name)
     try:
-        data = _read_object(store, key, sizes.get(key, 0), LARGEST_TABLE)
+        data = read_object(store, key, sizes.get(key, 0), LARGEST_TABLE)
         if data is None:  # put aside since it was listed
             return _Content(None, None, {}, 0, ())
         levels, record = decode_levels(data, name)
@@ -326,7 +237,7 @@ def _read(store: Store, experiment_id: str, sizes: Mapping[str, int], name: str)
         try:
             if sizes.get(expected.key, expected.bytes) != expected.bytes:
                 raise DamagedObject(f"it has {sizes[expected.key]:,} bytes; unit {name} recorded {expected.bytes:,}")
-            found = _read_object(store, expected.key, expected.bytes, LARGEST_PUT)
+            found = read_object(store, expected.key, expected.bytes, LARGEST_PUT)
             if found is None:
                 if kind != "checkpoints":  # those are kept no longer than they are needed
                     why = f"unit {name} recorded it; its next run does it anew"
@@ -418,93 +329,3 @@ def _differences(read: Callable[[str], _Content], experiment_id: str, first: str
                     unit_key(kind, experiment_id, second),
                     f"of seeds that both hold it says something else than unit {first}: {cause}; remove one",
                 )
-
-
-def _curated(reading: _Reading, placed: Mapping[str, Mapping[Place, str]]) -> None:
-    """Every object of the curated tables, and whether what is published is what has landed."""
-    store, objects = reading.store, reading.store.objects
-    listing = reading.listing("curated") if has_curated(store) else None
-    if not listing:
-        return
-    reading.objects += len(listing)
-    reading.size += sum(listing.values())
-    if last_version(objects) == 0:
-        if any(key.startswith(log_folder("levels")) for key in listing):
-            reading.unsealed.append("curated/ (which `lth compact` seals)")
-        else:
-            cut_short = "a publication was cut short, or runs just now; nobody reads it"
-            reading.findings += [Finding("extra", key, cut_short) for key in sorted(listing)]
-        return
-    last = version_key(last_version(objects))
-    known = {last, *map(seal_key, UNIT_SCHEMAS)}
-    try:
-        published = read_published(objects)
-    except DamagedObject as error:
-        reading.findings.append(Finding("damaged", last, str(error)))
-        return
-    curated = Curated(store, published)
-    for kind in UNIT_SCHEMAS:
-        curated.is_whole(kind)
-        known |= {file.key for file in published.files[kind]}
-        for key, why in log_troubles(objects, kind).items():
-            reading.findings.append(
-                Finding("damaged", key, f"{why}; no reader of ours needs it, `lth compact` mends it")
-            )
-    reading.findings += [Finding("damaged", key, why) for key, why in curated.damaged.items()]
-    for key in sorted(listing):
-        if key not in known and not any(key.startswith(log_folder(kind)) for kind in UNIT_SCHEMAS):
-            why = "an earlier version" if key.startswith(FOLDER) else "no version of the curated tables lists it"
-            reading.findings.append(Finding("extra", key, f"{why}; a compaction removes it after a day"))
-    for experiment_id, landed in placed.items():
-        try:
-            reading.findings += _published(store, curated, experiment_id, landed)
-        except StoreError as error:
-            reading.findings.append(Finding("damaged", f"curated/levels/experiment_id={experiment_id}", str(error)))
-
-
-REBUILD = "`lth compact --rebuild` mends it"
-
-
-def _published(store: Store, curated: Curated, experiment_id: str, landed: Mapping[Place, str]) -> Iterator[Finding]:
-    """What is published must be what has landed."""
-    key = f"curated/levels/experiment_id={experiment_id}"
-    levels = curated.read("levels", [experiment_id])
-    published = list(_places(levels))
-    if len(published) != len(set(published)):
-        many = len(published) - len(set(published))
-        yield Finding("contradictory", key, f"{many} trainings are published twice; {REBUILD}")
-    gone = [place for place in published if place not in landed]
-    if gone:
-        yield Finding(
-            "contradictory",
-            key,
-            f"{len(gone)} published trainings are in no committed unit any more, the first is {gone[0]}; {REBUILD}",
-        )
-    for unit, rows in _by_unit(levels, landed):
-        now = store.levels_of(experiment_id, unit)
-        if now is None:
-            continue
-        seeds = pa.array(rows["seed"].to_pylist(), pa.int64())
-        same = now.filter(pc.is_in(now["seed"], seeds))
-        columns = result_columns("levels", same)
-        if content_hash(same, columns) != content_hash(rows, columns):
-            yield Finding("contradictory", key, f"what is published of unit {unit} is not what has landed; {REBUILD}")
-    for kind in ("metrics", "masks"):
-        rows = curated.dataset(kind, [experiment_id]).to_table(list(ROW_KEYS["levels"]))
-        others = set(_places(rows.group_by(list(ROW_KEYS["levels"])).aggregate([]))) - set(published)
-        if others:
-            yield Finding(
-                "contradictory",
-                f"curated/{kind}/experiment_id={experiment_id}",
-                f"it has rows of {len(others)} trainings that levels has not; {REBUILD}",
-            )
-
-
-def _by_unit(levels: pa.Table, landed: Mapping[Place, str]) -> Iterable[tuple[str, pa.Table]]:
-    units = pa.array([landed.get(place) for place in _places(levels)], pa.string())
-    for unit in sorted(pc.unique(units.drop_null()).to_pylist()):
-        yield unit, levels.filter(pc.equal(units, unit))
-
-
-def _places(rows: pa.Table) -> Iterator[Place]:
-    return zip(*(rows[name].to_pylist() for name in ROW_KEYS["levels"]), strict=True)
