@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional
 
 from lth.errors import InvalidExperiment
-from lth.models import build_model
+from lth.models import build_model, prunable_tensors
+from lth.models.computed_weights import let_rows_be_zero
 from lth.structured import UnitGroup, unit_groups
 
 
@@ -170,3 +171,28 @@ def test_looking_changes_neither_the_module_nor_the_generator() -> None:
     assert not module[0].weight.requires_grad
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_shuffled_channels_are_refused_in_words() -> None:
+    shape = (3, 32, 32)
+    module = build_model("torchvision", shape, 10, {"architecture": "shufflenet_v2_x0_5"})
+    names = [tensor.name for tensor in prunable_tensors(module, shape, 10)]
+    with pytest.raises(InvalidExperiment, match="shuffling channels .*prune single weights"):
+        unit_groups(module, shape, names)
+
+
+def test_units_that_frozen_weights_read_or_write_stay() -> None:
+    module = nn.Sequential(nn.Flatten(), *(nn.Linear(192 if not n else 6, 6) for n in range(4)), nn.Linear(6, 10))
+    module[3].requires_grad_(False)
+
+    assert [group.name for group in groups_of(module, IMAGES)] == ["1.weight", "4.weight"]
+
+
+def test_the_units_of_a_computed_weight_stay() -> None:
+    normed = nn.utils.parametrizations.weight_norm(nn.Linear(6, 6))
+    module = nn.Sequential(
+        nn.Flatten(), nn.Linear(192, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), normed, nn.Linear(6, 10)
+    )
+    let_rows_be_zero(module)
+
+    assert [group.name for group in groups_of(module, IMAGES)] == ["1.weight"]
