@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import STORE, Settings, StoreOption, app
+from flows.cli.app import app
+from flows.cli.options import STORE, Settings, StoreOption
 from lth.console import Console
 from lth.errors import InvalidExperiment, LthError
 from lth.store import READING, Store

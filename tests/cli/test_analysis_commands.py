@@ -171,8 +171,8 @@ def test_connectivity_runs_once_prints_barriers_and_finds_them_again(  # type: i
         ),
         (["overlap", "smoke", "--levels", "7"], ["no two masks", "other levels or arms"]),
         (["overlap", "smoke", "--levels", "one"], ["--levels 'one'"]),
-        (["overlap", "digits"], ["digits-", "no two masks"]),
-        (["overlap", "smoke-0000000000"], ["'smoke-0000000000'", "neither a preset nor a file"]),
+        (["overlap", "digits"], ["has no experiment 'digits-", "it has smoke-"]),
+        (["overlap", "smoke-0000000000"], ["'smoke-0000000000'", "did you mean 'smoke-"]),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else None,
 )
@@ -217,7 +217,7 @@ def test_verdicts_are_those_of_the_declared_margin(lth, store: Path, experiment:
     ("arguments", "message"),
     [
         (("--arm", "magic"), "arm 'magic' has no verdict; there is ticket, random_mask, reinit"),
-        (("--margin", "-1"), "margin must be above 0"),
+        (("--margin", "-1"), "--margin -1 is no margin"),
         (("--set", "name=other"), "has no experiment 'other-"),
     ],
 )
