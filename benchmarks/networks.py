@@ -82,7 +82,7 @@ def experiment_of(name: str, side: int) -> Experiment:
             "name=network",
             f"dataset={{name: noise-{side}, validation: 4}}",
             f"model={{name: {model}, initialisation: own, arguments: {json.dumps(arguments)}}}",
-            "training.optimizer={kind: sgd, learning_rate: 0.001}",
+            "training.optimizer={kind: sgd, learning_rate: 0.00001}",
             "training.batch_size=2",
             "training.duration=2it",
             "training.evaluate_every=2it",
