@@ -193,7 +193,9 @@ def _read_csr(file: Path, ticket: PortableTicket, raw: torch.Tensor) -> torch.Te
     with torch.no_grad():
         for tensor in module.parameters():
             tensor.zero_()
-    module.load_state_dict({name: found[name] for name in module.state_dict()})
+    state = module.state_dict()
+    state.update({name: found[name] for name in state})
+    module.load_state_dict(state)
     answer: torch.Tensor = ticket.deployed(module)(raw)
     return answer
 

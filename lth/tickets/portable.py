@@ -115,7 +115,9 @@ class PortableTicket:
         module = build_model(card.model, card.input_shape, card.classes, card.model_arguments)
         weights, names = self.weights(which), first_names(module)
         # Buffers that are made anew are no part of a state dict.
-        module.load_state_dict({name: weights[names.get(name, name)] for name in module.state_dict()})
+        state = module.state_dict()  # which knows the versions of its layers, too
+        state.update({name: weights[names.get(name, name)] for name in state})
+        module.load_state_dict(state)
         if pruned:
             places = [
                 (layer, key, self.masks[names[f"{path}.{key}".lstrip(".")]])
