@@ -82,7 +82,7 @@ def experiment_of(name: str, side: int) -> Experiment:
             "name=network",
             f"dataset={{name: noise-{side}, validation: 4}}",
             f"model={{name: {model}, initialisation: own, arguments: {json.dumps(arguments)}}}",
-            "training.optimizer={kind: sgd, learning_rate: 0.001}",
+            "training.optimizer={kind: sgd, learning_rate: 0.00001}",
             "training.batch_size=2",
             "training.duration=2it",
             "training.evaluate_every=2it",
@@ -97,10 +97,15 @@ def try_network(name: str, folder: Path, formats: Iterable[str] = FORMATS) -> Ro
     row: Row = {"name": name, "side": None, "weights": None, "prunable": None, "trained": False, "formats": {}}
     begun = time.perf_counter()
     try:
-        sweep, data = _smallest(name, row)
-        store = Store(folder / "store")
-        done = run_here(sweep, (0,), store, data)
-        if any(one.diverged for one in done.values()):
+        for side in SIDES:
+            if side <= (row["side"] or 0):
+                continue
+            sweep, data = _smallest(name, row, side)
+            store = Store(folder / "store")
+            done = run_here(sweep, (0,), store, data)
+            if not any(one.diverged for one in done.values()):
+                break
+        else:
             raise InvalidExperiment("its training diverged")
         row["trained"] = True
         ticket = collect(store, sweep.id, 0, 1, weights="end")
@@ -111,9 +116,10 @@ def try_network(name: str, folder: Path, formats: Iterable[str] = FORMATS) -> Ro
     return {**row, "seconds": round(time.perf_counter() - begun, 1)}
 
 
-def _smallest(name: str, row: Row) -> tuple[Experiment, DataSet]:
-    """The experiment on the smallest images that the network takes. Raises what it says of the largest."""
-    for side in SIDES:
+def _smallest(name: str, row: Row, least: int) -> tuple[Experiment, DataSet]:
+    """The experiment on the smallest images of at least that size that the network takes. Raises what it says of the
+    largest."""
+    for side in (side for side in SIDES if side >= least):
         row["side"] = side
         try:
             sweep = experiment_of(name, side)
@@ -187,7 +193,9 @@ def _read_csr(file: Path, ticket: PortableTicket, raw: torch.Tensor) -> torch.Te
     with torch.no_grad():
         for tensor in module.parameters():
             tensor.zero_()
-    module.load_state_dict({name: found[name] for name in module.state_dict()})
+    state = module.state_dict()
+    state.update({name: found[name] for name in state})
+    module.load_state_dict(state)
     answer: torch.Tensor = ticket.deployed(module)(raw)
     return answer
 

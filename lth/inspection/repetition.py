@@ -86,6 +86,8 @@ def check_repetition(copy: Copy, other: Copy, weights: torch.Tensor) -> Seen:
         raise InvalidExperiment(
             "it draws random numbers for these examples but not for blank ones; let it draw for all of them"
         )
+    if not bool(torch.isfinite(evaluated["answer"]).all()):
+        raise InvalidExperiment("it is not finite at the start: its answer in evaluation mode; mend its forward")
     _check_gradients(copy.network, first)
     between = copy.step(moved, 1)
     keeps = "it must keep nothing from one pass to the next but its buffers"

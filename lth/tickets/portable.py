@@ -121,9 +121,13 @@ class PortableTicket:
         check_card(f"the ticket of {card.experiment_id}", self, trust)
         module = build_model(card.model, card.input_shape, card.classes, card.model_arguments)
         weights, names = self.weights(which), first_names(module)
-        firsts = {name: names.get(name, name) for name in module.state_dict()}
-        try:  # buffers that are made anew are no part of a state dict
-            module.load_state_dict({name: weights[first] for name, first in firsts.items() if first in weights})
+        state = module.state_dict()  # without buffers that are made anew; it knows the versions of its layers
+        kept = {name: weights[names.get(name, name)] for name in state if names.get(name, name) in weights}
+        for name in [name for name in state if name not in kept]:
+            del state[name]
+        state.update(kept)
+        try:
+            module.load_state_dict(state)
         except RuntimeError as error:
             reason = " ".join(str(error).splitlines()[1:2]).strip()
             raise LthError(f"the ticket of {card.experiment_id} does not fit its network: {reason}") from None

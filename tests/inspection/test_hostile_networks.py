@@ -67,7 +67,7 @@ REFUSED = {
     "Detached": NO_GRADIENT,
     "NoGradient": NO_GRADIENT,
     "Chosen": NO_GRADIENT,
-    "NotFinite": "it is not finite at the start: loss of a first step",
+    "NotFinite": "it is not finite at the start: its answer in evaluation mode",
     "OneBatchSize": "does not run on inputs of shape (1, 8, 8)",
     "EvenBatches": "it does not run on 237 examples at a time in evaluation mode (the last batch of the training",
     "DropsTheRest": "it answers 237 examples in evaluation mode (the last batch of the training split) with (100, 10)",
