@@ -311,12 +311,18 @@ def _remove_abandoned(store: Store, published: Published) -> None:
     """Remove files that no version lists: of publications that were killed, and of what was withdrawn."""
     remove_earlier(store.objects, published)
     listed = {file.key for files in published.files.values() for file in files}
+    entries = [entry for kind in UNIT_SCHEMAS for entry in store.objects.entries(f"curated/{kind}").items()]
+    unlisted = {
+        key: entry
+        for key, entry in entries
+        if key.endswith(".parquet") and "/_delta_log/" not in key and key not in listed
+    }
+    if not unlisted:
+        return
     before = store.objects.now() - _ABANDONED_AFTER.total_seconds()
-    for kind in UNIT_SCHEMAS:
-        for key, entry in store.objects.entries(f"curated/{kind}").items():
-            ours = key.endswith(".parquet") and "/_delta_log/" not in key
-            if ours and key not in listed and entry.changed < before:
-                store.objects.delete(key)
+    for key, entry in unlisted.items():
+        if entry.changed < before:
+            store.objects.delete(key)
 
 
 def _withdraw(store: Store, published: Published, experiment_id: str, everything: bool) -> Published:

@@ -39,6 +39,8 @@ class Reading:
     size: int = 0
     unsealed: list[str] = field(default_factory=list)
     ended_claims: int = 0
+    unlisted: int = 0
+    """Curated files that no version lists (any more)."""
     findings: list[Finding] = field(default_factory=list)
 
     def listing(self, where: str) -> dict[str, int] | None:

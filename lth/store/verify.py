@@ -145,6 +145,8 @@ def _notes(reading: Reading) -> Iterator[str]:
             "not sealed (written before records, reports and curated tables were), so that what changed in them does "
             f"not show: {many} object{'s' * (many > 1)}: " + ", ".join(reading.unsealed[:3] + ["..."] * (many > 3))
         )
+    if reading.unlisted:
+        yield f"{reading.unlisted} curated files that are listed no more; a compaction removes them after a day"
     if reading.ended_claims:
         yield f"{reading.ended_claims} claims of sweeps that have ended; `lth clean` removes them"
 

@@ -16,6 +16,7 @@ from lth.store.published import FOLDER, last_version, read_published, version_ke
 from lth.store.reader import Place
 from lth.store.schemas import ROW_KEYS, UNIT_SCHEMAS, result_columns
 from lth.store.store import Store
+from lth.store.unit import is_key
 
 
 def check_curated(reading: Reading, placed: Mapping[str, Mapping[Place, str]]) -> None:
@@ -51,8 +52,10 @@ def check_curated(reading: Reading, placed: Mapping[str, Mapping[Place, str]]) -
     reading.findings += [Finding("damaged", key, why) for key, why in curated.damaged.items()]
     for key in sorted(listing):
         if key not in known and not any(key.startswith(log_folder(kind)) for kind in UNIT_SCHEMAS):
-            why = "an earlier version" if key.startswith(FOLDER) else "no version of the curated tables lists it"
-            reading.findings.append(Finding("extra", key, f"{why}; a compaction removes it after a day"))
+            if is_key(key) and (key.startswith(FOLDER) or key.endswith(".parquet")):
+                reading.unlisted += 1
+            else:
+                reading.findings.append(Finding("extra", key, "it is no file of a curated table; nobody reads it"))
     for experiment_id, landed in placed.items():
         try:
             reading.findings += _published(store, curated, experiment_id, landed)
