@@ -30,7 +30,26 @@ def built_twice(network: Network, seed: int) -> tuple[nn.Module, nn.Module]:
     different = difference(_tensors(first), _tensors(second))
     if different is not None:
         raise InvalidExperiment(f"built twice from one seed, it is another network: {different} differs; {DRAW}")
+    shared = _shared(first, second)
+    if shared is not None:
+        raise InvalidExperiment(
+            f"built twice, both networks hold the same {shared!r}, so that one seed would train another's; build every "
+            "layer anew each time"
+        )
     return first, second
+
+
+def _shared(first: nn.Module, second: nn.Module) -> str | None:
+    """A trained parameter of one that lies where one of the other does; constants may well be shared."""
+
+    def trained(module: nn.Module) -> dict[str, int]:
+        tensors = {
+            name: tensor for name, tensor in module.named_parameters() if tensor.requires_grad and tensor.numel()
+        }
+        return {name: tensor.untyped_storage().data_ptr() for name, tensor in tensors.items()}
+
+    there = set(trained(second).values())
+    return next((name for name, place in trained(first).items() if place in there), None)
 
 
 def _built(network: Network, seed: int) -> nn.Module:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from lth.errors import InvalidExperiment, in_one_line
+from lth.errors import InvalidExperiment
 from lth.models.calling import copied
 from lth.streams import stream
 from lth.structured.masks import unit_masks
@@ -52,10 +52,10 @@ def removable_groups(module: nn.Module, input_shape: Sequence[int], prunable: Se
         for parameter in copy.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         graph.build_dependency(copy, (images,), verbose=False)
-    except Exception as error:
+    except Exception:  # of any kind, and none says more than that it did not follow
         raise InvalidExperiment(
             "the units of the model cannot be found: Torch-Pruning does not follow what it does between its layers, "
-            f"such as shuffling channels ({in_one_line(error)}); prune single weights"
+            "such as shuffling channels; prune single weights"
         ) from None
     names = {id(tensor): name for name, tensor in [*copy.named_parameters(), *copy.named_buffers()]}
     layers = {names.get(id(layer.weight)): layer for layer in copy.modules() if isinstance(layer, (nn.Linear, _ConvNd))}

@@ -234,6 +234,20 @@ def another_layer_every_time():
     return net
 
 
+KEPT = Net()
+KEPT_LAYER = nn.Linear(64, 12)
+
+
+def the_same_every_time():
+    return KEPT
+
+
+def with_a_layer_of_all():
+    net = Net()
+    net.first = KEPT_LAYER
+    return net
+
+
 class OwnGenerator(Net):
     def __init__(self) -> None:
         super().__init__()

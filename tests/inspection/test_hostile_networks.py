@@ -49,12 +49,15 @@ RIGHT = [
 BUILT = "built twice from one seed, it is another network: {} differs; draw from torch's global generator"
 REPEATED = "its forward pass is not repeatable: {} run twice from one seed has another"
 NO_GRADIENT = "no gradient of the loss reaches its weights"
+SHARED = "built twice, both networks hold the same 'first.weight', so that one seed would train another's"
 REFUSED = {
     "drawn_by_an_own_generator": BUILT.format("'first.weight'"),
     "drawn_by_an_own_torch_generator": BUILT.format("'second.weight'"),
     "drawn_by_the_system": BUILT.format("'first.weight'"),
     "seeded_by_the_clock": BUILT.format("'first.weight'"),
     "counts_its_calls": BUILT.format("'first.weight'"),
+    "the_same_every_time": SHARED,
+    "with_a_layer_of_all": SHARED,
     "another_layer_every_time": BUILT.format("'extra'"),
     "OwnGenerator": REPEATED.format("a training step"),
     "OwnGlobalGenerator": REPEATED.format("a training step"),
