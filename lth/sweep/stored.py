@@ -52,9 +52,10 @@ def facts_of(described: Mapping[str, Any]) -> DataFacts | None:
         return None
     try:
         shape, classes, examples = data["input_shape"], data["classes"], data["examples"]
-        numbers = [*shape, classes, examples]
-        if not all(type(number) is int and number > 0 for number in numbers):
-            raise ValueError(f"{numbers} are no sizes")
-        return DataFacts(tuple(shape), classes, examples, data.get("target", "class"))
+        target = data.get("target", "class")
+        numbers = [*shape, examples, *([classes] if target == "class" else [])]
+        if not all(type(number) is int and number > 0 for number in numbers) or type(classes) is not int:
+            raise ValueError(f"{[*numbers, classes]} are no sizes")
+        return DataFacts(tuple(shape), classes, examples, target)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LthError(f"experiment.yaml is damaged: what it says of the data is unreadable ({error})") from None

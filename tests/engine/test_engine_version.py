@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lth.experiment import load_experiment
-from lth.models import register_model
+from lth.models import MODELS, register_model
 from lth.processor import PINNED, instructions
 from lth.store import Store, content_hash, result_columns
 from lth.sweep.here import run_here
@@ -62,7 +62,13 @@ KNOWN = {
 }
 
 
-@register_model("known_bits", "for the test of known bits")
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For these tests alone."""
+    monkeypatch.setattr(MODELS, "_entries", dict(MODELS._entries))
+    register_model("known_bits", "for the test of known bits")(known_bits)
+
+
 def known_bits(input_shape: tuple[int, ...], classes: int) -> nn.Module:
     """A dense layer, dropout, and a layer of uniform and normal weights."""
     last = nn.Linear(24, classes)

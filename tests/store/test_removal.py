@@ -12,7 +12,9 @@ import pytest
 import torch
 
 import lth.results
+from lth import yaml_text
 from lth.errors import LthError, StoreError
+from lth.experiment import load_experiment
 from lth.store import Store, Unit
 from lth.store.curated import Curated, compact
 from lth.store.removal import clean, delete_experiment, plan_cleaning, plan_deletion
@@ -113,10 +115,11 @@ def test_what_a_sweep_is_at_stays(filled: Store, monkeypatch: pytest.MonkeyPatch
         other = plan_cleaning(filled, OTHER, **everything)
         assert {kind: len(found) for kind, found in other.objects.items() if found} == {"checkpoints": 2, "progress": 1}
         # One that takes tickets over from the other is at work: its rewind points are needed.
-        filled.put_experiment(
-            EXPERIMENT.replace("tiny", "again"),
-            f"data_sha256: ab\nexperiment: {{transfer: {{experiment: {EXPERIMENT}}}}}\n",
+        again = load_experiment(
+            "smoke", ["pruning={levels: 1, fraction: {dense: 0.2, conv: 0.1}}", f"transfer.experiment={EXPERIMENT}"]
         )
+        spec = {"data_sha256": "ab", "experiment": again.model_dump(mode="json")}
+        filled.put_experiment(again.id, yaml_text.dump(spec))
         assert plan_deletion(filled, OTHER).losses == ()
     assert "takes its tickets over" in plan_deletion(filled, EXPERIMENT).losses[0]
     plan = plan_cleaning(filled, EXPERIMENT, **everything)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import lth
+from lth.catalogue import REGISTRIES, registry_of
 from lth.errors import LthError
 from lth.experiment import Experiment, load_experiment
 from lth.sources import digest_of_code, digests_of_modules
@@ -49,7 +50,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def forgotten() -> Any:
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> Any:
+    for registry in (registry_of(what) for what in REGISTRIES):
+        for entries in ("_entries", "_definitions"):
+            monkeypatch.setattr(registry, entries, dict(getattr(registry, entries)))
     yield
     for name in ("pinned_net", "widths", "kept_sign_of", "halved_of"):
         sys.modules.pop(name, None)
