@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class LthError(Exception):
     """A mistake or a condition that the reader of the message can mend. Its text is one clear line."""
@@ -36,5 +38,6 @@ class NotDeterministic(StoreError):
 
 
 def in_one_line(error: BaseException) -> str:
-    """The kind of an error and the first line of its text: torch's errors often have many."""
-    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+    """The kind of an error and the first line of its text, without colours: torch's errors often have many."""
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    return ": ".join([type(error).__name__, *text.splitlines()[:1]])
