@@ -86,6 +86,9 @@ class Results:
         self._loaded: dict[str, pa.Table] = {}
         self._damaged = {key: why for landed in self._landed.values() for key, why in landed.damaged.items()}
 
+    def __repr__(self) -> str:
+        return f"<results of {', '.join(self._experiments) or 'nothing'} in {self._store.url}>"
+
     @property
     def experiments(self) -> list[str]:
         """The ids of the experiments."""

@@ -15,6 +15,7 @@ from lth.sweep.progress import Notice, emit
 
 Seeds = tuple[int, ...]
 AT_MOST = 100
+MOST_SEEDS = 10_000
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class UntilDecided:
         """Raises InvalidExperiment for a batch below 1, and for a bound that the first seeds are beyond."""
         if self.batch is not None and self.batch < 1:
             raise InvalidExperiment(f"batch is {self.batch}; add at least 1 seed at a time")
+        if self.at_most > MOST_SEEDS:
+            raise InvalidExperiment(
+                f"{self.at_most:,} seeds are more than any claim needs; at_most is {MOST_SEEDS:,} or less"
+            )
         if self.at_most < len(seeds):
             raise InvalidExperiment(
                 f"at_most is {self.at_most}, fewer than the {len(seeds)} seeds to begin with; it is how many there may "

@@ -12,8 +12,8 @@ part, were or could have been looked at again, and are judged by an e-value that
 `lth.analysis.sequential`). Together they call an arm that is worse by exactly the margin matching with probability 0.05
 at most, whenever and however often one looks.
 
-A seed whose training diverged where the other side's finished is a failure of the arm: in the tests it has the worst
-score there is. Everything else stands beside the verdict and never decides.
+A seed whose training diverged where the other side's finished is a failure of the arm: in the tests it has a
+score below the worst there is. Everything else stands beside the verdict and never decides.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ VERDICTS = pa.schema(
         _column(
             "failed",
             pa.int64(),
-            "seeds of which a training of the arm diverged where the other side finished: in the tests they have the "
-            "worst score there is (count)",
+            "seeds of which a training of the arm diverged where the other side finished: in the tests they have "
+            "a score below the worst there is (count)",
             False,
         ),
         _column("verdict", pa.string(), "matching, not matching or undecided", False),
@@ -193,7 +193,8 @@ def verdicts(
     levels = with_scores(levels)
     score = single_score(levels)
     sign = 1.0 if score.higher_is_better else -1.0
-    worst = (0.0 if score.higher_is_better else -1.0) if score.percent else -math.inf
+    # Lower than any score by the whole range, so that it counts as a failure where the other side knows nothing, too.
+    worst = (-1.0 if score.higher_is_better else -2.0) if score.percent else -math.inf
     sides = _sides(levels, experiment_id, sign)
     diverged = count_diverged(levels)
     densities = _densities(levels)
@@ -353,7 +354,7 @@ def _compared(own: _Side, other: _Side, margin: float, worst: float, rule: str, 
 
 
 def _with_failures(side: _Side, seed: int, worst: float) -> float:
-    """The seed's mean score over its draws, those that diverged with the worst score there is."""
+    """The seed's mean score over its draws, those that diverged with a score below the worst there is."""
     finished, diverged = side.draws[seed]
     value = float(side.values[seed][0]) if finished else 0.0
     return value if not diverged else (finished * value + diverged * worst) / (finished + diverged)

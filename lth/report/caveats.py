@@ -152,7 +152,7 @@ def _diverged(table: pa.Table, rows: Sequence[dict[str, Any]], arm: str) -> list
     if failed:
         where = ", ".join(f"{row['failed']} of {row['failed'] + row['n']} at level {row['level']}" for row in failed)
         score = ScoreText.of(table)
-        worst = f"the worst {score.label} there is" if score.score.percent else "infinitely bad"
+        worst = "a score below the worst there is" if score.score.percent else "infinitely bad"
         sentences.append(
             f"Seeds of the {arm} diverged where the dense network did not: {where}. Each counts against it, as "
             f"{worst}; they are in no mean, so means are of the seeds that survived."

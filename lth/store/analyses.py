@@ -52,7 +52,9 @@ def read(objects: Objects, kind: str, experiment_id: str) -> tuple[pa.Table, dic
         for key, data in zip(keys, pool.map(objects.read, keys), strict=True):
             try:
                 if data is not None:
-                    tables.append(parquet.decode(data, kind)[0])
+                    table, _ = parquet.decode(data, kind)
+                    parquet.check_experiment(table, experiment_id)
+                    tables.append(table)
             except DamagedObject as error:
                 damaged[key] = str(error)
     rows = pa.concat_tables(tables)

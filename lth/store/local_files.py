@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
+from lth.errors import StoreError
+
 TEMPORARY = ".tmp"
 GONE = "the folder that was there is gone, or another lies in its place; bring it back and run again"
 _ROOTS: dict[str, tuple[int, int]] = {}
@@ -86,8 +88,11 @@ class LocalFiles:
             return None
 
     def delete(self, key: str) -> None:
-        """Removes the object; one that is missing is fine."""
+        """Removes the object; one that is missing is fine. StoreError for one that lies outside the store, behind a
+        link."""
         path = self._root / key
+        if not path.parent.resolve().is_relative_to(self._root.resolve()):
+            raise StoreError(f"{key} lies outside the store, behind a link, and is not removed; remove the link")
         with suppress(FileNotFoundError):
             path.unlink()
             _sync_directory(path.parent)

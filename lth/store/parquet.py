@@ -106,3 +106,9 @@ def _with_new_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
         for field in schema
     ]
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def check_experiment(table: pa.Table, experiment_id: str) -> None:
+    """DamagedObject (its text is only the reason) if a row is another experiment's."""
+    if set(table["experiment_id"].to_pylist()) - {experiment_id}:
+        raise DamagedObject("its rows belong to another experiment")

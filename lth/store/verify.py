@@ -119,7 +119,9 @@ def verify(
             reading.findings += _differences(read, experiment_id, *pair)
         for kind in ANALYSIS_SCHEMAS:
             for key, size in (listing[kind] or {}).items():
-                reading.check(key, size, partial(_check_table, kind), "it can be computed again", LARGEST_TABLE)
+                reading.check(
+                    key, size, partial(_check_table, kind, experiment_id), "it can be computed again", LARGEST_TABLE
+                )
         reading.findings += pins_findings(store, experiment_id, computed)
         if computed and (line := kinds_line(pa.concat_tables(computed))):
             kinds[experiment_id] = line
@@ -130,8 +132,9 @@ def verify(
     return Verified(reading.objects, reading.size, tuple(reading.findings), tuple(_notes(reading)), kinds)
 
 
-def _check_table(kind: str, data: bytes) -> None:
-    parquet.decode(data, kind)
+def _check_table(kind: str, experiment_id: str, data: bytes) -> None:
+    table, _ = parquet.decode(data, kind)
+    parquet.check_experiment(table, experiment_id)
 
 
 def _check_progress(data: bytes) -> None:
@@ -230,6 +233,7 @@ def _read(store: Store, experiment_id: str, sizes: Mapping[str, int], name: str)
         if data is None:  # put aside since it was listed
             return _Content(None, None, {}, 0, ())
         levels, record = decode_levels(data, name)
+        parquet.check_experiment(levels, experiment_id)
     except DamagedObject as error:
         return _Content(None, None, {}, 0, (Finding("damaged", key, str(error)),))
     findings: list[Finding] = []

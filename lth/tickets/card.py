@@ -56,7 +56,10 @@ def model_card(card: Card, files: Mapping[str, str]) -> str:
 def _takes(card: Card) -> str:
     shape = ", ".join(map(str, card.raw_shape))
     if card.data_kind == "images":
-        return f"Networks take raw pixels, float32 [batch, {shape}] from 0 to 255"
+        return (
+            f"Networks take raw pixels, float32 [batch, {shape}], as {card.dataset} has them (bytes); only "
+            "`load_ticket(...).module(...)` takes them standardised"
+        )
     return (
         f"Networks take raw rows, float32 [batch, {shape}]: the columns below in this order, NaN where a value is "
         "missing, -1 for a category that is not listed"

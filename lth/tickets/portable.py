@@ -92,7 +92,7 @@ class Card:
         return ImageTransform(self.input_shape[0])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PortableTicket:
     """One seed's ticket. Weights are whole state dicts (parameters and buffers by name).
 
@@ -106,6 +106,10 @@ class PortableTicket:
     initial: dict[str, torch.Tensor]
     trained: dict[str, torch.Tensor]
     fitted: dict[str, torch.Tensor]
+
+    def __repr__(self) -> str:
+        kept, total = (sum(int(count(mask)) for mask in self.masks.values()) for count in (torch.sum, torch.numel))
+        return f"<ticket of {self.card.experiment_id}: {kept:,} of {total:,} weights>"
 
     def module(self, which: Which = "initial", pruned: bool = True, trust: bool = False) -> nn.Module:
         """The network with those weights, which takes standardised images [batch, channels, height, width].

@@ -73,6 +73,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, E
         found[kind] = experiment
         save_ticket(collect(store, experiment.id, 0, 1), folder / kind)
         tickets[kind] = (folder / kind / "ticket.safetensors").read_bytes()
+    MODELS._entries.pop("strange", None)
     return folder, found, tickets
 
 

@@ -60,6 +60,7 @@ def test_a_share_that_was_asked_for_stands() -> None:
     assert one.share == Share(1, 0.25)
 
 
+@pytest.mark.services
 @pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU here")
 def test_a_gpu_that_torch_does_not_see_is_one_line_before_anything_trains(tmp_path: Path) -> None:
     """Ray counts what it was told that a machine has."""

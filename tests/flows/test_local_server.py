@@ -51,6 +51,7 @@ def gone(members: list[psutil.Process], within: float) -> bool:
     return False
 
 
+@pytest.mark.services
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_a_killed_flow_takes_its_server_with_it(how: signal.Signals, tmp_path: Path) -> None:
     process, members, _ = started(600, tmp_path)
@@ -59,6 +60,7 @@ def test_a_killed_flow_takes_its_server_with_it(how: signal.Signals, tmp_path: P
     assert gone(members, 15)
 
 
+@pytest.mark.services
 def test_a_server_that_is_stopped_leaves_nothing(tmp_path: Path) -> None:
     process, members, _ = started(0, tmp_path)
     assert process.wait(60) == 0

@@ -43,6 +43,7 @@ def test_where_there_is_none_it_is_said_in_one_line(monkeypatch: pytest.MonkeyPa
         pass
 
 
+@pytest.mark.services
 def test_ray_starts_under_a_long_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray
 

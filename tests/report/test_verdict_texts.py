@@ -61,7 +61,7 @@ def test_diverged_trainings_are_told_apart(sweep) -> None:
     table = verdicts(sweep(TOY, offsets=(0.0, 0.001, 0.002, 0.003, 0.004, 0.005), diverged=diverged), 0.005)
     assert caveats(table)[:4] == [
         "Seeds of the ticket diverged where the dense network did not: 2 of 5 at level 2. Each counts against it, as "
-        "the worst accuracy there is; they are in no mean, so means are of the seeds that survived.",
+        "a score below the worst there is; they are in no mean, so means are of the seeds that survived.",
         "1 trainings of the dense network diverged: those seeds are left out, whatever became of the ticket.",
         "1 trainings of reinit diverged: it is compared on the seeds that it survived, which flatters it.",
         f"Level 2 is undecided with n = 3 and 2 that diverged; it needs about {first_undecided(table)['more_seeds']} "

@@ -284,6 +284,7 @@ print(found.levels.num_rows)
 """
 
 
+@pytest.mark.services
 @pytest.mark.parametrize("how", ["a file", "python -c"])
 def test_what_a_script_or_notebook_defines_is_pinned_without_the_rest_of_it(tmp_path: Path, how: str) -> None:
     def said(seeds: str, width: int) -> str:
