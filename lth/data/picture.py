@@ -98,6 +98,10 @@ def _oddity(picture: ImageFile, form: Form | None) -> str | None:
         return f"mode {picture.mode} with more than 8 bits a channel; convert the set to 8 bits a channel"
     if picture.mode not in (*GREY_MODES, *_COLOUR_MODES):
         return f"mode {picture.mode}; convert the set to 8 bits a channel, grey or RGB"
+    if any(int(each) != 1 for each in getattr(picture, "tag_v2", {}).get(339, ())):  # SampleFormat, of TIFF
+        return "samples that are signed or no whole numbers; convert the set to 8 bits a channel"
+    if "transparency" in picture.info and _raw_modes(picture) & {"L;2", "L;4"}:  # Pillow scales pixels, not that grey
+        return "2 or 4 bits of grey, one of them transparent; convert the set to 8 bits a channel"
     # A photograph of a telephone (MPO) holds smaller versions of itself besides.
     frames = 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
     if frames > 1:
@@ -111,9 +115,15 @@ def _deeper_than_8_bits(picture: ImageFile) -> bool:
         return True
     if picture.format == "BMP":  # its 15 and 16 bits are those of a pixel
         return False
-    said = [args[0] if isinstance(args, tuple) and args else args for *_, args in picture.tile]
     bits = getattr(picture, "tag_v2", {}).get(258, ())  # BitsPerSample, of TIFF
-    return any(re.search(r";(1[0-6]|32|64)", str(mode)) for mode in said) or any(int(each) > 8 for each in bits)
+    return any(re.search(r";(1[0-6]|32|64)", mode) for mode in _raw_modes(picture)) or any(
+        int(each) > 8 for each in bits
+    )
+
+
+def _raw_modes(picture: ImageFile) -> set[str]:
+    """How the file's pixels lie, in Pillow's words, e.g. `L;4`."""
+    return {str(args[0] if isinstance(args, tuple) and args else args) for *_, args in picture.tile}
 
 
 def _upright(picture: ImageFile) -> Image:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from lth.data.picture import Form, decode, pixels
 from lth.errors import DataError
@@ -172,3 +172,34 @@ def test_another_size_is_refused_before_it_is_decoded() -> None:
     large = png(4000, 4000, 1, 0, b"\0" * 501 * 4000)
     with pytest.raises(DataError, match="4000x4000 pixels, the first training image 5x4"):
         decode(large, WHERE, Form("L", 5, 4))
+
+
+def _grey_png(bits: int, pixels: list[int], transparent: int | None) -> bytes:
+    """One row of grey pixels of 2, 4 or 8 bits, one value of which may be said to be transparent."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    row = int("".join(f"{pixel:0{bits}b}" for pixel in pixels).ljust(8, "0"), 2).to_bytes(
+        max(1, bits * len(pixels) // 8)
+    )
+    key = b"" if transparent is None else chunk(b"tRNS", struct.pack(">H", transparent))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", len(pixels), 1, bits, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + key + chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_a_transparent_grey_of_few_bits_is_refused(bits: int) -> None:
+    assert np.asarray(decode(_grey_png(bits, [1, 3, 0, 2], None), "row 0")).tolist() == [
+        [pixel * 255 // (2**bits - 1) for pixel in (1, 3, 0, 2)]
+    ]
+    with pytest.raises(DataError, match="row 0: the image has 2 or 4 bits of grey, one of them transparent"):
+        decode(_grey_png(bits, [1, 3, 0, 2], 3), "row 0")
+
+
+def test_a_tiff_of_signed_samples_is_refused() -> None:
+    file, tags = io.BytesIO(), TiffImagePlugin.ImageFileDirectory_v2()
+    tags[339] = 2  # SampleFormat: signed
+    Image.fromarray(np.array([[160]], np.uint8)).save(file, "TIFF", tiffinfo=tags)
+    with pytest.raises(DataError, match="samples that are signed"):
+        decode(file.getvalue(), "row 0")
