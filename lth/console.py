@@ -24,6 +24,11 @@ def printable(text: str) -> str:
     )
 
 
+def one_line(text: str) -> str:
+    """Of a name that another has given, what can stand within a line: line breaks and tabs as escapes, too."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 class Console(rich.console.Console):
     """A console that prints no control characters but its own."""
 

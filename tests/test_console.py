@@ -8,7 +8,7 @@ import pytest
 from rich.markup import escape
 from rich.table import Table
 
-from lth.console import Console, printable
+from lth.console import Console, one_line, printable
 
 HOSTILE = [
     "\x1b[2Jgone",
@@ -41,3 +41,7 @@ def test_what_is_ours_and_what_is_harmless_stays() -> None:
         "[red]Größe ±1 ✗ 日本[/]"
     )
     assert "Größe ±1 ✗ 日本" in file.getvalue() and "\x1b[31m" in file.getvalue()
+
+
+def test_a_name_stays_on_its_line() -> None:
+    assert one_line("tic\x1b[31m\nket\t.parquet") == "tic\\x1b[31m\\nket\\t.parquet"

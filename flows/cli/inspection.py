@@ -13,7 +13,7 @@ from rich.table import Table
 
 from lth import yaml_text
 from lth.catalogue import registry_of
-from lth.console import Console
+from lth.console import Console, one_line
 from lth.errors import InvalidExperiment, LthError
 from lth.registry import import_module
 from lth.seeds import format_seeds, parse_seeds
@@ -150,7 +150,7 @@ def _print_one(identifier: str, store: Store, console: Console) -> None:
         console.print(f"[yellow]note:[/] {escape(kinds)}", soft_wrap=True)
     for key, reason in results.damaged.items():
         remedy = "" if key.startswith("curated/") else "; `lth run` sets its unit aside and does it again"
-        console.print(f"[red]damaged:[/] {escape(key)}: {escape(reason)}{remedy}", soft_wrap=True)
+        console.print(f"[red]damaged:[/] {escape(one_line(key))}: {escape(one_line(reason))}{remedy}", soft_wrap=True)
 
 
 def _planned(store: Store, identifier: str) -> dict[tuple[str, int, int], set[int]]:
@@ -188,7 +188,7 @@ def print_verified(source: str | None, store_url: str, settings: list[str], set_
         found = verify(store, ids, lambda done, total: progress.update(task, completed=done, total=total))
     for each in found.findings:
         colour = "yellow" if each.trouble == "extra" else "red"
-        text = f"{escape(each.key)}: {escape(each.reason)}"
+        text = f"{escape(one_line(each.key))}: {escape(one_line(each.reason))}"
         console.print(f"[{colour}]{each.trouble}:[/] {text}", soft_wrap=True)
     for identifier, kinds in found.kinds.items():
         console.print(f"[yellow]note:[/] {identifier}: {escape(kinds)}", soft_wrap=True)
@@ -229,7 +229,7 @@ def say_damaged(results: Results) -> None:
     """Name, on standard error, every damaged object that an answer had to do without, or was read around."""
     console = Console(stderr=True, highlight=False)
     for key, reason in results.damaged.items():
-        console.print(f"[yellow]damaged:[/] {escape(key)}: {escape(reason)}", soft_wrap=True)
+        console.print(f"[yellow]damaged:[/] {escape(one_line(key))}: {escape(one_line(reason))}", soft_wrap=True)
 
 
 def print_list(what: str, store_url: str, imports: list[str]) -> None:

@@ -47,6 +47,10 @@ def encoded_target(
         missing = int(np.isnan(_numbers(values)).sum()) if values.type == pa.float64() else values.null_count
         if missing:
             raise DataError(missing_target(f"the {split} split of {name}", column, missing, len(values)))
+        if values.type == pa.float64() and np.isinf(_numbers(values)).any():
+            raise DataError(
+                f"the target {column!r} of {name} is infinite in the {split} split; mend or remove the rows"
+            )
     train = splits[0]
     if kind == "number" and train.type == pa.string():
         raise DataError(f"the target {column!r} of {name} is text, no number: set dataset.target_kind to class")

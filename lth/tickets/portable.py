@@ -129,6 +129,12 @@ class PortableTicket:
         kept = {name: weights[names.get(name, name)] for name in state if names.get(name, name) in weights}
         for name in [name for name in state if name not in kept]:
             del state[name]
+        for name, tensor in kept.items():
+            if tensor.dtype != state[name].dtype:
+                raise LthError(
+                    f"the ticket of {card.experiment_id} does not fit its network: {name} is {tensor.dtype} and not "
+                    f"{state[name].dtype}"
+                )
         state.update(kept)
         try:
             module.load_state_dict(state)

@@ -194,3 +194,10 @@ def test_the_tables_at_hand(real_data: Path) -> None:
     missing = [framingham.columns[position].name for position in framingham.indicators]
     assert missing == ["education", "cigsPerDay", "BPMeds", "totChol", "BMI", "heartRate", "glucose"]
     assert (caravan.input_shape, len(caravan.train_target), len(caravan.test_target)) == ((85,), 4658, 1164)
+
+
+@pytest.mark.parametrize("kind", [None, "class", "number"])
+def test_an_infinite_target_is_refused(kind: str | None, tmp_path: Path) -> None:
+    write(tmp_path, {"a": [1.0, 2.0, 3.0], "y": [1.0, float("inf"), 1.0]}, {"a": [1.0], "y": [1.0]})
+    with pytest.raises(DataError, match="the target 'y' of .* is infinite in the train split"):
+        table(tmp_path, kind=kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from lth.data import load_dataset
+from lth.errors import LthError
 from lth.experiment import load_experiment
 from lth.models import build_model
 from lth.store import Store
@@ -82,3 +84,14 @@ def _train(module: nn.Module) -> None:
         optimizer.zero_grad()
         module.train()(torch.randn(8, 1, 8, 8)).square().mean().backward()
         optimizer.step()
+
+
+def test_weights_of_another_type_are_refused_and_not_cast(tmp_path: Path) -> None:
+    experiment = load_experiment("smoke", ["training.duration=6it", "training.evaluate_every=3it", "pruning.levels=0"])
+    store = Store(tmp_path / "store")
+    run_here(experiment, (0,), store, load_dataset("digits"))
+    ticket = collect(store, experiment.id, 0, 0, weights="end")
+    name = next(iter(ticket.trained))
+    odd = replace(ticket, trained={**ticket.trained, name: ticket.trained[name].to(torch.complex64)})
+    with pytest.raises(LthError, match=f"{name} is torch.complex64 and not torch.float32"):
+        odd.module("trained")
