@@ -44,7 +44,13 @@ def test_ctrl_c_stops_it_and_says_how_to_resume(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).parent / "lth"), "run", "smoke", "--seeds", "0-1", "--here"]
     command += [word for setting in settings for word in ("--set", setting)]
     process = subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ}
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     store, experiment = Store(tmp_path / "lth-store"), load_experiment("smoke", settings)
     for _ in range(600):
