@@ -25,8 +25,12 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Of a name that another has given, what can stand within a line: line breaks and tabs as escapes, too."""
-    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+    """Of a name or value that another has given, what can stand within a line: line breaks and invisible characters as
+    escapes, too."""
+    return "".join(
+        each.encode("unicode_escape").decode() if unicodedata.category(each) in ("Cc", "Cf", "Cs", "Zl", "Zp") else each
+        for each in text
+    )
 
 
 class Console(rich.console.Console):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from rich.text import Text
 
 from flows.cli.inspection import say_damaged
 from flows.cli.table_formats import FORMATS, encoded, rows_of, text_of
-from lth.console import Console
+from lth.console import Console, one_line
 from lth.errors import InvalidExperiment, LthError
 
 MOST_ROWS = 1000
@@ -51,7 +50,7 @@ def run_query(sql: str, store_url: str, experiment: str | None, form: str, outpu
 
 def print_rows(found: pa.Table, console: Console) -> None:
     """A table, or where its columns do not fit side by side, a block for each row."""
-    names = [visible(name) for name in found.column_names]
+    names = [one_line(name) for name in found.column_names]
     rows = [[_cell(value) for value in row] for row in rows_of(found.slice(0, MOST_ROWS))]
     width = 1 + sum(
         3 + min(max(map(len, (name, *texts))), _NARROWEST) for name, *texts in zip(names, *rows, strict=True)
@@ -81,17 +80,9 @@ def print_rows(found: pa.Table, console: Console) -> None:
         console.print(f"the first {len(rows):,} of {found.num_rows:,} rows; use --format csv for all")
 
 
-def visible(text: str) -> str:
-    """Without what a terminal would obey: control characters are written as escapes."""
-    return "".join(
-        each.encode("unicode_escape").decode() if unicodedata.category(each) in ("Cc", "Cf", "Zl", "Zp") else each
-        for each in text
-    )
-
-
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
-    return visible(text_of(value))
+    return one_line(text_of(value))

@@ -29,3 +29,9 @@ def lth(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
         return status, printed.out, printed.err
 
     return run
+
+
+@pytest.fixture
+def command(lth: Command) -> Command:
+    """The same, for tests that use the package `lth` by its name, too."""
+    return lth

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import lth.results
-from flows.cli.query import print_rows, visible
+from flows.cli.query import print_rows
 from flows.cli.table_formats import encoded
+from lth.console import one_line
 from lth.query_types import distinct
 from lth.results import InvalidQuery
 from lth.store import Store
@@ -164,10 +165,10 @@ def test_a_wide_result_is_a_block_for_each_row(results: Opened) -> None:
 def test_nothing_that_a_terminal_would_obey_is_printed(results: Opened) -> None:
     for text in (
         printed(results.query("SELECT '\x1b[31mred\x07' AS \"a\x1b]0;x\", '\u202eback' AS b")),
-        visible("\x9b\r\n"),
+        one_line("\x9b\r\n"),
     ):
         assert not set(text.replace("\n", "")) & set("\x1b\x07\x9b\r\u202e")
-    assert visible("a\nb\tc\x1bé") == "a\\nb\\tc\\x1bé"
+    assert one_line("a\nb\tc\x1bé") == "a\\nb\\tc\\x1bé"
 
 
 @pytest.fixture

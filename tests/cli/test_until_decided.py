@@ -101,45 +101,21 @@ def test_a_record_that_cannot_be_read_makes_no_fixed_n(tmp_path: Path) -> None:
         assert lth.results.open(tmp_path, experiment.id).verdicts["rule"].to_pylist() == ["anytime"]
 
 
-def test_the_command_says_it_and_plans_for_the_bound(lth_command, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_the_command_says_it_and_plans_for_the_bound(command, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     words = ["--seeds", "0-1", "--until-decided", "--at-most", "4", *[w for s in FAST for w in ("--set", s)]]
-    status, out, _ = lth_command("plan", "smoke", *words)
+    status, out, _ = command("plan", "smoke", *words)
     assert status == 0 and "0-1 (2), then 2 at a time until it is decided; 4 at most" in out
     assert "8 planned" in out and not Store(tmp_path / "lth-store").experiments()
-    status, out, _ = lth_command("run", "smoke", "--here", *words)
+    status, out, _ = command("run", "smoke", "--here", *words)
     assert status == 0 and "Adding seeds 2-3." in out and "it stays undecided" in out and "n = 4" in out
-    status, out, _ = lth_command("run", "smoke", "--here", *words)
+    status, out, _ = command("run", "smoke", "--here", *words)
     assert status == 0 and "all 8 trainings are committed" in out
     for option in ("--at-most", "--batch"):
-        status, _, errors = lth_command("run", "smoke", option, "4")
+        status, _, errors = command("run", "smoke", option, "4")
         assert status == 1 and f"{option} 4 is about seeds that are added; give --until-decided too" in errors
 
 
-@pytest.fixture
-def lth_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path):  # type: ignore[no-untyped-def]
-    """A command line in this process, in an empty folder: (exit status, standard output, standard error)."""
-    import sys
-
-    from flows.cli import main
-
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.delenv("LTH_STORE", raising=False)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lth", *arguments])
-        try:
-            main()
-            status = 0
-        except SystemExit as ended:
-            status = int(ended.code or 0)
-        printed = capsys.readouterr()
-        return status, printed.out, printed.err
-
-    return run
-
-
-def test_with_prefect_every_batch_is_a_run_of_the_flow(lth_command, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_with_prefect_every_batch_is_a_run_of_the_flow(command, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """One server for all of them; times are added up. The flow itself is left out here."""
     import flows.cli.run
     import flows.sweep
@@ -161,6 +137,6 @@ def test_with_prefect_every_batch_is_a_run_of_the_flow(lth_command, tmp_path: Pa
     monkeypatch.setattr(flows.sweep, "sweep", flow)
     monkeypatch.setattr(flows.cli.run, "run_flow", served)
     words = [word for setting in FAST for word in ("--set", setting)]
-    status, out, _ = lth_command("run", "smoke", "--seeds", "0-1", "--until-decided", "--at-most", "5", *words)
+    status, out, _ = command("run", "smoke", "--seeds", "0-1", "--until-decided", "--at-most", "5", *words)
     assert status == 0 and runs == ["0-1", "0-3", "0-4"] and len(servers) == 1
     assert "pruning 0.5 s" in out and "n = 5" in out
